@@ -1,0 +1,529 @@
+//! The scoreboard: one piece of shared memory, mapped by the arbiter and its workers, read by `ferricornctl`.
+//!
+//! It holds nothing but atomics, so that sharing it between processes is safe Rust; `sys` maps it. Per worker: state,
+//! counters, histograms per phase, the request in flight of each app thread, and a flight recorder of the last
+//! requests that outlives a SIGKILL. Multi-word records are guarded by a sequence number (odd while written): a
+//! reader that meets one retries. Not for: decisions, and not a log; [`crate::snapshot`] turns it into plain data.
+//!
+//! Times are nanoseconds of `CLOCK_MONOTONIC`, the same for every process of a host; 0 means "not yet".
+
+use crate::histogram::Histogram;
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
+};
+
+/// First word of the memory: tells a reader that this is a scoreboard.
+pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
+/// Changes with every change of the layout; a reader refuses another.
+pub const VERSION: u32 = 1;
+/// Most workers at one time, old and new generation together.
+pub const WORKERS_MAX: usize = 256;
+/// Most app threads of a worker whose requests are shown.
+pub const THREADS_MAX: usize = 128;
+/// Requests remembered per worker by the flight recorder.
+pub const FLIGHTS: usize = 128;
+
+/// The whole of the shared memory. Untouched pages cost nothing (the file is sparse).
+#[repr(C)]
+pub struct Scoreboard {
+    /// [`MAGIC`].
+    pub magic: AtomicU64,
+    /// [`VERSION`].
+    pub version: AtomicU32,
+    /// Pid of the arbiter.
+    pub arbiter_pid: AtomicU32,
+    /// When the arbiter started.
+    pub started_ns: AtomicU64,
+    /// Workers the arbiter wants.
+    pub workers_target: AtomicU32,
+    /// Reloads so far; a worker carries the one it was spawned in.
+    pub generation: AtomicU32,
+    reserved: [AtomicU64; 4],
+    /// One slot per worker; free slots have state [`State::Free`].
+    pub workers: [WorkerSlot; WORKERS_MAX],
+}
+
+/// What a worker is doing with its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// Nobody's slot.
+    Free = 0,
+    /// Forked; loading the application.
+    Booting = 1,
+    /// Serving.
+    Ready = 2,
+    /// Takes no new connections; finishes what it has.
+    Draining = 3,
+}
+
+/// Where a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Phase {
+    /// No request.
+    Idle = 0,
+    /// In the application.
+    App = 1,
+    /// Writing its response from the app thread (streams).
+    Write = 2,
+}
+
+/// The phases whose durations are recorded per worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Timed {
+    /// First byte of a request to its last header.
+    Head = 0,
+    /// Last header to last byte of the body.
+    Body = 1,
+    /// Complete request to the application's call.
+    Queue = 2,
+    /// The application, until its iterable is closed.
+    App = 3,
+    /// First byte of the request to the end of the application.
+    Total = 4,
+}
+
+/// Number of [`Timed`] phases.
+pub const TIMED: usize = 5;
+
+/// One worker.
+#[repr(C)]
+pub struct WorkerSlot {
+    /// A [`State`].
+    pub state: AtomicU32,
+    /// Its pid; 0 in a free slot.
+    pub pid: AtomicU32,
+    /// Gunicorn's `worker.age`: the spawn number.
+    pub age: AtomicU32,
+    /// The reload it belongs to.
+    pub generation: AtomicU32,
+    /// When it was forked.
+    pub spawned_ns: AtomicU64,
+    /// When it said that it is ready.
+    pub ready_ns: AtomicU64,
+    /// Last time its loop made progress: the heartbeat.
+    pub beat_ns: AtomicU64,
+    /// 1 while it wants to be replaced (`max_requests`): the arbiter spawns first, then sends TERM.
+    pub retiring: AtomicU32,
+    /// App threads that wait for work and can get the interpreter: what siblings look at before a hand-over.
+    pub threads_free: AtomicU32,
+    /// App threads there are.
+    pub threads: AtomicU32,
+    /// Requests waiting for an app thread.
+    pub queued: AtomicU32,
+    /// Open client connections.
+    pub connections: AtomicU32,
+    /// 1 while a thread of ours holds the loop because Python is slow.
+    pub taken_over: AtomicU32,
+    /// Requests completed.
+    pub requests: AtomicU64,
+    /// Responses by class: 1xx to 5xx.
+    pub statuses: [AtomicU64; 5],
+    /// Requests refused before the application: parse errors, limits, 408.
+    pub refused: AtomicU64,
+    /// Requests refused for want of room (503).
+    pub shed: AtomicU64,
+    /// Bytes of responses.
+    pub bytes_sent: AtomicU64,
+    /// Times the loop was taken over.
+    pub takeovers: AtomicU64,
+    /// Connections given to siblings.
+    pub handed_over: AtomicU64,
+    /// Connections taken from siblings.
+    pub taken_in: AtomicU64,
+    /// Durations per [`Timed`] phase.
+    pub timed: [Histogram; TIMED],
+    /// Requests in flight, one place per app thread.
+    pub in_flight: [InFlight; THREADS_MAX],
+    /// Next place of the flight recorder.
+    pub flight_next: AtomicU64,
+    /// The last requests.
+    pub flights: [Flight; FLIGHTS],
+}
+
+impl WorkerSlot {
+    /// Empties the slot for a worker about to be forked.
+    pub fn claim(&self, age: u32, generation: u32, now_ns: u64) {
+        let zero32 = [
+            &self.pid,
+            &self.retiring,
+            &self.threads_free,
+            &self.threads,
+            &self.queued,
+            &self.connections,
+            &self.taken_over,
+        ];
+        zero32.iter().for_each(|cell| cell.store(0, Relaxed));
+        let zero64 = [
+            &self.ready_ns,
+            &self.beat_ns,
+            &self.requests,
+            &self.refused,
+            &self.shed,
+            &self.bytes_sent,
+            &self.takeovers,
+            &self.handed_over,
+            &self.taken_in,
+            &self.flight_next,
+        ];
+        zero64.iter().for_each(|cell| cell.store(0, Relaxed));
+        self.statuses.iter().for_each(|cell| cell.store(0, Relaxed));
+        self.timed.iter().for_each(Histogram::clear);
+        self.in_flight.iter().for_each(|record| record.phase.store(Phase::Idle as u32, Relaxed));
+        self.flights.iter().for_each(|flight| flight.id.store(0, Relaxed));
+        self.age.store(age, Relaxed);
+        self.generation.store(generation, Relaxed);
+        self.spawned_ns.store(now_ns, Relaxed);
+        self.state.store(State::Booting as u32, Release);
+    }
+
+    /// Gives the slot back. Its flight recorder stays readable until the next [`Self::claim`].
+    pub fn release(&self) {
+        self.state.store(State::Free as u32, Release);
+    }
+
+    /// Says that the worker serves from now on.
+    pub fn ready(&self, now_ns: u64) {
+        self.beat_ns.store(now_ns, Relaxed);
+        self.ready_ns.store(now_ns, Relaxed);
+        self.state.store(State::Ready as u32, Release);
+    }
+
+    /// Returns the state; an unknown number (a torn or newer scoreboard) reads as free.
+    pub fn state(&self) -> State {
+        match self.state.load(Acquire) {
+            1 => State::Booting,
+            2 => State::Ready,
+            3 => State::Draining,
+            _ => State::Free,
+        }
+    }
+}
+
+/// The request that an app thread is working on. Written by that thread alone.
+#[repr(C)]
+pub struct InFlight {
+    seq: AtomicU32,
+    phase: AtomicU32,
+    tid: AtomicU32,
+    fd: AtomicU32,
+    id: AtomicU64,
+    start_ns: AtomicU64,
+    deadline_ns: AtomicU64,
+    bytes_sent: AtomicU64,
+    method: Text<2>,
+    path: Text<16>,
+    client: Text<6>,
+}
+
+/// What is written when a request enters the application.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Number of the request, unique in its worker.
+    pub id: u64,
+    /// When its first byte arrived.
+    pub start_ns: u64,
+    /// When `timeout` runs out; 0 without one.
+    pub deadline_ns: u64,
+    /// Kernel id of the app thread.
+    pub tid: u32,
+    /// Descriptor of the client's connection.
+    pub fd: u32,
+    /// Request method.
+    pub method: &'a [u8],
+    /// Path as received, cut at 128 bytes.
+    pub path: &'a [u8],
+    /// Client address as text.
+    pub client: &'a [u8],
+}
+
+/// A request in flight, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlightView {
+    /// Where it is.
+    pub phase: u32,
+    /// Number of the request, unique in its worker.
+    pub id: u64,
+    /// When its first byte arrived.
+    pub start_ns: u64,
+    /// When `timeout` runs out; 0 without one.
+    pub deadline_ns: u64,
+    /// Kernel id of the app thread.
+    pub tid: u32,
+    /// Descriptor of the client's connection.
+    pub fd: u32,
+    /// Bytes of the response written so far by the app thread (streams).
+    pub bytes_sent: u64,
+    /// Request method.
+    pub method: String,
+    /// Path, cut at 128 bytes.
+    pub path: String,
+    /// Client address.
+    pub client: String,
+}
+
+impl InFlight {
+    /// Writes the record of a request that enters the application.
+    pub fn enter(&self, entry: &Entry<'_>) {
+        let seq = open(&self.seq);
+        self.tid.store(entry.tid, Relaxed);
+        self.fd.store(entry.fd, Relaxed);
+        self.id.store(entry.id, Relaxed);
+        self.start_ns.store(entry.start_ns, Relaxed);
+        self.deadline_ns.store(entry.deadline_ns, Relaxed);
+        self.bytes_sent.store(0, Relaxed);
+        self.method.store(entry.method);
+        self.path.store(entry.path);
+        self.client.store(entry.client);
+        self.phase.store(Phase::App as u32, Relaxed);
+        self.seq.store(seq, Release);
+    }
+
+    /// Says that the thread has begun to write a long response itself.
+    pub fn writing(&self, bytes_sent: u64) {
+        self.bytes_sent.store(bytes_sent, Relaxed);
+        self.phase.store(Phase::Write as u32, Relaxed);
+    }
+
+    /// Says that the thread is free again.
+    pub fn leave(&self) {
+        self.phase.store(Phase::Idle as u32, Release);
+    }
+
+    /// Returns the request in flight, or `None` if the thread is idle or the record keeps changing.
+    pub fn read(&self) -> Option<InFlightView> {
+        for _ in 0..64 {
+            let before = self.seq.load(Acquire);
+            let phase = self.phase.load(Relaxed);
+            if phase == Phase::Idle as u32 {
+                return None;
+            }
+            let view = InFlightView {
+                phase,
+                id: self.id.load(Relaxed),
+                start_ns: self.start_ns.load(Relaxed),
+                deadline_ns: self.deadline_ns.load(Relaxed),
+                tid: self.tid.load(Relaxed),
+                fd: self.fd.load(Relaxed),
+                bytes_sent: self.bytes_sent.load(Relaxed),
+                method: self.method.load(),
+                path: self.path.load(),
+                client: self.client.load(),
+            };
+            fence(Acquire);
+            if before & 1 == 0 && self.seq.load(Relaxed) == before {
+                return Some(view);
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+}
+
+/// A finished request in the flight recorder. Written by the owner of the loop alone.
+#[repr(C)]
+pub struct Flight {
+    seq: AtomicU32,
+    status: AtomicU32,
+    id: AtomicU64,
+    start_ns: AtomicU64,
+    total_us: AtomicU64,
+    app_us: AtomicU64,
+    bytes: AtomicU64,
+    method: Text<2>,
+    path: Text<8>,
+}
+
+/// A finished request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlightView {
+    /// Number of the request, unique in its worker; from 1.
+    pub id: u64,
+    /// Status answered.
+    pub status: u32,
+    /// When its first byte arrived.
+    pub start_ns: u64,
+    /// First byte to end of the application, microseconds.
+    pub total_us: u64,
+    /// Time in the application, microseconds.
+    pub app_us: u64,
+    /// Bytes of the response body.
+    pub bytes: u64,
+    /// Request method.
+    pub method: String,
+    /// Path, cut at 64 bytes.
+    pub path: String,
+}
+
+/// The numbers of a finished request.
+#[derive(Clone, Copy, Debug)]
+pub struct Landing {
+    /// Number of the request, unique in its worker; from 1.
+    pub id: u64,
+    /// Status answered.
+    pub status: u16,
+    /// When its first byte arrived.
+    pub start_ns: u64,
+    /// First byte to end of the application, microseconds.
+    pub total_us: u64,
+    /// Time in the application, microseconds.
+    pub app_us: u64,
+    /// Bytes of the response body.
+    pub bytes: u64,
+}
+
+impl Flight {
+    /// Overwrites this place with a finished request.
+    pub fn record(&self, landing: &Landing, method: &[u8], path: &[u8]) {
+        let seq = open(&self.seq);
+        self.status.store(u32::from(landing.status), Relaxed);
+        self.id.store(landing.id, Relaxed);
+        self.start_ns.store(landing.start_ns, Relaxed);
+        self.total_us.store(landing.total_us, Relaxed);
+        self.app_us.store(landing.app_us, Relaxed);
+        self.bytes.store(landing.bytes, Relaxed);
+        self.method.store(method);
+        self.path.store(path);
+        self.seq.store(seq, Release);
+    }
+
+    /// Returns the finished request, or `None` if the place is empty or being written.
+    pub fn read(&self) -> Option<FlightView> {
+        let before = self.seq.load(Acquire);
+        let view = FlightView {
+            id: self.id.load(Relaxed),
+            status: self.status.load(Relaxed),
+            start_ns: self.start_ns.load(Relaxed),
+            total_us: self.total_us.load(Relaxed),
+            app_us: self.app_us.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            method: self.method.load(),
+            path: self.path.load(),
+        };
+        fence(Acquire);
+        let whole = before & 1 == 0 && self.seq.load(Relaxed) == before;
+        (whole && view.id != 0).then_some(view)
+    }
+}
+
+/// Text of at most `8 * W` bytes as words; the first byte's word starts with a length kept beside.
+#[repr(C)]
+struct Text<const W: usize> {
+    len: AtomicU64,
+    words: [AtomicU64; W],
+}
+
+impl<const W: usize> Text<W> {
+    fn store(&self, bytes: &[u8]) {
+        let bytes = &bytes[..bytes.len().min(W * 8)];
+        self.len.store(bytes.len() as u64, Relaxed);
+        let (whole, rest) = bytes.as_chunks::<8>();
+        for (word, chunk) in self.words.iter().zip(whole) {
+            word.store(u64::from_le_bytes(*chunk), Relaxed);
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.words[whole.len()].store(u64::from_le_bytes(last), Relaxed);
+        }
+    }
+
+    fn load(&self) -> String {
+        let len = (self.len.load(Relaxed) as usize).min(W * 8);
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()).collect();
+        bytes.truncate(len);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// Begins a write under a sequence number; returns the number that ends it.
+fn open(seq: &AtomicU32) -> u32 {
+    let at = seq.load(Relaxed) | 1;
+    seq.store(at, Relaxed);
+    fence(Release);
+    at.wrapping_add(1)
+}
+
+const _: () = assert!(size_of::<Text<2>>() == 24);
+const _: () = assert!(size_of::<InFlight>() == 264);
+const _: () = assert!(size_of::<Flight>() == 144);
+const _: () = assert!(size_of::<Scoreboard>() < 32 << 20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zeroed() -> Box<InFlight> {
+        let text = || AtomicU64::new(0);
+        Box::new(InFlight {
+            seq: AtomicU32::new(0),
+            phase: AtomicU32::new(0),
+            tid: AtomicU32::new(0),
+            fd: AtomicU32::new(0),
+            id: text(),
+            start_ns: text(),
+            deadline_ns: text(),
+            bytes_sent: text(),
+            method: Text { len: text(), words: Default::default() },
+            path: Text { len: text(), words: Default::default() },
+            client: Text { len: text(), words: Default::default() },
+        })
+    }
+
+    #[test]
+    fn a_request_reads_back_as_written() {
+        let record = zeroed();
+        assert_eq!(record.read(), None);
+        let path = [b'p'; 300];
+        record.enter(&Entry {
+            id: 7,
+            start_ns: 1,
+            deadline_ns: 2,
+            tid: 3,
+            fd: 4,
+            method: b"GET",
+            path: &path,
+            client: b"127.0.0.1:9",
+        });
+        let view = record.read().expect("in flight");
+        assert_eq!((view.id, view.method.as_str(), view.path.len()), (7, "GET", 128));
+        assert_eq!(view.client, "127.0.0.1:9");
+        record.leave();
+        assert_eq!(record.read(), None);
+    }
+
+    #[test]
+    fn a_reader_never_sees_half_a_record() {
+        let record = zeroed();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..20_000u64 {
+                    let letter = [b'a' + (n % 26) as u8; 100];
+                    let entry = Entry {
+                        id: n,
+                        start_ns: n,
+                        deadline_ns: n,
+                        tid: 0,
+                        fd: 0,
+                        method: b"GET",
+                        path: &letter,
+                        client: b"",
+                    };
+                    record.enter(&entry);
+                }
+                record.leave();
+            });
+            for _ in 0..20_000 {
+                if let Some(view) = record.read() {
+                    assert_eq!(view.id, view.start_ns);
+                    let first = view.path.as_bytes().first();
+                    assert!(view.path.bytes().all(|byte| Some(&byte) == first));
+                }
+            }
+        });
+    }
+}

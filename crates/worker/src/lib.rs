@@ -1,0 +1,3 @@
+//! A worker process.
+#![forbid(unsafe_code)]
+pub mod http;
