@@ -5,7 +5,7 @@
 //! Not for: waiting; see `park`.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 
 /// A place that holds a `Box<T>` or nothing.
 #[derive(Debug)]
@@ -27,17 +27,17 @@ impl<T> Slot<T> {
 
     /// Puts a value down. Whatever lay there before is returned.
     pub fn put(&self, value: Box<T>) -> Option<Box<T>> {
-        own(self.value.swap(Box::into_raw(value), AcqRel))
+        own(self.value.swap(Box::into_raw(value), SeqCst))
     }
 
     /// Takes the value up, if somebody else has not.
     pub fn take(&self) -> Option<Box<T>> {
-        own(self.value.swap(ptr::null_mut(), AcqRel))
+        own(self.value.swap(ptr::null_mut(), SeqCst))
     }
 
     /// Tells whether a value lies there at this moment.
     pub fn is_full(&self) -> bool {
-        !self.value.load(Acquire).is_null()
+        !self.value.load(SeqCst).is_null()
     }
 }
 

@@ -1,1 +1,422 @@
-//! x
+//! A client connection and the request on it. Whoever holds the box owns the connection: the loop between requests,
+//! an app thread while the application runs. It knows no epoll and no timers; [`crate::reactor`] drives it.
+
+use crate::date;
+use crate::http::body::Decoder;
+use crate::http::head::{self, Framing, Head, Scan};
+use crate::http::refusal::Refusal;
+use crate::http::response::{Exchange, Response};
+use crate::options::Options;
+use crate::spool::{self, Limits, Spool};
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::sendfile;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+const READ_FIRST: usize = 4 << 10;
+const READ_MORE: usize = 64 << 10;
+/// A buffer larger than this is given back after its request.
+const KEEP_MAX: usize = 64 << 10;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP client.
+    Tcp(SocketAddr),
+    /// A client on a unix socket, which has no address.
+    Unix,
+}
+
+/// A request's body.
+#[derive(Debug)]
+pub enum Body {
+    /// None, or none left.
+    Empty,
+    /// In memory.
+    Memory(Vec<u8>),
+    /// In a temporary file, at its start.
+    File {
+        /// The file.
+        file: File,
+        /// Its length in bytes.
+        len: u64,
+    },
+}
+
+/// A file to be sent as the rest of a response.
+#[derive(Debug)]
+pub struct FileBody {
+    /// The file, a descriptor of our own.
+    pub file: OwnedFd,
+    /// Where to begin.
+    pub offset: u64,
+    /// Bytes to send.
+    pub left: u64,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Waiting for (the rest of) a head.
+    Head,
+    /// Waiting for the rest of a body.
+    Body,
+    /// A complete request waits for the application, or is in it.
+    Ready,
+    /// The last response is on its way; then the connection closes.
+    Closing,
+    /// All is said; the client's last bytes are read and dropped, so that no reset destroys the response.
+    Lingering,
+}
+
+/// Moments of the request, monotonic nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stamps {
+    /// First byte.
+    pub begun_ns: u64,
+    /// Last byte of the head.
+    pub head_ns: u64,
+    /// Last byte of the body.
+    pub complete_ns: u64,
+    /// Entry into the application.
+    pub app_ns: u64,
+    /// Return from the application.
+    pub done_ns: u64,
+}
+
+/// What sending has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it.
+    All,
+    /// The client's window is full.
+    Blocked,
+    /// The client has gone.
+    Gone,
+}
+
+/// What the bytes so far amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// More is needed.
+    Partial,
+    /// A complete request.
+    Complete,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Conn {
+    socket: OwnedFd,
+    /// The client's address.
+    pub peer: Peer,
+    /// The client's address as text: `ip:port`, empty for unix sockets.
+    pub client: String,
+    /// Whether the peer may speak for its client.
+    pub trusted: bool,
+    /// Number of the listener it came in by.
+    pub listener: usize,
+    /// Number of the request, unique in its worker.
+    pub id: u64,
+    /// Requests begun on this connection.
+    pub served: u64,
+    /// The request's head.
+    pub head: Head,
+    /// The request's body, until the application takes it.
+    pub body: Body,
+    /// The response.
+    pub response: Response,
+    /// What follows the bytes in `response.output`.
+    pub file: Option<FileBody>,
+    /// The request's moments.
+    pub stamps: Stamps,
+    /// Set when the response has been logged by the application's own logger.
+    pub logged: bool,
+    pub(crate) state: State,
+    pub(crate) deadline_ns: u64,
+    pub(crate) readable: bool,
+    pub(crate) eof: bool,
+    pub(crate) gone: bool,
+    pub(crate) token: u64,
+    input: Vec<u8>,
+    at: usize,
+    scan: Scan,
+    decoder: Decoder,
+    spool: Spool,
+}
+
+impl Conn {
+    /// Wraps an accepted, non-blocking socket.
+    pub(crate) fn new(socket: OwnedFd, peer: Peer, listener: usize, options: &Options) -> Self {
+        let (client, trusted) = match peer {
+            Peer::Tcp(address) => (address.to_string(), (options.trusts)(address.ip().to_canonical())),
+            Peer::Unix => (String::new(), true),
+        };
+        Self {
+            socket,
+            peer,
+            client,
+            trusted,
+            listener,
+            id: 0,
+            served: 0,
+            head: Head::default(),
+            body: Body::Empty,
+            response: Response::default(),
+            file: None,
+            stamps: Stamps::default(),
+            logged: false,
+            state: State::Head,
+            deadline_ns: 0,
+            readable: true,
+            eof: false,
+            gone: false,
+            token: 0,
+            input: Vec::new(),
+            at: 0,
+            scan: Scan::default(),
+            decoder: Decoder::default(),
+            spool: Spool::default(),
+        }
+    }
+
+    /// Returns the socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Returns the number of the socket's descriptor.
+    pub fn fd(&self) -> i32 {
+        self.socket.as_raw_fd()
+    }
+
+    /// Takes the request's body; an empty one is left in its place.
+    pub fn take_body(&mut self) -> Body {
+        std::mem::replace(&mut self.body, Body::Empty)
+    }
+
+    /// Writes the response's head with our own fields; see [`Response::head`].
+    pub fn write_head(&mut self, whole: Option<u64>) {
+        date::with_lines(|lines| self.response.head(whole, lines));
+    }
+
+    /// Begins the response to the request at hand. `keep_alive` is the server's own wish.
+    pub(crate) fn open_response(&mut self, keep_alive: bool) {
+        let exchange = Exchange {
+            version: self.head.version,
+            head_only: self.head.method() == b"HEAD",
+            keep_alive: keep_alive && self.head.keep_alive && !self.eof,
+        };
+        self.response.open(exchange);
+        self.logged = false;
+    }
+
+    /// Returns the bytes that wait to be sent, without those in a file.
+    pub fn pending(&self) -> usize {
+        self.response.output.len() - self.response.written
+    }
+
+    /// Sends what it can without waiting.
+    pub fn send(&mut self) -> Sent {
+        while self.pending() > 0 {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match send(&self.socket, &self.response.output[self.response.written..], flags) {
+                Ok(count) => {
+                    self.response.written += count;
+                    self.response.set_flushed();
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Sent::Blocked,
+                Err(_) => return self.lost(),
+            }
+        }
+        self.response.output.clear();
+        self.response.output.shrink_to(KEEP_MAX);
+        self.response.written = 0;
+        self.send_file()
+    }
+
+    fn send_file(&mut self) -> Sent {
+        while let Some(body) = &mut self.file {
+            let count = usize::try_from(body.left).unwrap_or(usize::MAX).min(1 << 20);
+            match sendfile(&self.socket, &body.file, Some(&mut body.offset), count) {
+                // The file is shorter than it was: the promised bytes cannot be sent.
+                Ok(0) => return self.lost(),
+                Ok(sent) => body.left -= sent as u64,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Sent::Blocked,
+                Err(_) => return self.lost(),
+            }
+            if body.left == 0 {
+                self.file = None;
+            }
+        }
+        Sent::All
+    }
+
+    fn lost(&mut self) -> Sent {
+        self.gone = true;
+        self.file = None;
+        self.response.output.clear();
+        self.response.written = 0;
+        self.response.set_flushed();
+        Sent::Gone
+    }
+
+    /// Waits until the client takes more, or the time is over (false). For app threads with a long response, detached.
+    pub fn wait_writable(&self, limit_ns: u64) -> bool {
+        let limit = Timespec { tv_sec: (limit_ns / 1_000_000_000) as i64, tv_nsec: (limit_ns % 1_000_000_000) as i64 };
+        let limit = (limit_ns > 0).then_some(&limit);
+        loop {
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], limit) {
+                Err(Errno::INTR) => {}
+                Ok(count) => return count > 0,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Reads what has arrived and takes it as far as one complete request.
+    pub(crate) fn receive(&mut self, options: &Options) -> Result<Progress, Refusal> {
+        loop {
+            if self.at < self.input.len() {
+                let progress = self.digest(options)?;
+                if progress == Progress::Complete {
+                    return Ok(progress);
+                }
+            }
+            if !self.readable || self.eof {
+                return Ok(Progress::Partial);
+            }
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        if self.at == self.input.len() {
+            self.input.clear();
+            self.at = 0;
+        }
+        let wanted = if self.state == State::Body { READ_MORE } else { READ_FIRST };
+        if self.input.capacity() - self.input.len() < wanted / 2 {
+            self.input.drain(..self.at);
+            self.at = 0;
+            self.input.reserve(wanted);
+        }
+        let room = self.input.capacity() - self.input.len();
+        match rustix::io::read(&self.socket, spare_capacity(&mut self.input)) {
+            Ok(0) => self.eof = true,
+            // A read that does not fill the buffer has emptied the socket; the next edge tells of more.
+            Ok(count) if count < room => self.readable = false,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => self.readable = false,
+            Err(_) => {
+                self.eof = true;
+                self.gone = true;
+            }
+        }
+    }
+
+    fn digest(&mut self, options: &Options) -> Result<Progress, Refusal> {
+        if self.state == State::Head {
+            let input = &self.input[self.at..];
+            let Some(found) = self.scan.advance(input, &options.rules)? else { return Ok(Progress::Partial) };
+            head::parse(input, &found, &options.rules, self.trusted, &mut self.head)?;
+            self.at += found.end;
+            self.scan = Scan::default();
+            if let Framing::Length(length) = self.head.framing
+                && options.body_max > 0
+                && length > options.body_max
+            {
+                return Err(spool::too_large());
+            }
+            self.decoder.begin(self.head.framing);
+            self.state = State::Body;
+        }
+        let limits =
+            Limits { memory_max: options.body_memory_max, body_max: options.body_max, dir: &options.upload_dir };
+        let spool = &mut self.spool;
+        let mut sink = |bytes: &[u8]| spool.write(bytes, limits);
+        self.at += self.decoder.advance(&self.input[self.at..], &options.rules, &mut sink)?;
+        if !self.decoder.is_done() {
+            return Ok(Progress::Partial);
+        }
+        self.body = self.spool.finish();
+        self.state = State::Ready;
+        Ok(Progress::Complete)
+    }
+
+    /// Tells whether the client waits for `100 Continue` before it sends a body.
+    pub(crate) fn wants_continue(&self) -> bool {
+        self.state == State::Body && self.head.expect_continue && self.spool.memory() == Some(&[])
+    }
+
+    /// Tells whether nothing of a request has arrived.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.state == State::Head && self.scan.is_untouched()
+    }
+
+    /// Makes ready for the next request, after the response to the last is in `response.output`.
+    pub(crate) fn next_request(&mut self) {
+        self.state = State::Head;
+        self.body = Body::Empty;
+        self.stamps = Stamps::default();
+        if self.at >= self.input.len() {
+            self.input.clear();
+            self.input.shrink_to(KEEP_MAX);
+            self.at = 0;
+        }
+    }
+
+    /// Returns the bytes from which another worker can read the same request and what follows it, and whether there
+    /// are any; `None` if they are gone (a spooled or chunked body) or more than `limit`.
+    pub(crate) fn unread(&self, limit: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        if matches!(self.state, State::Body | State::Ready) {
+            bytes.extend_from_slice(&self.head.raw);
+            match (&self.head.framing, &self.body) {
+                (Framing::Chunked, _) | (_, Body::File { .. }) => return None,
+                (_, Body::Memory(body)) => bytes.extend_from_slice(body),
+                (_, Body::Empty) => bytes.extend_from_slice(self.spool.memory()?),
+            }
+        }
+        bytes.extend_from_slice(&self.input[self.at.min(self.input.len())..]);
+        (bytes.len() <= limit).then_some(bytes)
+    }
+
+    /// Puts bytes read by another worker in front of what the socket still has.
+    pub(crate) fn preload(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn half_close(&mut self) {
+        let _ = shutdown(&self.socket, Shutdown::Write);
+        self.state = State::Lingering;
+        self.spool.clear();
+    }
+
+    /// Reads and drops; false when the client is done or the socket broken.
+    pub(crate) fn drain(&mut self, limit: &mut usize) -> bool {
+        self.input.clear();
+        self.at = 0;
+        self.input.reserve(READ_FIRST);
+        loop {
+            self.input.clear();
+            match rustix::io::read(&self.socket, spare_capacity(&mut self.input)) {
+                Ok(0) => return false,
+                Ok(count) => match limit.checked_sub(count) {
+                    Some(left) => *limit = left,
+                    None => return false,
+                },
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+}

@@ -1,3 +1,25 @@
-//! A worker process.
+//! A worker process: the event loop, HTTP/1.1, takeover of a slow loop, app threads, hand-over between siblings.
+//!
+//! The application is the trait [`App`]; nothing here knows Python. A request's way: [`reactor`] accepts and reads,
+//! [`http`] parses, [`conn`] holds it, [`run`] calls the application and [`reactor`] writes the responses of a batch
+//! together. Not for: deciding about processes (`core::fleet`), settings (`settings`), or unsafe code (`sys`).
 #![forbid(unsafe_code)]
+
+mod access;
+mod app;
+mod conn;
+mod date;
+mod handover;
 pub mod http;
+mod options;
+mod pool;
+mod reactor;
+mod run;
+mod spool;
+mod stage;
+
+pub use access::{AccessFormat, AccessLog};
+pub use app::{App, Stop};
+pub use conn::{Body, Conn, FileBody, Peer};
+pub use options::{Level, Log, Options};
+pub use run::{Context, Exit, Signals, run};

@@ -1,1 +1,89 @@
-//! x
+//! What a worker needs to know of the settings, and where its words go. Plain data, filled by the composition root.
+
+use crate::http::head::Rules;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Settings of a worker. Times are nanoseconds; 0 means "no limit" unless said otherwise.
+pub struct Options {
+    /// How strictly heads are read.
+    pub rules: Rules,
+    /// App threads.
+    pub threads: usize,
+    /// Most open client connections.
+    pub connections_max: usize,
+    /// Most requests waiting for an app thread.
+    pub queue_max: usize,
+    /// Workers beside this one; with none, there is nobody to hand connections to.
+    pub siblings: bool,
+    /// Idle time of a kept connection; 0 closes after each response.
+    pub keepalive_ns: u64,
+    /// Time for a whole head.
+    pub header_timeout_ns: u64,
+    /// Longest pause within a body.
+    pub body_timeout_ns: u64,
+    /// Longest time without the client taking a byte.
+    pub write_timeout_ns: u64,
+    /// Time to finish after TERM.
+    pub graceful_timeout_ns: u64,
+    /// The application's deadline; recorded in the scoreboard.
+    pub timeout_ns: u64,
+    /// Requests after which the worker asks to be replaced; 0 for never.
+    pub requests_max: u64,
+    /// Bytes of a body kept in memory.
+    pub body_memory_max: usize,
+    /// Largest body in bytes; 0 for any.
+    pub body_max: u64,
+    /// Where larger bodies go.
+    pub upload_dir: PathBuf,
+    /// Which peers may speak for their clients (`forwarded_allow_ips`); unix peers always may.
+    pub trusts: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+}
+
+impl Default for Options {
+    /// Gunicorn's defaults, and ours where it has none.
+    fn default() -> Self {
+        const SECOND: u64 = 1_000_000_000;
+        Self {
+            rules: Rules::default(),
+            threads: 1,
+            connections_max: 1000,
+            queue_max: 1024,
+            siblings: false,
+            keepalive_ns: 2 * SECOND,
+            header_timeout_ns: 30 * SECOND,
+            body_timeout_ns: 60 * SECOND,
+            write_timeout_ns: 60 * SECOND,
+            graceful_timeout_ns: 30 * SECOND,
+            timeout_ns: 30 * SECOND,
+            requests_max: 0,
+            body_memory_max: 1 << 20,
+            body_max: 0,
+            upload_dir: std::env::temp_dir(),
+            trusts: Box::new(|address| address.is_loopback()),
+        }
+    }
+}
+
+/// Severity of a line in the error log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Of use to developers.
+    Debug,
+    /// Life of the process.
+    Info,
+    /// Something the operator may want to change.
+    Warning,
+    /// A person should look.
+    Error,
+    /// A person should look now.
+    Critical,
+}
+
+/// The error log. Called by threads that never hold the interpreter: an implementation must not wait for it.
+pub trait Log: Send + Sync {
+    /// Writes one line.
+    fn log(&self, level: Level, message: &str);
+    /// Opens the file again, after rotation.
+    fn reopen(&self);
+}

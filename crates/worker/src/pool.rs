@@ -1,1 +1,170 @@
-//! x
+//! The app threads and what stands in line for them while the loop is taken over.
+//!
+//! An app thread waits without the interpreter, takes the interpreter, and only then takes a request: a request never
+//! waits inside a thread that cannot run. Finished connections go back on a list whose eventfd wakes the loop's owner.
+//! No lock here is held while Python is entered.
+
+use crate::app::App;
+use crate::conn::Conn;
+use crate::reactor::Reactor;
+use rustix::event::{EventfdFlags, eventfd};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What an app thread is to do next.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Run the application for this request.
+    Serve(Box<Conn>),
+    /// Own the loop.
+    Own(Box<Reactor>),
+    /// The worker has ended.
+    Leave,
+}
+
+/// The line of waiting requests and the list of finished ones.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    line: Mutex<Line>,
+    arrived: Condvar,
+    done: Mutex<Vec<Box<Conn>>>,
+    done_wake: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    waiting: VecDeque<Box<Conn>>,
+    reactor: Option<Box<Reactor>>,
+    idle: usize,
+    closed: bool,
+}
+
+impl Pool {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            line: Mutex::default(),
+            arrived: Condvar::new(),
+            done: Mutex::default(),
+            done_wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
+    }
+
+    /// Waits for something to do. Called attached; waits detached.
+    pub(crate) fn next<A: App>(&self, app: &A) -> Job {
+        loop {
+            app.wait(|| self.wait());
+            let mut line = self.line();
+            if let Some(reactor) = line.reactor.take() {
+                return Job::Own(reactor);
+            }
+            if let Some(conn) = line.waiting.pop_front() {
+                return Job::Serve(conn);
+            }
+            if line.closed {
+                return Job::Leave;
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let mut line = self.line();
+        line.idle += 1;
+        if line.idle == 1 || self.has_finished() {
+            self.wake();
+        }
+        while line.waiting.is_empty() && line.reactor.is_none() && !line.closed {
+            line = self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+        line.idle -= 1;
+    }
+
+    /// Puts a request at the end of the line.
+    pub(crate) fn push(&self, conn: Box<Conn>) {
+        self.line().waiting.push_back(conn);
+        self.arrived.notify_one();
+    }
+
+    /// Takes the first of the line back, to give it to a sibling or to refuse it.
+    pub(crate) fn pull(&self) -> Option<Box<Conn>> {
+        self.line().waiting.pop_front()
+    }
+
+    /// Puts a request back at the front.
+    pub(crate) fn unpull(&self, conn: Box<Conn>) {
+        self.line().waiting.push_front(conn);
+        self.arrived.notify_one();
+    }
+
+    /// Returns how many requests wait, since when the first does, and how many threads wait for work.
+    pub(crate) fn load(&self) -> Load {
+        let line = self.line();
+        let since_ns = line.waiting.front().map(|conn| conn.stamps.complete_ns);
+        Load { waiting: line.waiting.len(), since_ns, idle: line.idle }
+    }
+
+    /// Gives the loop to the next thread that is free; refuses it if there is none.
+    pub(crate) fn offer(&self, reactor: Box<Reactor>) -> Option<Box<Reactor>> {
+        let mut line = self.line();
+        if line.idle == 0 || !line.waiting.is_empty() {
+            return Some(reactor);
+        }
+        line.reactor = Some(reactor);
+        drop(line);
+        self.arrived.notify_one();
+        None
+    }
+
+    /// Hands a finished connection to the owner of the loop, who learns of it when this thread asks for its next job:
+    /// one wake tells of both, the connection and the free thread.
+    pub(crate) fn finished(&self, conn: Box<Conn>) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+    }
+
+    fn has_finished(&self) -> bool {
+        !self.done.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn wake(&self) {
+        // A full counter already wakes; nothing else can fail here.
+        let _ = rustix::io::write(&self.done_wake, &1u64.to_ne_bytes());
+    }
+
+    /// Takes the finished connections.
+    pub(crate) fn take_finished(&self) -> Vec<Box<Conn>> {
+        let _ = rustix::io::read(&self.done_wake, &mut [0; 8]);
+        std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the descriptor that is readable while there are finished connections.
+    pub(crate) fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.done_wake.as_fd()
+    }
+
+    /// Sends every app thread home.
+    pub(crate) fn close(&self) {
+        self.line().closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Tells whether the worker has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.line().closed
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How busy the app threads are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Requests in line.
+    pub(crate) waiting: usize,
+    /// Since when the first of them waits.
+    pub(crate) since_ns: Option<u64>,
+    /// Threads that wait for work.
+    pub(crate) idle: usize,
+}

@@ -1,1 +1,778 @@
-//! x
+//! The loop: epoll, connections, timers, the batch of responses. Owned by one thread at a time, never shared; it never
+//! enters Python and never waits but in [`Reactor::poll`].
+//!
+//! Connections are registered once, edge-triggered, for their whole life (one `epoll_ctl` a connection). A connection
+//! whose request is with the application is *away*: its box is with an app thread, its place remembers what happened.
+//! Responses of one batch of ready requests are written together, at the latest [`BATCH_NS`] after the first: going
+//! back and forth between Python and the kernel for each evicts both from the caches.
+
+use crate::access::AccessLog;
+use crate::conn::{Conn, Peer, Progress, Sent, State};
+use crate::handover;
+use crate::http::refusal::{Refusal, page};
+use crate::options::Level;
+use crate::run::Hub;
+use ferricorn_core::scoreboard::{Landing, Timed};
+use ferricorn_core::scoreboard::{FLIGHTS, State as WorkerState};
+use ferricorn_sys::clock;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::Timespec;
+use rustix::io::Errno;
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Longest time a finished response waits for the others of its batch.
+const BATCH_NS: u64 = 500_000;
+const SECOND_NS: u64 = 1_000_000_000;
+/// Longest sleep: the heartbeat of the scoreboard.
+const BEAT_NS: u64 = SECOND_NS;
+const EVENTS_MAX: usize = 256;
+/// Bytes dropped from a client after a refusal, and how long they may take.
+const LINGER_BYTES: usize = 64 << 10;
+const LINGER_NS: u64 = 2 * SECOND_NS;
+/// A client with more than this unsent gets no further pipelined request served.
+const UNSENT_MAX: usize = 256 << 10;
+/// How long idle connections are kept for a last request after TERM (Gunicorn 27.0.1).
+const DRAIN_IDLE_NS: u64 = 2 * SECOND_NS;
+const ACCEPT_PAUSE_NS: u64 = SECOND_NS / 10;
+
+/// Epoll data that are no connection.
+const LISTENER: u64 = 0xffff_ff00_0000_0000;
+const HANDOVER: u64 = LISTENER | 0xffff;
+const FINISHED: u64 = LISTENER | 0x1_0000;
+const SIGNALS: u64 = LISTENER | 0x1_0001;
+
+#[derive(Debug)]
+struct Place {
+    generation: u32,
+    conn: Option<Box<Conn>>,
+    away: bool,
+    missed: EventFlags,
+}
+
+/// Why the loop is ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Drain {
+    since_ns: u64,
+    until_ns: u64,
+    /// INT or QUIT rather than TERM.
+    pub(crate) quick: bool,
+}
+
+/// The loop's state.
+pub(crate) struct Reactor {
+    hub: Arc<Hub>,
+    epoll: OwnedFd,
+    events: Vec<(u64, EventFlags)>,
+    places: Vec<Place>,
+    free: Vec<u32>,
+    connections: usize,
+    away: usize,
+    ready: VecDeque<u64>,
+    dirty: Vec<u64>,
+    dirty_since_ns: u64,
+    access: Option<AccessLog>,
+    accepting: bool,
+    accept_paused_until_ns: u64,
+    expiry_ns: u64,
+    next_id: u64,
+    completed: u64,
+    retiring: bool,
+    parent_checked_ns: u64,
+    drain: Option<Drain>,
+    /// Calls in a row that were fast; tells when the loop may go back to an app thread.
+    pub(crate) fast_calls: u32,
+    now_ns: u64,
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor").field("connections", &self.connections).field("away", &self.away).finish()
+    }
+}
+
+impl Reactor {
+    pub(crate) fn new(hub: Arc<Hub>, access: Option<AccessLog>) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, hub.pool.wake_fd(), EventData::new_u64(FINISHED), EventFlags::IN)?;
+        epoll::add(&epoll, hub.signals.fd(), EventData::new_u64(SIGNALS), EventFlags::IN)?;
+        let now_ns = clock::now_ns();
+        let mut reactor = Self {
+            hub,
+            epoll,
+            events: Vec::with_capacity(EVENTS_MAX),
+            places: Vec::new(),
+            free: Vec::new(),
+            connections: 0,
+            away: 0,
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            dirty_since_ns: 0,
+            access,
+            accepting: false,
+            accept_paused_until_ns: 0,
+            expiry_ns: u64::MAX,
+            next_id: 0,
+            completed: 0,
+            retiring: false,
+            parent_checked_ns: now_ns,
+            drain: None,
+            fast_calls: 0,
+            now_ns,
+        };
+        reactor.accept_if(true);
+        Ok(reactor)
+    }
+
+    // ---- The owner's steps, in their order ----
+
+    /// Waits at most `limit_ns` for events; true if there are some. Gathers them for [`Self::turn`].
+    pub(crate) fn poll(&mut self, limit_ns: u64) -> bool {
+        self.events.clear();
+        let wait = Timespec { tv_sec: (limit_ns / SECOND_NS) as i64, tv_nsec: (limit_ns % SECOND_NS) as i64 };
+        // EINTR and the like read as "nothing yet"; the next poll tells.
+        let mut space = [const { MaybeUninit::<Event>::uninit() }; EVENTS_MAX];
+        if let Ok((events, _)) = epoll::wait(&self.epoll, &mut space[..], Some(&wait)) {
+            self.events.extend(events.iter().map(|event| (event.data.u64(), event.flags)));
+        }
+        !self.events.is_empty()
+    }
+
+    /// Returns how long the loop may sleep.
+    pub(crate) fn sleep_ns(&self) -> u64 {
+        let mut until = self.expiry_ns.min(self.now_ns + BEAT_NS);
+        if let Some(drain) = self.drain {
+            until = until.min(drain.until_ns).min(self.now_ns + SECOND_NS / 10);
+        }
+        if self.accept_paused_until_ns > 0 {
+            until = until.min(self.accept_paused_until_ns);
+        }
+        until.saturating_sub(self.now_ns)
+    }
+
+    /// Acts on what [`Self::poll`] gathered, on finished calls, on time.
+    pub(crate) fn turn(&mut self) {
+        self.now_ns = clock::now_ns();
+        self.beat();
+        let events = std::mem::take(&mut self.events);
+        for (data, flags) in &events {
+            self.event(*data, *flags);
+        }
+        self.events = events;
+        if self.now_ns >= self.expiry_ns {
+            self.expire();
+        }
+        self.drain_step();
+    }
+
+    /// Takes the next complete request out; its response is opened.
+    pub(crate) fn next_ready(&mut self) -> Option<Box<Conn>> {
+        while let Some(token) = self.ready.pop_front() {
+            let keep_alive = self.hub.options.keepalive_ns > 0 && self.drain.is_none();
+            let Some(place) = place(&mut self.places, token) else { continue };
+            let Some(mut conn) = place.conn.take() else { continue };
+            if conn.gone {
+                place.conn = Some(conn);
+                self.close(token);
+                continue;
+            }
+            place.away = true;
+            place.missed = EventFlags::empty();
+            self.away += 1;
+            conn.open_response(keep_alive);
+            return Some(conn);
+        }
+        None
+    }
+
+    /// Takes a connection back whose call has ended at `now_ns`, and goes on with it.
+    pub(crate) fn check_in(&mut self, mut conn: Box<Conn>, now_ns: u64) {
+        self.now_ns = now_ns;
+        self.account(&conn);
+        let token = conn.token;
+        self.away -= 1;
+        let Some(place) = place(&mut self.places, token) else { return };
+        place.away = false;
+        let missed = std::mem::replace(&mut place.missed, EventFlags::empty());
+        if missed.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+            conn.readable = true;
+        }
+        let keep = conn.response.keep_alive && !conn.gone;
+        if keep {
+            conn.next_request();
+            conn.deadline_ns = now_ns + self.hub.options.keepalive_ns;
+        } else {
+            conn.state = State::Closing;
+        }
+        let deadline_ns = conn.deadline_ns;
+        place.conn = Some(conn);
+        self.mark_dirty(token);
+        if keep {
+            self.arm(deadline_ns);
+            self.advance(token);
+        }
+    }
+
+    /// Tells whether the batch has waited long enough.
+    pub(crate) fn flush_due(&self) -> bool {
+        !self.dirty.is_empty() && self.now_ns - self.dirty_since_ns >= BATCH_NS
+    }
+
+    /// Writes what the batch has gathered.
+    pub(crate) fn flush(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty);
+        for token in &dirty {
+            self.send(*token);
+        }
+        // `send` may have made others dirty (pipelined requests refused); they wait for the next flush.
+        let late = std::mem::replace(&mut self.dirty, dirty);
+        self.dirty.clear();
+        self.dirty.extend(late);
+    }
+
+    /// Writes gathered access-log lines; before every wait.
+    pub(crate) fn flush_log(&mut self) {
+        if let Some(access) = &mut self.access {
+            access.write();
+        }
+    }
+
+    /// Starts or stops listening: a worker without a free app thread leaves new connections to its siblings.
+    pub(crate) fn accept_if(&mut self, wanted: bool) {
+        let wanted = wanted
+            && self.drain.is_none()
+            && self.connections < self.hub.options.connections_max
+            && self.accept_paused_until_ns <= self.now_ns;
+        if wanted {
+            self.accept_paused_until_ns = 0;
+        }
+        if wanted == self.accepting {
+            return;
+        }
+        self.accepting = wanted;
+        let hub = self.hub.clone();
+        let sources = hub.listeners.iter().enumerate().map(|(number, listener)| (listener.as_fd(), number as u64));
+        let handover = hub.options.siblings.then(|| (hub.handover_in.as_fd(), HANDOVER & !LISTENER));
+        for (source, number) in sources.chain(handover) {
+            let outcome = if wanted {
+                let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
+                epoll::add(&self.epoll, source, EventData::new_u64(LISTENER | number), flags)
+            } else {
+                epoll::delete(&self.epoll, source)
+            };
+            if let Err(error) = outcome {
+                hub.log.log(Level::Error, &format!("epoll: cannot change the watch on a listener: {error}"));
+            }
+        }
+    }
+
+    /// Tells whether everything is done after TERM, INT or QUIT, or its time is over.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.drain.is_some_and(|drain| self.connections == 0 || self.now_ns >= drain.until_ns)
+    }
+
+    /// Tells whether calls are still running although the time to finish is over.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.drain.is_some_and(|drain| self.now_ns >= drain.until_ns) && self.away > 0
+    }
+
+    /// Returns why the loop is ending.
+    pub(crate) fn drain(&self) -> Option<Drain> {
+        self.drain
+    }
+
+    /// Returns how many requests are with the application.
+    pub(crate) fn away(&self) -> usize {
+        self.away
+    }
+
+    /// Returns the time of the last turn or call.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// Answers 503 to a request that found the line full.
+    pub(crate) fn shed(&mut self, conn: Box<Conn>) {
+        add(&self.hub.slot.shed, 1);
+        let refusal = Refusal::new(503, "all workers are busy and the queue is full");
+        self.refuse_away(conn, &refusal);
+    }
+
+    /// Gives a waiting request to an idle sibling, or returns it.
+    pub(crate) fn give(&mut self, conn: Box<Conn>) -> Result<(), Box<Conn>> {
+        let token = conn.token;
+        let socket = conn.socket().try_clone_to_owned();
+        let Ok(socket) = socket else { return Err(conn) };
+        handover::give(self.hub.handover_out.as_fd(), conn)?;
+        let _ = epoll::delete(&self.epoll, &socket);
+        add(&self.hub.slot.handed_over, 1);
+        self.away -= 1;
+        self.forget(token);
+        Ok(())
+    }
+
+    // ---- Events ----
+
+    fn event(&mut self, data: u64, flags: EventFlags) {
+        match data {
+            FINISHED => {
+                for conn in self.hub.pool.take_finished() {
+                    let done_ns = conn.stamps.done_ns;
+                    self.count_call(done_ns.saturating_sub(conn.stamps.app_ns));
+                    let now_ns = self.now_ns;
+                    self.check_in(conn, now_ns);
+                }
+            }
+            SIGNALS => self.signals(),
+            HANDOVER => self.take_in(),
+            number if number & LISTENER == LISTENER => self.accept((number & 0xffff) as usize),
+            token => self.client(token, flags),
+        }
+    }
+
+    /// Counts a call for the decision whether the loop may go back.
+    pub(crate) fn count_call(&mut self, took_ns: u64) {
+        self.fast_calls = if took_ns < BATCH_NS { self.fast_calls.saturating_add(1) } else { 0 };
+    }
+
+    fn client(&mut self, token: u64, flags: EventFlags) {
+        let Some(place) = place(&mut self.places, token) else { return };
+        if place.away {
+            place.missed |= flags;
+            return;
+        }
+        let Some(conn) = &mut place.conn else { return };
+        if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
+            conn.gone = true;
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+            conn.readable = true;
+        }
+        if flags.contains(EventFlags::OUT) && (conn.pending() > 0 || conn.file.is_some()) {
+            self.send(token);
+        }
+        self.advance(token);
+    }
+
+    fn accept(&mut self, number: usize) {
+        // With siblings one at a time, so that a burst spreads; alone as many as are there.
+        let batch = if self.hub.options.siblings { 1 } else { 64 };
+        for _ in 0..batch {
+            if self.connections >= self.hub.options.connections_max {
+                return self.accept_if(true);
+            }
+            let listener = &self.hub.listeners[number];
+            match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((socket, address)) => {
+                    let conn = Conn::new(socket, peer(address), number, &self.hub.options);
+                    self.admit(conn);
+                }
+                Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return,
+                Err(error) => {
+                    let message = format!("accept: {error}; no new connections for a moment");
+                    self.hub.log.log(Level::Error, &message);
+                    self.accept_paused_until_ns = self.now_ns + ACCEPT_PAUSE_NS;
+                    return self.accept_if(false);
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self) {
+        match handover::take(self.hub.handover_in.as_fd(), &self.hub.options) {
+            Ok(Some(conn)) => {
+                add(&self.hub.slot.taken_in, 1);
+                self.admit(conn);
+            }
+            Ok(None) => {}
+            Err(error) => self.hub.log.log(Level::Error, &format!("hand-over: {error}")),
+        }
+    }
+
+    fn admit(&mut self, mut conn: Conn) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, conn: None, away: false, missed: EventFlags::empty() });
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[index as usize];
+        // The highest generations would read as LISTENER.
+        place.generation = (place.generation + 1) & 0x7fff_ffff;
+        let token = u64::from(place.generation) << 32 | u64::from(index);
+        conn.token = token;
+        conn.deadline_ns = self.now_ns + self.hub.options.header_timeout_ns;
+        let deadline_ns = conn.deadline_ns;
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        if let Err(error) = epoll::add(&self.epoll, conn.socket(), EventData::new_u64(token), flags) {
+            self.hub.log.log(Level::Error, &format!("epoll: cannot watch a connection: {error}"));
+            self.free.push(index);
+            return;
+        }
+        place.conn = Some(Box::new(conn));
+        self.connections += 1;
+        self.hub.slot.connections.store(self.connections as u32, Relaxed);
+        self.arm(deadline_ns);
+        self.advance(token);
+    }
+
+    /// Takes a connection as far as its bytes go.
+    fn advance(&mut self, token: u64) {
+        let now_ns = self.now_ns;
+        let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
+        match conn.state {
+            State::Lingering => {
+                let mut limit = LINGER_BYTES;
+                if !conn.drain(&mut limit) {
+                    self.close(token);
+                }
+                return;
+            }
+            State::Head | State::Body if conn.pending() <= UNSENT_MAX => {}
+            _ => return,
+        }
+        match conn.receive(&self.hub.options) {
+            Ok(Progress::Complete) => {
+                stamp_complete(conn, now_ns);
+                conn.served += 1;
+                self.next_id += 1;
+                conn.id = self.next_id;
+                conn.deadline_ns = 0;
+                self.ready.push_back(token);
+            }
+            Ok(Progress::Partial) if conn.eof || conn.gone => self.close(token),
+            Ok(Progress::Partial) => self.partial(token),
+            Err(refusal) => self.refuse(token, &refusal),
+        }
+    }
+
+    fn partial(&mut self, token: u64) {
+        let (now_ns, options) = (self.now_ns, &self.hub.options);
+        let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
+        let mut greet = false;
+        if conn.state == State::Body {
+            stamp_head(conn, now_ns);
+            conn.deadline_ns = now_ns + options.body_timeout_ns;
+            greet = conn.wants_continue();
+            if greet {
+                conn.head.expect_continue = false;
+                conn.response.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+        } else if !conn.is_untouched() && conn.stamps.begun_ns == 0 {
+            conn.stamps.begun_ns = now_ns;
+            conn.deadline_ns = now_ns + options.header_timeout_ns;
+        }
+        let deadline_ns = conn.deadline_ns;
+        self.arm(deadline_ns);
+        if greet {
+            self.send(token);
+        }
+    }
+
+    // ---- Sending and closing ----
+
+    fn mark_dirty(&mut self, token: u64) {
+        if self.dirty.is_empty() {
+            self.dirty_since_ns = self.now_ns;
+        }
+        self.dirty.push(token);
+    }
+
+    fn send(&mut self, token: u64) {
+        let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
+        match conn.send() {
+            Sent::Gone => self.close(token),
+            Sent::Blocked => {
+                let write_ns = self.hub.options.write_timeout_ns;
+                if write_ns > 0 {
+                    conn.deadline_ns = self.now_ns + write_ns;
+                    let deadline_ns = conn.deadline_ns;
+                    self.arm(deadline_ns);
+                }
+            }
+            Sent::All => match conn.state {
+                State::Closing => self.close(token),
+                State::Head if conn.is_untouched() => {
+                    if conn.served > 0 {
+                        conn.deadline_ns = self.now_ns + self.hub.options.keepalive_ns;
+                        let deadline_ns = conn.deadline_ns;
+                        self.arm(deadline_ns);
+                    }
+                    // A pipelined request may have waited for room.
+                    self.advance(token);
+                }
+                _ => {}
+            },
+        }
+    }
+
+    /// Answers a request that never reaches the application; then the connection lingers and closes.
+    fn refuse(&mut self, token: u64, refusal: &Refusal) {
+        let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
+        self.hub.refused(refusal, &conn.client);
+        refusal.write(&mut conn.response.output, false);
+        let sent = conn.send();
+        conn.half_close();
+        conn.deadline_ns = self.now_ns + LINGER_NS;
+        let mut limit = LINGER_BYTES;
+        let over = sent == Sent::Gone || conn.readable && !conn.drain(&mut limit);
+        let deadline_ns = conn.deadline_ns;
+        self.arm(deadline_ns);
+        if over {
+            self.close(token);
+        }
+    }
+
+    /// Like [`Self::refuse`] for a connection that is out of its place.
+    fn refuse_away(&mut self, mut conn: Box<Conn>, refusal: &Refusal) {
+        let token = conn.token;
+        let head_only = conn.head.method() == b"HEAD";
+        page(&mut conn.response.output, refusal.status, &refusal.detail, head_only);
+        conn.response.abort();
+        conn.state = State::Closing;
+        conn.deadline_ns = self.now_ns + self.hub.options.write_timeout_ns;
+        self.away -= 1;
+        let Some(place) = place(&mut self.places, token) else { return };
+        place.away = false;
+        place.conn = Some(conn);
+        self.send(token);
+    }
+
+    fn close(&mut self, token: u64) {
+        if let Some(place) = place(&mut self.places, token) {
+            // Dropping the socket closes it, which takes it out of the epoll set.
+            place.conn = None;
+            self.forget(token);
+        }
+    }
+
+    fn forget(&mut self, token: u64) {
+        let Some(place) = place(&mut self.places, token) else { return };
+        place.generation = (place.generation + 1) & 0x7fff_ffff;
+        place.away = false;
+        self.free.push(token as u32);
+        self.connections -= 1;
+        self.hub.slot.connections.store(self.connections as u32, Relaxed);
+    }
+
+    // ---- Accounts ----
+
+    fn account(&mut self, conn: &Conn) {
+        let (slot, stamps, response) = (self.hub.slot, &conn.stamps, &conn.response);
+        let us = |from: u64, to: u64| to.saturating_sub(from) / 1000;
+        let (app_us, total_us) = (us(stamps.app_ns, stamps.done_ns), us(stamps.begun_ns, stamps.done_ns));
+        slot.timed[Timed::Head as usize].record(us(stamps.begun_ns, stamps.head_ns));
+        slot.timed[Timed::Body as usize].record(us(stamps.head_ns, stamps.complete_ns));
+        slot.timed[Timed::Queue as usize].record(us(stamps.complete_ns, stamps.app_ns));
+        slot.timed[Timed::App as usize].record(app_us);
+        slot.timed[Timed::Total as usize].record(total_us);
+        add(&slot.requests, 1);
+        add(&slot.bytes_sent, response.body_bytes);
+        if let Some(class) = slot.statuses.get(usize::from(response.status / 100).wrapping_sub(1)) {
+            add(class, 1);
+        }
+        let flight = &slot.flights[(slot.flight_next.load(Relaxed) % FLIGHTS as u64) as usize];
+        add(&slot.flight_next, 1);
+        let landing = Landing {
+            id: conn.id,
+            status: response.status,
+            start_ns: stamps.begun_ns,
+            total_us,
+            app_us,
+            bytes: response.body_bytes,
+        };
+        flight.record(&landing, conn.head.method(), conn.head.get(&conn.head.path));
+        if let Some(access) = &mut self.access
+            && !conn.logged
+        {
+            access.line(conn);
+        }
+        self.completed += 1;
+        let limit = self.hub.options.requests_max;
+        if limit > 0 && self.completed >= limit && !self.retiring {
+            self.retiring = true;
+            self.hub.log.log(Level::Info, "Autorestarting worker after current request.");
+            slot.retiring.store(1, Relaxed);
+            self.hub.wake_arbiter();
+        }
+    }
+
+    fn beat(&mut self) {
+        self.hub.slot.beat_ns.store(self.now_ns, Relaxed);
+        if self.now_ns - self.parent_checked_ns >= BEAT_NS {
+            self.parent_checked_ns = self.now_ns;
+            if self.hub.parent_changed() && self.drain.is_none() {
+                let message = format!("Parent changed, shutting down: <Worker {}>", std::process::id());
+                self.hub.log.log(Level::Info, &message);
+                self.start_drain(false);
+            }
+        }
+    }
+
+    // ---- Time ----
+
+    fn arm(&mut self, deadline_ns: u64) {
+        if deadline_ns > 0 {
+            self.expiry_ns = self.expiry_ns.min(deadline_ns);
+        }
+    }
+
+    fn expire(&mut self) {
+        let now_ns = self.now_ns;
+        let mut next_ns = u64::MAX;
+        let mut over = Vec::new();
+        for (index, place) in self.places.iter().enumerate() {
+            let Some(conn) = &place.conn else { continue };
+            match conn.deadline_ns {
+                0 => {}
+                at if at <= now_ns => over.push(u64::from(place.generation) << 32 | index as u64),
+                at => next_ns = next_ns.min(at),
+            }
+        }
+        self.expiry_ns = next_ns;
+        for token in over {
+            self.time_out(token);
+        }
+    }
+
+    fn time_out(&mut self, token: u64) {
+        let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
+        let blocked = conn.pending() > 0 || conn.file.is_some();
+        match conn.state {
+            _ if blocked => self.close(token),
+            State::Head if !conn.is_untouched() => {
+                self.refuse(token, &Refusal::new(408, "the request's head took too long"));
+            }
+            State::Body => self.refuse(token, &Refusal::new(408, "the request's body took too long")),
+            _ => self.close(token),
+        }
+    }
+
+    // ---- The end ----
+
+    fn signals(&mut self) {
+        for signal in self.hub.signals.read() {
+            match signal {
+                libc_signal::TERM => self.start_drain(false),
+                libc_signal::INT | libc_signal::QUIT => self.start_drain(true),
+                libc_signal::USR1 => self.reopen_logs(),
+                _ => {}
+            }
+        }
+    }
+
+    fn reopen_logs(&mut self) {
+        self.hub.log.reopen();
+        self.hub.reopen.store(true, Relaxed);
+        if let Some(access) = &mut self.access
+            && let Err(error) = access.reopen()
+        {
+            self.hub.log.log(Level::Error, &format!("cannot reopen the access log: {error}"));
+        }
+    }
+
+    fn start_drain(&mut self, quick: bool) {
+        let grace_ns = if quick { SECOND_NS / 10 } else { self.hub.options.graceful_timeout_ns };
+        let until_ns = self.now_ns + grace_ns;
+        match &mut self.drain {
+            Some(drain) => {
+                drain.quick |= quick;
+                drain.until_ns = drain.until_ns.min(until_ns);
+            }
+            None => {
+                // What the kernel has accepted for us is served: no client of ours sees a reset.
+                for number in 0..self.hub.listeners.len() {
+                    self.accept_rest(number, quick);
+                }
+                self.accept_if(false);
+                self.hub.slot.state.store(WorkerState::Draining as u32, Relaxed);
+                self.drain = Some(Drain { since_ns: self.now_ns, until_ns, quick });
+            }
+        }
+        self.accept_if(false);
+    }
+
+    /// Accepts what waits in the listen queue, unless siblings stay to do so.
+    fn accept_rest(&mut self, number: usize, quick: bool) {
+        let mut left = 1024;
+        while !quick && left > 0 && self.accepting && !self.hub.has_ready_sibling() {
+            let before = self.connections;
+            self.accept(number);
+            if self.connections == before {
+                break;
+            }
+            left -= 1;
+        }
+    }
+
+    /// Lets go of connections that wait for nothing: to a sibling that stays, or closed after a while.
+    fn drain_step(&mut self) {
+        let Some(drain) = self.drain else { return };
+        self.accept_if(false);
+        let sibling = !drain.quick && self.hub.options.siblings && self.hub.has_ready_sibling();
+        let idle_over = drain.quick || self.now_ns >= drain.since_ns + DRAIN_IDLE_NS;
+        for index in 0..self.places.len() {
+            let place = &self.places[index];
+            let token = u64::from(place.generation) << 32 | index as u64;
+            let Some(conn) = &place.conn else { continue };
+            let idle = conn.state == State::Head && conn.pending() == 0;
+            if idle && sibling {
+                self.give_idle(token);
+            } else if idle && idle_over && conn.is_untouched() {
+                self.close(token);
+            }
+        }
+    }
+
+    fn give_idle(&mut self, token: u64) {
+        let Some(place) = place(&mut self.places, token) else { return };
+        let Some(conn) = place.conn.take() else { return };
+        self.away += 1;
+        if let Err(conn) = self.give(conn) {
+            self.away -= 1;
+            if let Some(place) = self::place(&mut self.places, token) {
+                place.conn = Some(conn);
+            }
+        }
+    }
+}
+
+/// Signal numbers of Linux, the same on every architecture this builds for.
+mod libc_signal {
+    pub(super) const INT: i32 = 2;
+    pub(super) const QUIT: i32 = 3;
+    pub(super) const USR1: i32 = 10;
+    pub(super) const TERM: i32 = 15;
+}
+
+fn place(places: &mut [Place], token: u64) -> Option<&mut Place> {
+    let place = places.get_mut(token as u32 as usize)?;
+    (place.generation == (token >> 32) as u32).then_some(place)
+}
+
+fn stamp_head(conn: &mut Conn, now_ns: u64) {
+    let stamps = &mut conn.stamps;
+    if stamps.begun_ns == 0 {
+        stamps.begun_ns = now_ns;
+    }
+    if stamps.head_ns == 0 {
+        stamps.head_ns = now_ns;
+    }
+}
+
+fn stamp_complete(conn: &mut Conn, now_ns: u64) {
+    stamp_head(conn, now_ns);
+    conn.stamps.complete_ns = now_ns;
+}
+
+fn peer(address: Option<SocketAddrAny>) -> Peer {
+    address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Unix, Peer::Tcp)
+}
+
+fn add(cell: &std::sync::atomic::AtomicU64, by: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(by), Relaxed);
+}

@@ -1,1 +1,378 @@
-//! x
+//! A worker's threads: who calls the application, who keeps the loop, and how a worker ends.
+//!
+//! The main thread starts as the owner of the loop and calls the application itself ([`own`]). When a call is slow the
+//! watchdog's thread takes the loop ([`keep`]): it queues requests for the app threads, gives what cannot be served
+//! soon to idle siblings, and offers the loop back when calls are fast again. `sync` and `gthread` differ in the
+//! number of app threads alone.
+
+use crate::access::AccessLog;
+use crate::app::{App, Stop};
+use crate::conn::Conn;
+use crate::options::{Level, Log, Options};
+use crate::pool::{Job, Pool};
+use crate::reactor::Reactor;
+use crate::http::refusal::Refusal;
+use crate::stage::Stage;
+use ferricorn_core::scoreboard::{Entry, Scoreboard, State, THREADS_MAX, WorkerSlot};
+use ferricorn_sys::clock;
+use ferricorn_sys::exit::exit_now;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// A request that waits longer than this although threads are free waits for the interpreter.
+const STARVED_NS: u64 = 5_000_000;
+/// How often a loop with waiting requests looks for an idle sibling.
+const LOOK_NS: u64 = 2_000_000;
+/// Fast calls in a row after which the loop goes back to an app thread.
+const CALM_CALLS: u32 = 32;
+/// Idle time after which it does.
+const CALM_NS: u64 = 50_000_000;
+
+/// What the arbiter gives a worker.
+pub struct Context {
+    /// Listening sockets, non-blocking.
+    pub listeners: Vec<OwnedFd>,
+    /// The end of the shared pair into which connections are given.
+    pub handover_out: OwnedFd,
+    /// The end from which they are taken.
+    pub handover_in: OwnedFd,
+    /// TERM, INT, QUIT and USR1 arrive here.
+    pub signals: Box<dyn Signals>,
+    /// One byte in here wakes the arbiter: ready, or retiring.
+    pub wake_arbiter: OwnedFd,
+    /// The scoreboard.
+    pub board: &'static Scoreboard,
+    /// This worker's place in it.
+    pub slot: usize,
+    /// Pid of the arbiter, to notice its death.
+    pub parent: i32,
+    /// The error log.
+    pub log: Arc<dyn Log>,
+    /// The access log, where it is ours to write.
+    pub access: Option<AccessLog>,
+}
+
+/// Where signals arrive: handlers write them into a pipe, the loop reads it.
+pub trait Signals: Send + Sync {
+    /// Readable while there are signals.
+    fn fd(&self) -> BorrowedFd<'_>;
+    /// Takes their numbers, without waiting.
+    fn read(&self) -> Vec<i32>;
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// After TERM, or its arbiter's death.
+    Graceful,
+    /// After INT or QUIT.
+    Quick,
+}
+
+/// What all threads of a worker share.
+pub(crate) struct Hub {
+    pub(crate) options: Options,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) slot: &'static WorkerSlot,
+    pub(crate) listeners: Vec<OwnedFd>,
+    pub(crate) handover_out: OwnedFd,
+    pub(crate) handover_in: OwnedFd,
+    pub(crate) signals: Box<dyn Signals>,
+    pub(crate) pool: Pool,
+    pub(crate) reopen: AtomicBool,
+    stage: Stage,
+    board: &'static Scoreboard,
+    wake: OwnedFd,
+    parent: AtomicI32,
+    threads: AtomicU32,
+    exit: Mutex<Option<Exit>>,
+}
+
+impl Hub {
+    /// Logs and counts a request that is refused.
+    pub(crate) fn refused(&self, refusal: &Refusal, client: &str) {
+        self.slot.refused.store(self.slot.refused.load(Relaxed) + 1, Relaxed);
+        let client = client.rsplit_once(':').map_or("", |(ip, _)| ip);
+        self.log.log(Level::Warning, &format!("Invalid request from ip={client}: {}", refusal.detail));
+    }
+
+    /// Tells the arbiter that this worker's place in the scoreboard has news.
+    pub(crate) fn wake_arbiter(&self) {
+        // A full pipe already wakes it.
+        let _ = rustix::io::write(&self.wake, &[1]);
+    }
+
+    /// Tells whether the arbiter has died.
+    pub(crate) fn parent_changed(&self) -> bool {
+        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        parent != self.parent.load(Relaxed)
+    }
+
+    /// Tells whether another worker is there to stay.
+    pub(crate) fn has_ready_sibling(&self) -> bool {
+        self.siblings().next().is_some()
+    }
+
+    fn has_idle_sibling(&self) -> bool {
+        self.siblings().any(|slot| slot.threads_free.load(Relaxed) > 0)
+    }
+
+    fn siblings(&self) -> impl Iterator<Item = &'static WorkerSlot> {
+        let me: *const WorkerSlot = self.slot;
+        let ready = |slot: &&WorkerSlot| slot.state() == State::Ready && slot.retiring.load(Relaxed) == 0;
+        self.board.workers.iter().filter(ready).filter(move |slot| !std::ptr::eq(*slot, me))
+    }
+
+    fn set_exit(&self, exit: Exit) {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
+        self.pool.close();
+        self.stage.close();
+    }
+}
+
+/// Serves until told to stop. Called attached, on the worker's main thread, which is the first app thread.
+///
+/// # Errors
+/// The loop or its watchdog cannot be made.
+pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Result<Exit> {
+    let hub = Arc::new(Hub {
+        slot: &context.board.workers[context.slot],
+        log: context.log,
+        listeners: context.listeners,
+        handover_out: context.handover_out,
+        handover_in: context.handover_in,
+        signals: context.signals,
+        pool: Pool::new()?,
+        reopen: AtomicBool::new(false),
+        stage: Stage::default(),
+        board: context.board,
+        wake: context.wake_arbiter,
+        parent: AtomicI32::new(context.parent),
+        threads: AtomicU32::new(1),
+        exit: Mutex::new(None),
+        options,
+    });
+    let threads = hub.options.threads.max(1) as u32;
+    hub.slot.threads.store(threads, Relaxed);
+    hub.slot.threads_free.store(threads, Relaxed);
+    let reactor = Box::new(Reactor::new(hub.clone(), context.access)?);
+    let watched = (hub.clone(), app.clone());
+    let watchdog = thread::Builder::new().name("ferricorn-loop".into()).spawn(move || watch(&watched.0, &watched.1))?;
+    hub.slot.ready(clock::now_ns());
+    hub.wake_arbiter();
+    app_thread(&hub, &*app, 0, Some(reactor));
+    let exit = hub.exit.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Exit::Graceful);
+    app.wait(|| drop(watchdog.join()));
+    Ok(exit)
+}
+
+/// The watchdog's thread: waits for a slow owner, then keeps the loop until calls are fast again. Never attached.
+fn watch<A: App>(hub: &Arc<Hub>, app: &Arc<A>) {
+    while let Some(reactor) = hub.stage.watch(|| hub.pool.is_closed()) {
+        let slot = hub.slot;
+        slot.taken_over.store(1, Relaxed);
+        slot.takeovers.store(slot.takeovers.load(Relaxed) + 1, Relaxed);
+        start_threads(hub, app);
+        keep(hub, reactor);
+        slot.taken_over.store(0, Relaxed);
+        slot.threads_free.store(slot.threads.load(Relaxed), Relaxed);
+    }
+}
+
+/// Starts the app threads beside the main one, once, when they are first needed.
+fn start_threads<A: App>(hub: &Arc<Hub>, app: &Arc<A>) {
+    let wanted = hub.slot.threads.load(Relaxed);
+    for number in hub.threads.load(Relaxed)..wanted {
+        let (hub_of, app_of) = (hub.clone(), app.clone());
+        let body = move || app_of.attach(|| app_thread(&hub_of, &*app_of, number as usize, None));
+        match thread::Builder::new().name(format!("app-{number}")).spawn(body) {
+            Ok(_) => hub.threads.store(number + 1, Relaxed),
+            Err(error) => {
+                hub.log.log(Level::Error, &format!("cannot start app thread {number}: {error}"));
+                return;
+            }
+        }
+    }
+}
+
+/// An app thread's life: own the loop, or serve what stands in line, until the worker ends.
+fn app_thread<A: App>(hub: &Hub, app: &A, thread: usize, mut reactor: Option<Box<Reactor>>) {
+    loop {
+        if let Some(owned) = reactor.take()
+            && let Some(finished) = own(hub, app, thread, owned)
+        {
+            finish(hub, finished);
+        }
+        match hub.pool.next(app) {
+            Job::Own(offered) => reactor = Some(offered),
+            Job::Serve(conn) => {
+                let mut conn = serve(hub, app, thread, conn);
+                // Without waiting; what is left is the loop's.
+                let _ = conn.send();
+                hub.pool.finished(conn);
+            }
+            Job::Leave => return,
+        }
+    }
+}
+
+/// Runs the loop and the application on this thread until the loop is taken over (`None`) or finished.
+fn own<A: App>(hub: &Hub, app: &A, thread: usize, mut reactor: Box<Reactor>) -> Option<Box<Reactor>> {
+    loop {
+        while let Some(conn) = reactor.next_ready() {
+            hub.stage.put(reactor);
+            let mut conn = serve(hub, app, thread, conn);
+            let Some(mine) = hub.stage.take() else {
+                let _ = conn.send();
+                hub.pool.finished(conn);
+                return None;
+            };
+            reactor = mine;
+            let done_ns = conn.stamps.done_ns;
+            reactor.check_in(conn, done_ns);
+            if reactor.flush_due() {
+                reactor.flush();
+            }
+        }
+        reactor.flush();
+        if reactor.is_finished() {
+            return Some(reactor);
+        }
+        if hub.reopen.swap(false, Relaxed) {
+            app.notify(Stop::ReopenLogs);
+        }
+        reactor.accept_if(true);
+        if !reactor.poll(0) {
+            reactor.flush_log();
+            let waiting = reactor.sleep_ns();
+            app.wait(|| {
+                reactor.poll(waiting);
+                hub.stage.put(reactor);
+            });
+            reactor = hub.stage.take()?;
+        }
+        reactor.turn();
+    }
+}
+
+/// Calls the application for one request.
+fn serve<A: App>(hub: &Hub, app: &A, thread: usize, mut conn: Box<Conn>) -> Box<Conn> {
+    let now_ns = clock::now_ns();
+    conn.stamps.app_ns = now_ns;
+    let record = &hub.slot.in_flight[thread.min(THREADS_MAX - 1)];
+    let timeout_ns = hub.options.timeout_ns;
+    record.enter(&Entry {
+        id: conn.id,
+        start_ns: conn.stamps.begun_ns,
+        deadline_ns: if timeout_ns > 0 { now_ns + timeout_ns } else { 0 },
+        tid: thread_id(),
+        fd: conn.fd() as u32,
+        method: conn.head.method(),
+        path: conn.head.get(&conn.head.path),
+        client: conn.client.as_bytes(),
+    });
+    let mut conn = app.call(conn, thread);
+    record.leave();
+    conn.stamps.done_ns = clock::now_ns();
+    conn
+}
+
+fn thread_id() -> u32 {
+    thread_local! {
+        static ID: u32 = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+    }
+    ID.with(|id| *id)
+}
+
+/// Keeps the loop while Python is slow; ends when the loop has gone back to an app thread or the worker has ended.
+fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
+    reactor.fast_calls = 0;
+    let mut busy_ns = reactor.now_ns();
+    loop {
+        while let Some(conn) = reactor.next_ready() {
+            if hub.pool.load().waiting >= hub.options.queue_max {
+                reactor.shed(conn);
+            } else {
+                hub.pool.push(conn);
+            }
+        }
+        let starved = relieve(hub, &mut reactor);
+        reactor.flush();
+        reactor.flush_log();
+        if reactor.is_finished() || reactor.is_overdue() {
+            return wind_up(hub, reactor);
+        }
+        let load = hub.pool.load();
+        let free = if starved { 0 } else { load.idle.saturating_sub(load.waiting) };
+        hub.slot.queued.store(load.waiting as u32, Relaxed);
+        hub.slot.threads_free.store(free as u32, Relaxed);
+        if reactor.away() > 0 {
+            busy_ns = reactor.now_ns();
+        }
+        let calm = reactor.fast_calls >= CALM_CALLS || reactor.now_ns() - busy_ns >= CALM_NS;
+        if calm && !starved && reactor.drain().is_none() {
+            hub.slot.queued.store(0, Relaxed);
+            match hub.pool.offer(reactor) {
+                None => return,
+                Some(refused) => reactor = refused,
+            }
+        }
+        reactor.accept_if(free > 0);
+        let mut sleep_ns = reactor.sleep_ns();
+        if load.waiting > 0 {
+            sleep_ns = sleep_ns.min(LOOK_NS);
+        } else if reactor.away() == 0 {
+            sleep_ns = sleep_ns.min(CALM_NS);
+        }
+        reactor.poll(sleep_ns);
+        reactor.turn();
+    }
+}
+
+/// Gives requests that no thread of ours can take soon to an idle sibling. True while requests wait although threads
+/// are free: something holds the interpreter.
+fn relieve(hub: &Hub, reactor: &mut Reactor) -> bool {
+    loop {
+        let load = hub.pool.load();
+        let Some(since_ns) = load.since_ns else { return false };
+        let starved = clock::now_ns().saturating_sub(since_ns) > STARVED_NS;
+        if load.idle > 0 && !starved {
+            return false;
+        }
+        if !hub.options.siblings || !hub.has_idle_sibling() {
+            return starved;
+        }
+        let Some(conn) = hub.pool.pull() else { return starved };
+        if let Err(conn) = reactor.give(conn) {
+            hub.pool.unpull(conn);
+            return starved;
+        }
+    }
+}
+
+/// The end of a worker whose loop is kept by the watchdog's thread.
+fn wind_up(hub: &Hub, mut reactor: Box<Reactor>) {
+    if !reactor.is_overdue() {
+        // No call is running, so the main thread is free and will end the process by itself.
+        return finish(hub, reactor);
+    }
+    reactor.flush_log();
+    let quick = reactor.drain().is_some_and(|drain| drain.quick);
+    if !quick {
+        let message = format!("Worker graceful timeout (pid:{}): {} requests cut", std::process::id(), reactor.away());
+        hub.log.log(Level::Warning, &message);
+    }
+    hub.log.log(Level::Info, &format!("Worker exiting (pid: {})", std::process::id()));
+    exit_now(0);
+}
+
+fn finish(hub: &Hub, mut reactor: Box<Reactor>) {
+    reactor.flush();
+    reactor.flush_log();
+    let quick = reactor.drain().is_some_and(|drain| drain.quick);
+    drop(reactor);
+    hub.set_exit(if quick { Exit::Quick } else { Exit::Graceful });
+}

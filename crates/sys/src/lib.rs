@@ -1,0 +1,8 @@
+//! Safe types over system calls: the only unsafe code of the project outside Python's own interface.
+//! Not for: decisions, logging, or anything that rustix already offers as a safe function.
+#![expect(unsafe_code, reason = "this crate exists to hold it")]
+
+pub mod clock;
+pub mod exit;
+pub mod shared;
+pub mod slot;
