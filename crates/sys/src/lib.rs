@@ -4,5 +4,6 @@
 
 pub mod clock;
 pub mod exit;
+pub mod file;
 pub mod shared;
 pub mod slot;

@@ -5,6 +5,7 @@
 //! not compiled: the application's logger does it. Not for: the error log.
 
 use crate::conn::{Conn, Peer};
+use crate::http::token::percent_decoded;
 use base64::Engine;
 use ferricorn_sys::clock;
 use std::fs::{File, OpenOptions};
@@ -204,25 +205,6 @@ fn number(out: &mut Vec<u8>, value: u64) {
 
 fn protocol(out: &mut Vec<u8>, version: (u8, u8)) {
     out.extend_from_slice(&[b'H', b'T', b'T', b'P', b'/', b'0' + version.0, b'.', b'0' + version.1]);
-}
-
-fn percent_decoded(path: &[u8]) -> Vec<u8> {
-    let hex = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16)).map(|digit| digit as u8);
-    let mut out = Vec::with_capacity(path.len());
-    let mut at = 0;
-    while at < path.len() {
-        match (path[at], hex(path.get(at + 1)), hex(path.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(high << 4 | low);
-                at += 3;
-            }
-            (byte, _, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 /// The user of Basic credentials (RFC 7617).

@@ -184,6 +184,11 @@ impl Conn {
         }
     }
 
+    /// Tells whether the client has gone.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
     /// Returns the socket.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -193,6 +193,14 @@ impl Response {
         }
     }
 
+    /// Adds an interim response (1xx) before this one.
+    pub fn interim(&mut self, status_line: &[u8], lines: &[u8]) {
+        self.output.extend_from_slice(status_line);
+        self.output.extend_from_slice(lines);
+        self.output.extend_from_slice(b"\r\n");
+        self.starts_at = self.output.len();
+    }
+
     /// Tells whether a status has been named.
     pub fn is_started(&self) -> bool {
         self.status != 0

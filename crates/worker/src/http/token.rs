@@ -37,3 +37,23 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
     }
     bytes
 }
+
+/// Undoes percent-encoding (RFC 3986 section 2.1); what is no valid escape stays as it is.
+pub fn percent_decoded(path: &[u8]) -> Vec<u8> {
+    let hex = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16)).map(|digit| digit as u8);
+    let mut out = Vec::with_capacity(path.len());
+    let mut at = 0;
+    while at < path.len() {
+        match (path[at], hex(path.get(at + 1)), hex(path.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(high << 4 | low);
+                at += 3;
+            }
+            (byte, _, _) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}

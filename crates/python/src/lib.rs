@@ -1,0 +1,17 @@
+//! The extension module: Python on one side, `arbiter`, `worker`, `settings` and `cli` on the other.
+//!
+//! For: the WSGI bridge, the configuration file and its hooks, logs, and the composition of the server. Only this
+//! crate names a Python type. Not for: decisions about processes (`core::fleet`) or HTTP (`worker`).
+#![deny(unsafe_code)]
+
+mod ffi;
+mod wsgi;
+
+use pyo3::prelude::*;
+
+/// The module `ferricorn._native`.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<wsgi::StartResponse>()?;
+    Ok(())
+}

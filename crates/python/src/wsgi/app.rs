@@ -1,0 +1,184 @@
+//! A WSGI application as the worker's [`App`]: the one door through which the worker enters Python.
+
+use super::environ::{Environ, Unservable};
+use super::respond::respond;
+use super::start::StartResponse;
+use ferricorn_worker::http::refusal::page;
+use ferricorn_worker::{App, Conn, Stop};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict};
+use std::time::Duration;
+
+/// Everything a WSGI application needs, made once per worker.
+pub(crate) struct WsgiParts {
+    /// The application.
+    pub(crate) application: Py<PyAny>,
+    /// The items of environ that never change, per listener.
+    pub(crate) bases: Vec<Py<PyDict>>,
+    /// SCRIPT_NAME of the process's environment.
+    pub(crate) script_name: String,
+    /// The class behind `wsgi.file_wrapper`, where `sendfile` is on.
+    pub(crate) file_wrapper: Option<Py<PyAny>>,
+    /// The error log (`gunicorn.glogging.Logger`'s interface).
+    pub(crate) log: Py<PyAny>,
+    /// Called round each request, where hooks or a logger of the user's want to be: `begin(environ)` and
+    /// `end(environ, status, headers, sent, seconds)`.
+    pub(crate) observer: Option<Py<PyAny>>,
+    /// Longest time a client may take no byte of a stream, nanoseconds; 0 for any.
+    pub(crate) write_timeout_ns: u64,
+    /// Told of INT, QUIT and USR1: `notify(what)`.
+    pub(crate) notify: Py<PyAny>,
+}
+
+/// A WSGI application.
+pub(crate) struct Wsgi {
+    parts: WsgiParts,
+    environ: Environ,
+}
+
+impl Wsgi {
+    pub(crate) fn new(py: Python<'_>, mut parts: WsgiParts) -> PyResult<Self> {
+        let bases = std::mem::take(&mut parts.bases);
+        let environ = Environ::new(py, bases, std::mem::take(&mut parts.script_name))?;
+        Ok(Self { parts, environ })
+    }
+
+    fn handle(&self, py: Python<'_>, mut conn: Box<Conn>) -> Box<Conn> {
+        let keep = self.parts.observer.is_some();
+        let built = self.environ.build(py, &mut conn).and_then(|environ| {
+            Ok((environ, Bound::new(py, StartResponse::new(self.parts.write_timeout_ns, keep))?))
+        });
+        let (environ, start) = match built {
+            Ok(both) => both,
+            Err(unservable) => {
+                self.unservable(py, &mut conn, &unservable);
+                return conn;
+            }
+        };
+        start.borrow_mut().lend(conn);
+        let outcome = self.call(py, &environ, &start);
+        let mut conn = self.settle(py, &start, outcome);
+        if let Some(observer) = &self.parts.observer {
+            match self.observed(py, observer, &environ, &start, &conn) {
+                Ok(logged) => conn.logged = logged,
+                Err(error) => self.error(py, &conn, Some(&error), ""),
+            }
+        }
+        conn
+    }
+
+    fn unservable(&self, py: Python<'_>, conn: &mut Conn, unservable: &Unservable) {
+        let detail = match unservable {
+            Unservable::ScriptName => "SCRIPT_NAME is no prefix of the path",
+            Unservable::Python(_) => "",
+        };
+        let error = match unservable {
+            Unservable::ScriptName => None,
+            Unservable::Python(error) => Some(error),
+        };
+        self.error(py, conn, error, detail);
+        replace(conn, detail);
+    }
+
+    /// Tells hooks and loggers in Python of the end of a request; true if the access log has its line.
+    fn observed(
+        &self,
+        py: Python<'_>,
+        observer: &Py<PyAny>,
+        environ: &Bound<'_, PyDict>,
+        start: &Bound<'_, StartResponse>,
+        conn: &Conn,
+    ) -> PyResult<bool> {
+        let took_ns = ferricorn_sys::clock::now_ns().saturating_sub(conn.stamps.head_ns);
+        let this = start.try_borrow()?;
+        let line = this.status.as_ref().map(|line| line.clone_ref(py));
+        let headers = this.headers.as_ref().map(|headers| headers.clone_ref(py));
+        let (status, sent) = (conn.response.status, conn.response.body_bytes);
+        let args = (environ, status, line, headers, sent, took_ns as f64 / 1e9);
+        observer.call_method1(py, intern!(py, "end"), args)?.is_truthy(py)
+    }
+
+    fn call(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, start: &Bound<'_, StartResponse>) -> PyResult<()> {
+        if let Some(observer) = &self.parts.observer {
+            observer.call_method1(py, intern!(py, "begin"), (environ,))?;
+        }
+        environ.set_item(intern!(py, "wsgi.early_hints"), start.getattr(intern!(py, "early_hints"))?)?;
+        let returned = self.parts.application.bind(py).call1((environ, start))?;
+        respond(start, &returned, self.parts.file_wrapper.as_ref().map(|class| class.bind(py)))
+    }
+
+    /// Takes the connection back, with a response whatever the application did.
+    fn settle(&self, py: Python<'_>, start: &Bound<'_, StartResponse>, outcome: PyResult<()>) -> Box<Conn> {
+        let mut conn = reclaim(py, start);
+        if let Err(error) = outcome {
+            if !conn.is_gone() {
+                self.error(py, &conn, Some(&error), "");
+            }
+            replace(&mut conn, "");
+        }
+        conn
+    }
+
+    /// One entry in the error log, with the traceback.
+    fn error(&self, py: Python<'_>, conn: &Conn, error: Option<&PyErr>, detail: &str) {
+        let method = String::from_utf8_lossy(conn.head.method());
+        let target = String::from_utf8_lossy(conn.head.get(&conn.head.target));
+        let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+        let text = format!("Error handling request {method} {target}{detail}").replace('%', "%%");
+        let exc_info = error.map(|error| error.value(py).clone());
+        let logged = [("exc_info", exc_info)]
+            .into_py_dict(py)
+            .and_then(|kwargs| self.parts.log.bind(py).call_method("error", (text,), Some(&kwargs)));
+        if let Err(failed) = logged {
+            failed.write_unraisable(py, None);
+        }
+    }
+}
+
+impl App for Wsgi {
+    fn call(&self, conn: Box<Conn>, _thread: usize) -> Box<Conn> {
+        Python::attach(|py| self.handle(py, conn))
+    }
+
+    fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
+        Python::attach(|py| py.detach(blocking))
+    }
+
+    fn attach(&self, body: impl FnOnce()) {
+        Python::attach(|_| body());
+    }
+
+    fn notify(&self, stop: Stop) {
+        let what = match stop {
+            Stop::Interrupted => "interrupted",
+            Stop::ReopenLogs => "reopen",
+        };
+        Python::attach(|py| {
+            if let Err(error) = self.parts.notify.call1(py, (what,)) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
+
+/// Takes the connection out of the application's hands. A thread of the application's that is just writing to it is
+/// waited for: it holds it for one `send` or until the client reads.
+fn reclaim(py: Python<'_>, start: &Bound<'_, StartResponse>) -> Box<Conn> {
+    loop {
+        if let Ok(mut this) = start.try_borrow_mut() {
+            return this.take().expect("lent in `handle`, and nobody else takes it");
+        }
+        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+    }
+}
+
+/// Puts a 500 in the place of the response; where bytes have gone out, the connection closes instead.
+fn replace(conn: &mut Conn, detail: &str) {
+    if conn.response.take_back() {
+        conn.file = None;
+        conn.response.replace(500, |out, head_only| page(out, 500, detail, head_only));
+    } else {
+        conn.response.abort();
+    }
+}

@@ -1,0 +1,11 @@
+//! WSGI (PEP 3333): from a parsed request to an environ, from what the application returns to a response.
+
+mod app;
+mod environ;
+mod input;
+mod respond;
+mod socket;
+mod start;
+
+pub(crate) use app::{Wsgi, WsgiParts};
+pub use start::StartResponse;

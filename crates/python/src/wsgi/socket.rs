@@ -1,0 +1,34 @@
+//! `gunicorn.socket`: the client's socket for applications that talk to it themselves. It becomes a real
+//! `socket.socket` on a descriptor of its own when it is first touched; requests that never do pay nothing.
+
+use pyo3::prelude::*;
+
+/// Stands for the client's socket.
+#[pyclass(module = "ferricorn._native", name = "ClientSocket")]
+#[derive(Debug)]
+pub(crate) struct ClientSocket {
+    fd: i32,
+    real: Option<Py<PyAny>>,
+}
+
+impl ClientSocket {
+    pub(crate) fn new(fd: i32) -> Self {
+        Self { fd, real: None }
+    }
+}
+
+#[pymethods]
+impl ClientSocket {
+    fn __getattr__<'py>(&mut self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let real = match &self.real {
+            Some(real) => real.bind(py).clone(),
+            None => {
+                let copy = py.import("os")?.call_method1("dup", (self.fd,))?;
+                let real = py.import("socket")?.call_method1("socket", (-1, -1, -1, copy))?;
+                self.real = Some(real.clone().unbind());
+                real
+            }
+        };
+        real.getattr(name.cast::<pyo3::types::PyString>()?)
+    }
+}
