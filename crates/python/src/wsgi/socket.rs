@@ -1,7 +1,9 @@
-//! `gunicorn.socket`: the client's socket for applications that talk to it themselves. It becomes a real
-//! `socket.socket` on a descriptor of its own when it is first touched; requests that never do pay nothing.
+//! `gunicorn.socket`: the client's socket for applications that talk to it themselves. It becomes a
+//! `ferricorn.wsgi.SocketAlias`, with a descriptor of its own, when it is first touched; requests that never do pay
+//! nothing.
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 /// Stands for the client's socket.
 #[pyclass(module = "ferricorn._native", name = "ClientSocket")]
@@ -19,16 +21,15 @@ impl ClientSocket {
 
 #[pymethods]
 impl ClientSocket {
-    fn __getattr__<'py>(&mut self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn __getattr__<'py>(&mut self, py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
         let real = match &self.real {
             Some(real) => real.bind(py).clone(),
             None => {
-                let copy = py.import("os")?.call_method1("dup", (self.fd,))?;
-                let real = py.import("socket")?.call_method1("socket", (-1, -1, -1, copy))?;
+                let real = py.import("ferricorn.wsgi")?.getattr("SocketAlias")?.call1((self.fd,))?;
                 self.real = Some(real.clone().unbind());
                 real
             }
         };
-        real.getattr(name.cast::<pyo3::types::PyString>()?)
+        real.getattr(name)
     }
 }

@@ -1,0 +1,146 @@
+//! The error log from Rust: Gunicorn's lines written straight to the file, or, where the user has a logger of his
+//! own, handed to it.
+//!
+//! A worker's loop must not wait for the interpreter to say something, so a logger in Python is fed by a thread of
+//! its own. The arbiter has no threads and always holds the interpreter: it calls the logger itself.
+
+use ferricorn_sys::clock;
+use ferricorn_worker::{Level, Log};
+use pyo3::prelude::*;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError, mpsc};
+
+/// Lines that may wait for a logger in Python; beyond that they are dropped, the server is not held up.
+const WAITING_MAX: usize = 10_000;
+
+/// The error log as a file of ours.
+#[derive(Debug)]
+pub(crate) struct ErrorFile {
+    path: Option<PathBuf>,
+    least: Level,
+    out: Mutex<OwnedFd>,
+}
+
+impl ErrorFile {
+    /// Opens the file to append to; standard error without a path.
+    pub(crate) fn open(path: Option<PathBuf>, least: Level) -> io::Result<Self> {
+        let out = Mutex::new(target(path.as_ref())?);
+        Ok(Self { path, least, out })
+    }
+}
+
+fn target(path: Option<&PathBuf>) -> io::Result<OwnedFd> {
+    match path {
+        Some(path) => Ok(OpenOptions::new().append(true).create(true).open(path)?.into()),
+        None => io::stderr().as_fd().try_clone_to_owned(),
+    }
+}
+
+impl Log for ErrorFile {
+    fn log(&self, level: Level, message: &str) {
+        if level < self.least {
+            return;
+        }
+        let line = format!("[{}] [{}] [{}] {message}\n", stamp(), std::process::id(), name(level));
+        // A log that cannot be written must not stop the server.
+        let _ = rustix::io::write(&*self.out.lock().unwrap_or_else(PoisonError::into_inner), line.as_bytes());
+    }
+
+    fn reopen(&self) {
+        if let Ok(out) = target(self.path.as_ref()) {
+            *self.out.lock().unwrap_or_else(PoisonError::into_inner) = out;
+        }
+    }
+}
+
+/// `2026-11-23 02:20:28 +0000`, Gunicorn's date format.
+fn stamp() -> String {
+    let at = clock::local(clock::wall_seconds());
+    let (sign, offset) = if at.offset_s < 0 { ('-', -at.offset_s) } else { ('+', at.offset_s) };
+    let (hours, minutes) = (offset / 3600, offset / 60 % 60);
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} {sign}{hours:02}{minutes:02}",
+        at.year, at.month, at.day, at.hour, at.minute, at.second
+    )
+}
+
+/// Returns the level's name in Python's logging.
+pub(crate) fn name(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "DEBUG",
+        Level::Info => "INFO",
+        Level::Warning => "WARNING",
+        Level::Error => "ERROR",
+        Level::Critical => "CRITICAL",
+    }
+}
+
+/// Reads `loglevel`; what it does not know is info, as in Gunicorn.
+pub(crate) fn level(name: &str) -> Level {
+    match name.to_ascii_lowercase().as_str() {
+        "debug" => Level::Debug,
+        "warning" => Level::Warning,
+        "error" => Level::Error,
+        "critical" => Level::Critical,
+        _ => Level::Info,
+    }
+}
+
+/// Says one line through a logger in Python. Called attached.
+pub(crate) fn say(logger: &Bound<'_, PyAny>, level: Level, message: &str) {
+    let method = name(level).to_ascii_lowercase();
+    // The message is no format: it may quote a client's bytes.
+    if let Err(error) = logger.call_method1(method.as_str(), ("%s", message)) {
+        error.write_unraisable(logger.py(), Some(logger));
+    }
+}
+
+/// A logger in Python, fed by a thread.
+#[derive(Debug)]
+pub(crate) struct PythonLog {
+    lines: mpsc::SyncSender<(Level, String)>,
+}
+
+impl PythonLog {
+    /// Starts the thread that feeds the logger.
+    pub(crate) fn start(logger: Py<PyAny>) -> io::Result<Self> {
+        let (lines, waiting) = mpsc::sync_channel::<(Level, String)>(WAITING_MAX);
+        std::thread::Builder::new().name("ferricorn-log".into()).spawn(move || {
+            while let Ok((level, message)) = waiting.recv() {
+                Python::attach(|py| say(logger.bind(py), level, &message));
+            }
+        })?;
+        Ok(Self { lines })
+    }
+}
+
+impl Log for PythonLog {
+    fn log(&self, level: Level, message: &str) {
+        let _ = self.lines.try_send((level, message.to_owned()));
+    }
+
+    fn reopen(&self) {
+        // The application is told of USR1 and reopens its own files.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_gunicorns_shape() {
+        let dir = std::env::temp_dir().join(format!("ferricorn-log-{}", std::process::id()));
+        let log = ErrorFile::open(Some(dir.clone()), Level::Info).expect("a file");
+        log.log(Level::Debug, "unseen");
+        log.log(Level::Critical, "WORKER TIMEOUT (pid:1)");
+        let text = std::fs::read_to_string(&dir).expect("written");
+        std::fs::remove_file(&dir).expect("removed");
+        let (date, rest) = text.split_at(27);
+        assert!(date.starts_with("[20") && date.ends_with(']'), "{text}");
+        assert_eq!(rest, format!(" [{}] [CRITICAL] WORKER TIMEOUT (pid:1)\n", std::process::id()));
+    }
+}

@@ -1,0 +1,1 @@
+//! Nothing here: the targets are in `tests/`.

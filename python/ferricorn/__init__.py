@@ -1,0 +1,7 @@
+"""Ferricorn: a drop-in replacement for Gunicorn in which one stuck request costs one request.
+
+This package is the Python side of the server: what configuration files, hooks and loggers touch.
+The server itself is the extension module ``ferricorn._native``; importing this package does not load it.
+"""
+
+__version__ = "0.1.0"
