@@ -24,7 +24,7 @@ def parse(netloc: str, default_port: str = "8000") -> Address:
     host, port = netloc or "0.0.0.0", default_port
     if "[" in netloc and "]" in netloc:
         host, _, rest = netloc.partition("[")[2].partition("]")
-        port = rest.removeprefix(":") or default_port
+        port = rest[1:] if rest.startswith(":") else default_port
     elif ":" in netloc:
         host, port = netloc.split(":")[:2]
     try:

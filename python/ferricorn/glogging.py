@@ -27,6 +27,7 @@ SYSLOG_FACILITIES: dict[str, int] = {
     **{name: code for name, code in logging.handlers.SysLogHandler.facility_names.items() if code <= 9},
     **{f"local{n}": 16 + n for n in range(8)},
     "authpriv": 10,
+    "security": 4,
     "ftp": 11,
 }
 
