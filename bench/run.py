@@ -1,0 +1,156 @@
+#!/usr/bin/python3
+"""Ferricorn beside other WSGI servers, on this machine. bench/README.md tells what is measured and how to read it."""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+
+from harness import accesslog, compare, environment, servers, stuck, workloads
+from harness.environment import SetupError, say
+from harness.measure import Rig
+from harness.process import MeasurementError
+
+DEBIAN_PYTHON = "/usr/bin/python3"
+# Other work on the machine above this load moves figures by more than servers differ.
+CALM_LOAD = 0.5
+
+
+def main(argv):
+    command = argv.pop(0) if argv and argv[0] in COMMANDS else "compare"
+    options = _parser(command).parse_args(argv)
+    # So that servers are ended as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        environment.prepare(options.python, options.servers, options.wheel, options.skip_install)
+        if os.getloadavg()[0] > CALM_LOAD:
+            say(f"warning: this machine is busy (load {os.getloadavg()[0]:.2f}); trust ratios, not single figures")
+        result = {"machine": _machine(), "versions": environment.versions()}
+        text, ok = COMMANDS[command](options, result)
+    except (SetupError, MeasurementError) as error:
+        say(f"bench: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        print(_head(result, options.markdown) + "\n" + text, end="")
+    return 0 if ok else 1
+
+
+def _compare(options, result):
+    chosen = [workloads.ALL[name] for name in options.only]
+    result |= compare.run(
+        chosen, options.servers, _rig(options), options.rounds, options.fraction, options.rate,
+        not options.no_equal_rate,
+    )
+    text = compare.report(result, {workload.name: workload.title for workload in chosen}, options.markdown)
+    return text, not compare.failed(result)
+
+
+def _accesslog(options, result):
+    result |= accesslog.run(options.servers, _rig(options), options.rounds)
+    return accesslog.report(result, options.markdown), True
+
+
+def _stuck(options, result):
+    result |= stuck.run(options.servers, options.seconds, options.kinds)
+    return stuck.report(result, options.markdown), not stuck.failed(result)
+
+
+COMMANDS = {"compare": _compare, "accesslog": _accesslog, "stuck": _stuck}
+
+
+def _parser(command):
+    parser = argparse.ArgumentParser(
+        prog="bench/run.py" if command == "compare" else f"bench/run.py {command}",
+        description=__doc__ if command == "compare" else sys.modules[f"harness.{command}"].__doc__,
+        epilog="Other measurements: bench/run.py stuck, bench/run.py accesslog." if command == "compare" else None,
+    )
+    capable, default = {
+        "compare": (list(servers.ALL), list(servers.ALL)),
+        "accesslog": (list(accesslog.CAPABLE), ["ferricorn"]),
+        "stuck": ([name for name, server in servers.ALL.items() if server.threaded], ["ferricorn"]),
+    }[command]
+    add = parser.add_argument
+    add("--servers", type=_some_of(capable), default=default, metavar="A,B", help=f"of {', '.join(capable)}")
+    if command == "stuck":
+        add("--seconds", type=_positive, default=30, help="of instant requests beside stuck ones (30)")
+        add("--kinds", type=_some_of(stuck.KINDS), default=list(stuck.KINDS[:3]), metavar="A,B",
+            help=f"of {', '.join(stuck.KINDS)}; all but gil unless told")
+    else:
+        add("--seconds", type=_positive, default=5, help="each measurement lasts (5)")
+        add("--rounds", type=_positive, default=3, help="measurements per server and workload (3)")
+        add("--cores", type=_cores, metavar="SERVER,CLIENT", help="the first two this process may use")
+    if command == "compare":
+        names = list(workloads.ALL)
+        add("--only", type=_some_of(names), default=names, metavar="A,B", help=f"of {', '.join(names)}")
+        add("--fraction", type=float, default=0.5, help="equal rate, as share of the slowest compiled peer's (0.5)")
+        add("--rate", type=_positive, help="equal rate in req/s")
+        add("--no-equal-rate", action="store_true", help="full load only")
+    add("--markdown", action="store_true", help="tables for documents")
+    add("--json", action="store_true", help="every sample, for scripts")
+    add("--wheel", type=_file, metavar="PATH", help="install this wheel of Ferricorn instead of building one")
+    add("--skip-install", action="store_true", help="measure what bench/.venv holds already")
+    default_python = DEBIAN_PYTHON if os.path.exists(DEBIAN_PYTHON) else sys.executable
+    add("--python", default=default_python, metavar="PATH", help=f"interpreter of bench/.venv ({default_python})")
+    return parser
+
+
+def _some_of(known):
+    def parse(text):
+        names = text.split(",")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; choose of {', '.join(known)}")
+        return list(dict.fromkeys(names))
+
+    return parse
+
+
+def _positive(text):
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _cores(text):
+    cores = text.split(",")
+    if len(cores) != 2 or not all(core.isdigit() for core in cores) or cores[0] == cores[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} does not name two cores, as 0,1 does")
+    return tuple(map(int, cores))
+
+
+def _file(text):
+    path = Path(text).resolve()
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file")
+    return path
+
+
+def _rig(options):
+    server_core, client_core = options.cores or sorted(os.sched_getaffinity(0))[:2]
+    return Rig(server_core, client_core, options.seconds)
+
+
+def _machine():
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown CPU")
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()[0]}
+
+
+def _head(result, markdown):
+    machine, versions = result["machine"], result["versions"]
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, load at start {machine['load']:.2f}",
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+    ]
+    return ("  \n" if markdown else "\n").join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
