@@ -405,7 +405,7 @@ impl Reactor {
         place.generation = (place.generation + 1) & 0x7fff_ffff;
         let token = u64::from(place.generation) << 32 | u64::from(index);
         conn.token = token;
-        conn.deadline_ns = self.now_ns + self.hub.options.header_timeout_ns;
+        conn.deadline_ns = after(self.now_ns, self.hub.options.header_timeout_ns);
         let deadline_ns = conn.deadline_ns;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(error) = epoll::add(&self.epoll, conn.socket(), EventData::new_u64(token), flags) {
@@ -456,7 +456,7 @@ impl Reactor {
         let mut greet = false;
         if conn.state == State::Body {
             stamp_head(conn, now_ns);
-            conn.deadline_ns = now_ns + options.body_timeout_ns;
+            conn.deadline_ns = after(now_ns, options.body_timeout_ns);
             greet = conn.wants_continue();
             if greet {
                 conn.head.expect_continue = false;
@@ -464,7 +464,7 @@ impl Reactor {
             }
         } else if !conn.is_untouched() && conn.stamps.begun_ns == 0 {
             conn.stamps.begun_ns = now_ns;
-            conn.deadline_ns = now_ns + options.header_timeout_ns;
+            conn.deadline_ns = after(now_ns, options.header_timeout_ns);
         }
         let deadline_ns = conn.deadline_ns;
         self.arm(deadline_ns);
@@ -487,12 +487,9 @@ impl Reactor {
         match conn.send() {
             Sent::Gone => self.close(token),
             Sent::Blocked => {
-                let write_ns = self.hub.options.write_timeout_ns;
-                if write_ns > 0 {
-                    conn.deadline_ns = self.now_ns + write_ns;
-                    let deadline_ns = conn.deadline_ns;
-                    self.arm(deadline_ns);
-                }
+                conn.deadline_ns = after(self.now_ns, self.hub.options.write_timeout_ns);
+                let deadline_ns = conn.deadline_ns;
+                self.arm(deadline_ns);
             }
             Sent::All => match conn.state {
                 State::Closing => self.close(token),
@@ -534,7 +531,7 @@ impl Reactor {
         page(&mut conn.response.output, refusal.status, &refusal.detail, head_only);
         conn.response.abort();
         conn.state = State::Closing;
-        conn.deadline_ns = self.now_ns + self.hub.options.write_timeout_ns;
+        conn.deadline_ns = after(self.now_ns, self.hub.options.write_timeout_ns);
         self.away -= 1;
         let Some(place) = place(&mut self.places, token) else { return };
         place.away = false;
@@ -771,6 +768,11 @@ fn stamp_complete(conn: &mut Conn, now_ns: u64) {
 
 fn peer(address: Option<SocketAddrAny>) -> Peer {
     address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Unix, Peer::Tcp)
+}
+
+/// The moment when a limit is over; 0 (never) for no limit.
+fn after(now_ns: u64, limit_ns: u64) -> u64 {
+    if limit_ns == 0 { 0 } else { now_ns + limit_ns }
 }
 
 fn add(cell: &std::sync::atomic::AtomicU64, by: u64) {

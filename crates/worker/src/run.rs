@@ -166,6 +166,9 @@ pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Resul
     app_thread(&hub, &*app, 0, Some(reactor));
     let exit = hub.exit.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Exit::Graceful);
     app.wait(|| drop(watchdog.join()));
+    if exit == Exit::Quick {
+        app.notify(Stop::Interrupted);
+    }
     Ok(exit)
 }
 
@@ -209,6 +212,7 @@ fn app_thread<A: App>(hub: &Hub, app: &A, thread: usize, mut reactor: Option<Box
         match hub.pool.next(app) {
             Job::Own(offered) => reactor = Some(offered),
             Job::Serve(conn) => {
+                reopen_logs(hub, app);
                 let mut conn = serve(hub, app, thread, conn);
                 // Without waiting; what is left is the loop's.
                 let _ = conn.send();
@@ -241,9 +245,7 @@ fn own<A: App>(hub: &Hub, app: &A, thread: usize, mut reactor: Box<Reactor>) -> 
         if reactor.is_finished() {
             return Some(reactor);
         }
-        if hub.reopen.swap(false, Relaxed) {
-            app.notify(Stop::ReopenLogs);
-        }
+        reopen_logs(hub, app);
         reactor.accept_if(true);
         if !reactor.poll(0) {
             reactor.flush_log();
@@ -255,6 +257,13 @@ fn own<A: App>(hub: &Hub, app: &A, thread: usize, mut reactor: Box<Reactor>) -> 
             reactor = hub.stage.take()?;
         }
         reactor.turn();
+    }
+}
+
+/// Tells the application of USR1, on a thread that may enter it.
+fn reopen_logs<A: App>(hub: &Hub, app: &A) {
+    if hub.reopen.load(Relaxed) && hub.reopen.swap(false, Relaxed) {
+        app.notify(Stop::ReopenLogs);
     }
 }
 

@@ -46,10 +46,10 @@ impl Wsgi {
 
     fn handle(&self, py: Python<'_>, mut conn: Box<Conn>) -> Box<Conn> {
         let keep = self.parts.observer.is_some();
-        let built = self.environ.build(py, &mut conn).and_then(|environ| {
-            Ok((environ, Bound::new(py, StartResponse::new(self.parts.write_timeout_ns, keep))?))
+        let built = self.environ.build(py, &mut conn).and_then(|(environ, socket)| {
+            Ok((environ, socket, Bound::new(py, StartResponse::new(self.parts.write_timeout_ns, keep))?))
         });
-        let (environ, start) = match built {
+        let (environ, socket, start) = match built {
             Ok(both) => both,
             Err(unservable) => {
                 self.unservable(py, &mut conn, &unservable);
@@ -59,6 +59,11 @@ impl Wsgi {
         start.borrow_mut().lend(conn);
         let outcome = self.call(py, &environ, &start);
         let mut conn = self.settle(py, &start, outcome);
+        if let Ok(mut socket) = socket.try_borrow_mut()
+            && let Err(error) = socket.expire(py)
+        {
+            error.write_unraisable(py, None);
+        }
         if let Some(observer) = &self.parts.observer {
             match self.observed(py, observer, &environ, &start, &conn) {
                 Ok(logged) => conn.logged = logged,

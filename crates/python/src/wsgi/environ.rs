@@ -39,17 +39,22 @@ pub(crate) struct Environ {
 }
 
 impl Environ {
-    /// `bases` holds the unchanging items of each listener; a SCRIPT_NAME among them (of the process's environment)
+    /// `bases` holds the unchanging items of each listener, of one at least; a SCRIPT_NAME among them (of the process's environment)
     /// is taken off the path.
     pub(crate) fn new(py: Python<'_>, bases: Vec<Py<PyDict>>, script_name: String) -> PyResult<Self> {
         Ok(Self { bases, empty_input: Py::new(py, Input::new(Body::Empty))?, script_name })
     }
 
-    /// Makes the environ of the connection's request; takes its body.
-    pub(crate) fn build<'py>(&self, py: Python<'py>, conn: &mut Conn) -> Result<Bound<'py, PyDict>, Unservable> {
-        let base = self.bases.get(conn.listener).or(self.bases.first());
-        let Some(base) = base else { return Ok(PyDict::new(py)) };
+    /// Makes the environ of the connection's request, and its `gunicorn.socket`; takes its body.
+    pub(crate) fn build<'py>(
+        &self,
+        py: Python<'py>,
+        conn: &mut Conn,
+    ) -> Result<(Bound<'py, PyDict>, Bound<'py, ClientSocket>), Unservable> {
+        // A connection handed over by a sibling of another configuration may name a listener that is gone.
+        let base = self.bases.get(conn.listener).unwrap_or(&self.bases[0]);
         let environ = base.bind(py).copy()?;
+        let socket = Bound::new(py, ClientSocket::new(conn.fd()))?;
         let body = conn.take_body();
         let head = &conn.head;
         fields(py, &environ, conn)?;
@@ -80,8 +85,8 @@ impl Environ {
             Body::Empty => environ.set_item(intern!(py, "wsgi.input"), &self.empty_input)?,
             body => environ.set_item(intern!(py, "wsgi.input"), Bound::new(py, Input::new(body))?)?,
         }
-        environ.set_item(intern!(py, "gunicorn.socket"), Bound::new(py, ClientSocket::new(conn.fd()))?)?;
-        Ok(environ)
+        environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
+        Ok((environ, socket))
     }
 }
 

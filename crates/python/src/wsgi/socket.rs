@@ -17,6 +17,15 @@ impl ClientSocket {
     pub(crate) fn new(fd: i32) -> Self {
         Self { fd, real: None }
     }
+
+    /// Ends it with the request: from here on its number may belong to another connection.
+    pub(crate) fn expire(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.fd = -1;
+        match &self.real {
+            Some(real) => real.call_method0(py, "expire").map(drop),
+            None => Ok(()),
+        }
+    }
 }
 
 #[pymethods]

@@ -1,0 +1,20 @@
+//! `ferricornctl`: what operators type to see inside a running server.
+//!
+//! It reads the server's scoreboard (shared memory that the arbiter and its workers write anyway), so that looking
+//! costs the server nothing and works while every worker is stuck. One verb is one module. Not for: changing a
+//! server, and not for computing numbers, which is `core::snapshot`'s work.
+#![forbid(unsafe_code)]
+
+mod command;
+mod failure;
+mod locate;
+#[cfg(test)]
+mod render_tests;
+mod requests;
+mod run;
+mod table;
+mod units;
+mod workers;
+
+pub use locate::SCOREBOARD_NAME;
+pub use run::run;

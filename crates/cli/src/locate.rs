@@ -1,0 +1,230 @@
+//! Finds a server's scoreboard from outside: by pid, by pidfile, or by looking at every process that this user may
+//! look into. The scoreboard is a memfd, so it is reached through the descriptor of a process that holds it.
+//! Not for: reading what stands in it.
+
+use crate::command::Server;
+use crate::failure::Failure;
+use ferricorn_core::scoreboard::Scoreboard;
+use ferricorn_sys::shared::SharedMemory;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The name under which the arbiter makes the scoreboard's memfd; `/proc/PID/fd` shows it.
+pub const SCOREBOARD_NAME: &str = "ferricorn-scoreboard";
+
+/// A server that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The process that made the scoreboard: the arbiter.
+    pub pid: u32,
+    /// Its command line.
+    pub command: String,
+}
+
+/// Maps the scoreboard of the server that was asked for.
+pub(crate) fn open(server: &Server) -> Result<SharedMemory<Scoreboard>, Failure> {
+    match server {
+        Server::Pid(pid) => open_pid(*pid, "check the pid: `pgrep -af ferricorn`"),
+        Server::Pidfile(path) => {
+            let pid = read_pidfile(path)?;
+            let hint = format!("look whether the server that wrote {} still runs", path.display());
+            open_pid(pid, &hint)
+        }
+        Server::TheOne => open_pid(the_one(&running())?.pid, "try again: it may just have ended"),
+    }
+}
+
+/// Returns every server whose processes this user may look into, by pid.
+pub(crate) fn running() -> Vec<Found> {
+    // Workers inherit the arbiter's descriptor: whoever of its holders started first made it.
+    let mut holders: BTreeMap<(u64, u64), (u64, u32)> = BTreeMap::new();
+    for pid in pids() {
+        let Ok(Some(path)) = scoreboard_fd(pid) else { continue };
+        let (Ok(file), Some(started)) = (fs::metadata(&path), start_time(pid)) else { continue };
+        let first = holders.entry((file.dev(), file.ino())).or_insert((started, pid));
+        *first = (*first).min((started, pid));
+    }
+    let mut found: Vec<Found> =
+        holders.into_values().map(|(_, pid)| Found { pid, command: command_line(pid) }).collect();
+    found.sort_by_key(|server| server.pid);
+    found
+}
+
+/// Returns the only server, or says why there is not one.
+fn the_one(servers: &[Found]) -> Result<&Found, Failure> {
+    match servers {
+        [server] => Ok(server),
+        [] => Err(Failure::new(
+            "no running server was found",
+            "no process that you may look into holds a Ferricorn scoreboard",
+            "start one (`ferricorn APP`), or run this as the server's user: `sudo -u USER ferricornctl ...`",
+        )),
+        several => {
+            let list: Vec<String> = several
+                .iter()
+                .map(|server| format!("\n         {:>7}  {}", server.pid, server.command))
+                .collect();
+            Err(Failure::new(
+                format!("{} servers are running", several.len()),
+                format!("it is not clear which one you mean:{}", list.concat()),
+                "name it: `--pid PID` or `--pidfile FILE`",
+            ))
+        }
+    }
+}
+
+fn open_pid(pid: u32, hint: &str) -> Result<SharedMemory<Scoreboard>, Failure> {
+    let what = || format!("process {pid} could not be read");
+    let path = match scoreboard_fd(pid) {
+        Ok(Some(path)) => path,
+        Ok(None) => return Err(Failure::new(what(), "it is not a Ferricorn: it holds no scoreboard", hint)),
+        Err(error) => return Err(unreadable(what(), &error, hint)),
+    };
+    let file = File::options().read(true).write(true).open(&path);
+    let file = file.map_err(|error| unreadable(what(), &error, hint))?;
+    SharedMemory::map(OwnedFd::from(file)).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => another_version(what(), "its scoreboard has another size"),
+        _ => unreadable(what(), &error, hint),
+    })
+}
+
+/// Returns the failure of a scoreboard that another version wrote.
+pub(crate) fn another_version(what: impl Into<String>, why: &str) -> Failure {
+    let hint = format!(
+        "use the `ferricornctl` of the server's own installation; this one is {}",
+        env!("CARGO_PKG_VERSION")
+    );
+    Failure::new(what, why, hint)
+}
+
+fn unreadable(what: String, error: &std::io::Error, hint: &str) -> Failure {
+    match error.kind() {
+        ErrorKind::NotFound => Failure::new(what, "there is no such process", hint),
+        ErrorKind::PermissionDenied => Failure::new(
+            what,
+            "it belongs to another user",
+            "run this as the server's user (`sudo -u USER ferricornctl ...`) or as root",
+        ),
+        _ => Failure::new(what, error.to_string(), hint),
+    }
+}
+
+fn read_pidfile(path: &Path) -> Result<u32, Failure> {
+    let what = || format!("pidfile {} could not be used", path.display());
+    let text = fs::read_to_string(path).map_err(|error| {
+        let hint = "give the path that the server's `--pid` names; the file exists while it runs";
+        Failure::new(what(), error.to_string(), hint)
+    })?;
+    let pid = text.trim().parse().ok().filter(|pid| *pid > 0);
+    pid.ok_or_else(|| {
+        let start: String = text.trim().chars().take(40).collect();
+        Failure::new(
+            what(),
+            format!("it holds {start:?}, not a pid"),
+            "give the server's pidfile, or `--pid PID`",
+        )
+    })
+}
+
+/// Returns the path through which the process's scoreboard can be opened.
+fn scoreboard_fd(pid: u32) -> std::io::Result<Option<PathBuf>> {
+    let prefix = format!("/memfd:{SCOREBOARD_NAME}");
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let Ok(entry) = entry else { continue };
+        // A descriptor may be closed between the listing and the reading of its link.
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        if target.as_os_str().as_encoded_bytes().starts_with(prefix.as_bytes()) {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn start_time(pid: u32) -> Option<u64> {
+    start_time_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22 of `/proc/PID/stat`. The second, the name in brackets, may itself hold blanks and brackets.
+fn start_time_of(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn command_line(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    crate::units::printable(words.join(" ").trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_name_with_brackets_does_not_shift_the_start_time() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        for name in ["sh", "a) b", "((x))"] {
+            assert_eq!(start_time_of(&format!("9 ({name}) {fields}")), Some(4711), "{name}");
+        }
+        assert_eq!(start_time_of("9 (sh"), None);
+        assert_eq!(start_time_of("9 (sh) S 1"), None);
+    }
+
+    #[test]
+    fn one_server_is_taken_and_none_or_several_are_explained() {
+        let server = |pid, command: &str| Found { pid, command: command.to_owned() };
+        let one = [server(7, "ferricorn a:app")];
+        assert_eq!(the_one(&one).map(|server| server.pid), Ok(7));
+        let none = the_one(&[]).expect_err("none");
+        assert_eq!(none.what, "no running server was found");
+        let several = [server(7, "ferricorn a:app"), server(4711, "ferricorn b:app")];
+        let failure = the_one(&several).expect_err("several");
+        assert_eq!(failure.what, "2 servers are running");
+        assert_eq!(
+            failure.why,
+            "it is not clear which one you mean:\n               7  ferricorn a:app\n            4711  ferricorn b:app"
+        );
+    }
+
+    #[test]
+    fn a_pidfile_holds_a_pid_or_the_failure_says_what() {
+        let table: [(&str, Result<u32, &str>); 6] = [
+            ("123\n", Ok(123)),
+            (" 123 ", Ok(123)),
+            ("", Err("it holds \"\", not a pid")),
+            ("0\n", Err("it holds \"0\", not a pid")),
+            ("-1\n", Err("it holds \"-1\", not a pid")),
+            ("pid: 5\n", Err("it holds \"pid: 5\", not a pid")),
+        ];
+        for (text, expected) in table {
+            let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+            file.write_all(text.as_bytes()).expect("written");
+            let result = read_pidfile(file.path());
+            assert_eq!(
+                result.as_ref().map_err(|failure| failure.why.as_str()),
+                expected.as_ref().map_err(|why| *why)
+            );
+        }
+        let missing = read_pidfile(Path::new("/nowhere/web.pid")).expect_err("missing");
+        assert_eq!(missing.what, "pidfile /nowhere/web.pid could not be used");
+    }
+
+    #[test]
+    fn a_process_without_a_scoreboard_or_without_life_is_told_apart() {
+        let mine = open_pid(std::process::id(), "hint").map(drop).expect_err("a test holds no scoreboard");
+        assert_eq!(mine.why, "it is not a Ferricorn: it holds no scoreboard");
+        // Above the kernel's largest pid.
+        let nobody = open_pid(u32::MAX, "hint").map(drop).expect_err("no such process");
+        assert_eq!((nobody.why.as_str(), nobody.hint.as_str()), ("there is no such process", "hint"));
+    }
+}

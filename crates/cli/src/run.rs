@@ -1,0 +1,99 @@
+//! From arguments to an exit status. Not for: the shape of any output, which is its verb's.
+
+use crate::command::{self, Command, Verb};
+use crate::failure::{Failure, OK, UNREADABLE, USAGE};
+use crate::{locate, requests, workers};
+use ferricorn_core::snapshot::{self, Snapshot, Unreadable};
+use ferricorn_sys::clock::now_ns;
+use std::io::{self, Write};
+
+/// What a verb shows, and how.
+pub(crate) struct View<'a> {
+    /// The server at one moment.
+    pub snapshot: &'a Snapshot,
+    /// That moment, in nanoseconds of the monotonic clock.
+    pub now_ns: u64,
+    /// Whether somebody who likes colours looks.
+    pub colours: bool,
+}
+
+/// Runs `ferricornctl` and returns its exit status: 0 shown, 1 no server found or not readable, 2 wrong usage.
+///
+/// `argv[0]` is the program's name. `terminal` tells whether `out` is one; colours also need an empty `NO_COLOR`.
+pub fn run(argv: &[String], out: &mut dyn Write, err: &mut dyn Write, terminal: bool) -> i32 {
+    let command = match command::parse(argv) {
+        Ok(command) => command,
+        Err(error) => return usage(&error, out, err),
+    };
+    let shown = match read(&command) {
+        Ok((snapshot, now_ns)) => {
+            let view = View { snapshot: &snapshot, now_ns, colours: terminal && wants_colours() };
+            show(&command, &view, out)
+        }
+        Err(failure) => {
+            // Where the reason cannot be written, the exit status still tells.
+            let _ = failure.write(err);
+            return UNREADABLE;
+        }
+    };
+    match shown {
+        // A reader such as `head` that has seen enough is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let failure = Failure::new(
+                "the output could not be written",
+                error.to_string(),
+                "free the place it goes to",
+            );
+            let _ = failure.write(err);
+            UNREADABLE
+        }
+        _ => OK,
+    }
+}
+
+fn read(command: &Command) -> Result<(Snapshot, u64), Failure> {
+    let board = locate::open(&command.server)?;
+    let now_ns = now_ns();
+    let snapshot = snapshot::read(board.value(), now_ns).map_err(|reason| match reason {
+        Unreadable::NotAScoreboard => Failure::new(
+            "the scoreboard could not be read",
+            "the server has not filled it in yet",
+            "try again in a moment",
+        ),
+        Unreadable::Version(other) => {
+            let why = format!("its layout has number {other}, this program reads another");
+            locate::another_version("the scoreboard could not be read", &why)
+        }
+    })?;
+    Ok((snapshot, now_ns))
+}
+
+fn show(command: &Command, view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut text = Vec::new();
+    match (command.verb, command.json) {
+        (Verb::Workers, false) => workers::table(view, &mut text),
+        (Verb::Workers, true) => workers::json(view, &mut text),
+        (Verb::Requests, false) => requests::table(view, &mut text),
+        (Verb::Requests, true) => requests::json(view, &mut text),
+        (Verb::Recent(limit), false) => requests::recent_table(view, limit, &mut text),
+        (Verb::Recent(limit), true) => requests::recent_json(view, limit, &mut text),
+    }?;
+    out.write_all(&text)?;
+    out.flush()
+}
+
+fn usage(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
+    let text = error.render().to_string();
+    // `--help` and `--version` reach here too, and are for standard output.
+    if error.use_stderr() {
+        let _ = err.write_all(text.as_bytes());
+        USAGE
+    } else {
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        OK
+    }
+}
+
+fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

@@ -1,0 +1,149 @@
+//! A worker process: from a fork to its exit code. Puts settings, application, logs and the loop together.
+//!
+//! Not for: forking and supervising (`arbiter`), serving (`worker`).
+
+use crate::config::Configured;
+use crate::log::{ErrorFile, PythonLog, level};
+use crate::wsgi::{Wsgi, WsgiParts};
+use ferricorn_settings::{HeaderMap, Settings};
+use ferricorn_sys::signal::SignalPipe;
+use ferricorn_worker::http::head::{self, Rules};
+use ferricorn_worker::{AccessFormat, AccessLog, Context, Log, Options, Signals};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Serves in a worker whose application is loaded, until told to stop. `names` are SERVER_NAME and SERVER_PORT of each
+/// listener; `context` gives the rest with the log that [`error_log`] has made.
+///
+/// # Errors
+/// The worker cannot be put together (a log file that cannot be opened, no memory for the loop).
+pub(crate) fn work(
+    py: Python<'_>,
+    configured: &Configured,
+    server: &Bound<'_, PyAny>,
+    names: Vec<(String, String)>,
+    mut context: Context,
+) -> PyResult<()> {
+    let settings = &configured.settings;
+    let in_python: bool = server.call_method0("logs_in_python")?.extract()?;
+    let (access, python_access) = access_log(settings, server, in_python)?;
+    context.access = access;
+    let multithread = settings.threads > 1;
+    let multiprocess = settings.workers > 1;
+    let script_name = std::env::var("SCRIPT_NAME").unwrap_or_default();
+    let environs: Vec<Py<PyDict>> =
+        server.call_method1("environs", (names, multithread, multiprocess))?.extract()?;
+    let wrapper = settings.sendfile.then(|| py.import("ferricorn.wsgi")?.getattr("FileWrapper")).transpose()?;
+    let observer = server.call_method1("observer", (python_access,))?;
+    let parts = WsgiParts {
+        application: server.getattr("worker")?.getattr("wsgi")?.unbind(),
+        bases: environs,
+        script_name,
+        file_wrapper: wrapper.map(Bound::unbind),
+        log: server.getattr("log")?.unbind(),
+        observer: (!observer.is_none()).then(|| observer.unbind()),
+        write_timeout_ns: nanoseconds(settings.write_timeout),
+        notify: server.getattr("notify")?.unbind(),
+    };
+    let mut options = options(settings);
+    options.requests_max = server.call_method0("max_requests")?.extract()?;
+    ferricorn_worker::run(Arc::new(Wsgi::new(py, parts)?), options, context)?;
+    Ok(())
+}
+
+/// Makes the error log of a worker.
+///
+/// # Errors
+/// The file cannot be opened.
+pub(crate) fn error_log(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Log>> {
+    let in_python: bool = server.call_method0("logs_in_python")?.extract()?;
+    if in_python {
+        return Ok(Arc::new(PythonLog::start(server.getattr("log")?.unbind())?));
+    }
+    Ok(Arc::new(ErrorFile::open(log_path(settings.errorlog.as_deref()), level(&settings.loglevel))?))
+}
+
+/// A log's file; `None` for the terminal's stream.
+pub(crate) fn log_path(name: Option<&str>) -> Option<PathBuf> {
+    name.filter(|name| *name != "-").map(PathBuf::from)
+}
+
+/// Returns the access log that is ours to write, and whether Python is to write one.
+fn access_log(
+    settings: &Settings,
+    server: &Bound<'_, PyAny>,
+    in_python: bool,
+) -> PyResult<(Option<AccessLog>, bool)> {
+    if in_python {
+        let enabled = server.getattr("log")?.getattr_opt("access_log_enabled")?;
+        return Ok((None, enabled.is_none_or(|enabled| enabled.is_truthy().unwrap_or(true))));
+    }
+    let Some(name) = &settings.accesslog else { return Ok((None, false)) };
+    match AccessFormat::compile(&settings.access_log_format) {
+        Some(format) => Ok((Some(AccessLog::open(format, log_path(Some(name)))?), false)),
+        None => Ok((None, true)),
+    }
+}
+
+fn options(settings: &Settings) -> Options {
+    let allowed = settings.forwarded_allow_ips.clone();
+    Options {
+        rules: rules(settings),
+        threads: settings.threads,
+        connections_max: settings.worker_connections.max(1),
+        queue_max: settings.queue_limit,
+        siblings: settings.workers > 1,
+        keepalive_ns: nanoseconds(settings.keepalive),
+        header_timeout_ns: nanoseconds(settings.header_timeout),
+        body_timeout_ns: nanoseconds(settings.body_timeout),
+        write_timeout_ns: nanoseconds(settings.write_timeout),
+        graceful_timeout_ns: nanoseconds(settings.graceful_timeout),
+        timeout_ns: nanoseconds(settings.timeout),
+        requests_max: 0,
+        body_memory_max: settings.body_memory_limit,
+        body_max: settings.body_limit,
+        upload_dir: settings.tmp_upload_dir.clone().unwrap_or_else(std::env::temp_dir),
+        trusts: Box::new(move |address| allowed.allows(address)),
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    Rules {
+        request_line_max: settings.limit_request_line,
+        fields_max: settings.limit_request_fields,
+        field_size_max: settings.limit_request_field_size,
+        unconventional_method: settings.permit_unconventional_http_method,
+        unconventional_version: settings.permit_unconventional_http_version,
+        casefold_method: settings.casefold_http_method,
+        obsolete_folding: settings.permit_obsolete_folding,
+        strip_header_spaces: settings.strip_header_spaces,
+        header_map: match settings.header_map {
+            HeaderMap::Drop => head::HeaderMap::Drop,
+            HeaderMap::Refuse => head::HeaderMap::Refuse,
+            HeaderMap::Dangerous => head::HeaderMap::Dangerous,
+        },
+        forwarder_headers: settings.forwarder_headers.clone(),
+        secure_scheme_headers: settings.secure_scheme_headers.clone(),
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
+}
+
+/// The pipe of signals, as the loop wants it.
+pub(crate) struct WorkerSignals(pub(crate) SignalPipe);
+
+impl Signals for WorkerSignals {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
+    }
+
+    fn read(&self) -> Vec<i32> {
+        self.0.read().into_iter().map(|signal| signal.as_raw()).collect()
+    }
+}

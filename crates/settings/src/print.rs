@@ -1,0 +1,97 @@
+//! What `--print-config` shows. Not for: what else that flag does.
+
+use crate::address::BindAddress;
+use crate::said::Said;
+use crate::setting::Kind;
+use crate::value::{Value, quoted};
+
+/// Returns a line `name = value` for each setting, by name, in the columns and the notation of Gunicorn.
+pub fn print_config(said: &Said) -> String {
+    let mut rows: Vec<_> = said.all().collect();
+    rows.sort_by_key(|(setting, ..)| setting.name);
+    let width = rows.iter().map(|(setting, ..)| setting.name.len()).max().unwrap_or(0);
+    let line = |(setting, value, _): (&crate::Setting, Value, _)| {
+        format!("{:width$} = {}\n", setting.name, shown(&setting.kind, &value))
+    };
+    rows.into_iter().map(line).collect()
+}
+
+fn shown(kind: &Kind, value: &Value) -> String {
+    match (kind, value) {
+        (Kind::Hook { .. } | Kind::Class, Value::Object(name)) => format!("<{name}()>"),
+        (Kind::Hook { .. }, Value::Str(path)) => format!("<{}()>", path.rsplit('.').next().unwrap_or(path)),
+        (Kind::Address, Value::Str(text)) => address(text),
+        _ => value.shown(),
+    }
+}
+
+fn address(text: &str) -> String {
+    // Older versions took `unix:8125` for a host of that name, and that has stayed.
+    let port = text.strip_prefix("unix:").and_then(|digits| digits.parse::<u32>().ok());
+    if let Some(port) = port {
+        return format!("('unix', {port})");
+    }
+    match BindAddress::with_port(text, 8125) {
+        Ok(BindAddress::Tcp { host, port }) => format!("({}, {port})", quoted(&host)),
+        Ok(BindAddress::Unix { path }) => path.display().to_string(),
+        Ok(BindAddress::Fd(fd)) => fd.to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::said::Source;
+
+    #[test]
+    fn lines_are_sorted_and_aligned() {
+        let text = print_config(&Said::default());
+        let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+        assert!(names.is_sorted(), "{names:?}");
+        assert_eq!(names.len(), 126);
+        assert!(text.lines().all(|line| line.get(34..37) == Some(" = ")), "{text}");
+    }
+
+    #[test]
+    fn values_are_printed_as_gunicorn_prints_them() {
+        let object = |text: &str| Some(Value::Object(text.to_owned()));
+        let texts = |texts: &[&str]| Some(Value::List(texts.iter().map(|text| (*text).to_owned()).collect()));
+        let table = [
+            ("access_log_format", None, r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#),
+            ("accesslog", None, "None"),
+            ("bind", None, "['127.0.0.1:8000']"),
+            ("bind", texts(&["unix:/a", ":1"]), "['unix:/a', ':1']"),
+            ("daemon", Some(Value::Bool(true)), "True"),
+            ("root_path", None, ""),
+            ("http_protocols", None, "['h1']"),
+            ("forwarder_headers", None, "['SCRIPT_NAME', 'PATH_INFO']"),
+            (
+                "secure_scheme_headers",
+                None,
+                "{'X-FORWARDED-PROTOCOL': 'ssl', 'X-FORWARDED-PROTO': 'https', 'X-FORWARDED-SSL': 'on'}",
+            ),
+            ("logconfig_dict", None, "{}"),
+            ("logconfig_dict", object("{'version': 1}"), "{'version': 1}"),
+            ("ssl_version", None, "2"),
+            ("nworkers_changed", None, "<NumWorkersChanged.nworkers_changed()>"),
+            ("post_fork", object("post_fork"), "<post_fork()>"),
+            ("post_fork", Some(Value::from("pkg.hooks.forked")), "<forked()>"),
+            ("worker_class", None, "sync"),
+            ("worker_class", object("MyWorker"), "<MyWorker()>"),
+            ("statsd_host", None, "None"),
+            ("statsd_host", Some(Value::from("Localhost")), "('localhost', 8125)"),
+            ("statsd_host", Some(Value::from("unix:///s")), "/s"),
+            ("statsd_host", Some(Value::from("unix:99")), "('unix', 99)"),
+        ];
+        for (name, value, printed) in table {
+            let mut said = Said::default();
+            if let Some(value) = value {
+                said.say(name, value, Source::File).expect(name);
+            }
+            let text = print_config(&said);
+            let line = text.lines().find(|line| line.split(' ').next() == Some(name)).expect(name);
+            assert_eq!(line, format!("{name:34} = {printed}"));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The lines that say, at start, which settings have no effect. Not for: bad values, which are errors.
+
+use crate::said::{Said, Source};
+use crate::setting::{Kind, Served, Setting};
+use crate::value::Value;
+
+/// Returns a line for each setting that somebody set, to something else than its default, and that is not served.
+pub fn warnings(said: &Said) -> Vec<String> {
+    said.all().filter_map(|(setting, value, source)| warning(setting, &value, source)).collect()
+}
+
+fn warning(setting: &Setting, value: &Value, source: Source) -> Option<String> {
+    let name = setting.name;
+    let origin = source.words();
+    if source <= Source::Environment || *value == setting.default.value() {
+        return None;
+    }
+    match setting.served {
+        Served::Yes | Served::Inert(_) => None,
+        Served::NotYet(reason) => Some(match setting.kind {
+            Kind::Hook { .. } => format!("hook {name} ({origin}) is not called: {reason}"),
+            _ => format!("setting {name} ({origin}) has no effect: {reason}"),
+        }),
+        Served::Only { values, .. } if values.contains(&value.shown().as_str()) => None,
+        Served::Only { reason, .. } => {
+            Some(format!("setting {name} = {} ({origin}) has no effect: {reason}", value.repr()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_and_not_served_is_named() {
+        let object = |text: &str| Value::Object(text.to_owned());
+        let texts = |texts: &[&str]| Value::List(texts.iter().map(|text| (*text).to_owned()).collect());
+        let table = [
+            (
+                "certfile",
+                Value::from("a.pem"),
+                Source::File,
+                Some(
+                    "setting certfile (configuration file) has no effect: TLS is not served yet; let a proxy in front terminate it",
+                ),
+            ),
+            (
+                "statsd_host",
+                Value::from("h:1"),
+                Source::CommandLine,
+                Some("setting statsd_host (command line) has no effect: metrics are not sent to statsd yet"),
+            ),
+            (
+                "worker_class",
+                Value::from("gevent"),
+                Source::CmdArgs,
+                Some(
+                    "setting worker_class = 'gevent' (GUNICORN_CMD_ARGS) has no effect: only the workers sync and gthread are served yet",
+                ),
+            ),
+            ("worker_class", Value::from("gunicorn.workers.gthread.ThreadWorker"), Source::File, None),
+            (
+                "ssl_context",
+                object("ctx"),
+                Source::File,
+                Some(
+                    "hook ssl_context (configuration file) is not called: TLS is not served yet; let a proxy in front terminate it",
+                ),
+            ),
+            (
+                "http_protocols",
+                texts(&["h2", "h1"]),
+                Source::File,
+                Some(
+                    "setting http_protocols = ['h2', 'h1'] (configuration file) has no effect: HTTP/2 is not served yet; let a proxy in front speak it",
+                ),
+            ),
+            ("http_protocols", texts(&["h1"]), Source::File, None),
+            ("http_parser", Value::from("python"), Source::File, None),
+            ("protocol", Value::from("http"), Source::File, None),
+            ("reload", Value::Bool(false), Source::File, None),
+            ("control_socket", Value::from("/x"), Source::Default, None),
+            ("worker_tmp_dir", Value::from("/dev/shm"), Source::File, None),
+            ("post_fork", object("post_fork"), Source::File, None),
+            ("workers", Value::Int(4), Source::CommandLine, None),
+        ];
+        for (name, value, source, line) in table {
+            let mut said = Said::default();
+            said.say(name, value, source).expect(name);
+            assert_eq!(warnings(&said), line.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{name}");
+        }
+    }
+}
