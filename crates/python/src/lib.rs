@@ -4,7 +4,12 @@
 //! crate names a Python type. Not for: decisions about processes (`core::fleet`) or HTTP (`worker`).
 #![deny(unsafe_code)]
 
+mod config;
+mod entry;
 mod ffi;
+mod host;
+mod log;
+mod work;
 mod wsgi;
 
 use pyo3::prelude::*;
@@ -12,6 +17,7 @@ use pyo3::prelude::*;
 /// The module `ferricorn._native`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<wsgi::StartResponse>()?;
-    Ok(())
+    module.add_function(wrap_pyfunction!(entry::run, module)?)?;
+    module.add_function(wrap_pyfunction!(entry::ctl, module)?)?;
+    module.add_function(wrap_pyfunction!(entry::settings_json, module)?)
 }

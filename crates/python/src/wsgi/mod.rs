@@ -8,4 +8,4 @@ mod socket;
 mod start;
 
 pub(crate) use app::{Wsgi, WsgiParts};
-pub use start::StartResponse;
+

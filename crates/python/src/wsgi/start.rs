@@ -14,7 +14,7 @@ const UNSENT_MAX: usize = 64 << 10;
 /// The callable that a WSGI application gets as its second argument.
 #[pyclass(module = "ferricorn._native", name = "StartResponse")]
 #[derive(Debug)]
-pub struct StartResponse {
+pub(crate) struct StartResponse {
     conn: Option<Box<Conn>>,
     write_timeout_ns: u64,
     /// The status line, kept only for hooks and loggers in Python.
