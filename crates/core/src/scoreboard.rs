@@ -434,7 +434,8 @@ impl<const W: usize> Text<W> {
 
     fn load(&self) -> String {
         let len = (self.len.load(Relaxed) as usize).min(W * 8);
-        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()).collect();
+        let mut bytes: Vec<u8> =
+            self.words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()).collect();
         bytes.truncate(len);
         String::from_utf8_lossy(&bytes).into_owned()
     }

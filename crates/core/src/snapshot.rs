@@ -89,8 +89,12 @@ pub fn read(board: &Scoreboard, now_ns: u64) -> Result<Snapshot, Unreadable> {
         VERSION => {}
         other => return Err(Unreadable::Version(other)),
     }
-    let mut workers: Vec<Worker> =
-        board.workers.iter().filter(|slot| slot.state() != State::Free).map(|slot| worker(slot, now_ns)).collect();
+    let mut workers: Vec<Worker> = board
+        .workers
+        .iter()
+        .filter(|slot| slot.state() != State::Free)
+        .map(|slot| worker(slot, now_ns))
+        .collect();
     workers.sort_by_key(|worker| worker.age);
     Ok(Snapshot {
         arbiter_pid: board.arbiter_pid.load(Relaxed),

@@ -4,8 +4,8 @@
 //! Not for: acting on any of it.
 
 use ferricorn_settings::{
-    ParsedArgs, SETTINGS, Said, Settings, Source, Surroundings, Value, environment, merge, parse_args, resolve,
-    split_words, warnings,
+    ParsedArgs, SETTINGS, Said, Settings, Source, Surroundings, Value, environment, merge, parse_args,
+    resolve, split_words, warnings,
 };
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -66,7 +66,7 @@ pub(crate) fn load(py: Python<'_>, cli: &ParsedArgs) -> Result<Configured, Failu
     let file = read_file(py, location)?;
     let layers = [defaults, file.said, args.said.clone(), cli.said.clone()];
     let said = merge(layers, &surroundings).map_err(|error| Failure::Said(error.message(), 1))?;
-    let settings = resolve(&said, &surroundings).map_err(|error| Failure::Said(error.to_string(), 1))?;
+    let settings = resolve(&said, &surroundings).map_err(|error| Failure::Said(error.message(), 1))?;
     let app = cli.app.clone().or_else(|| match said.value("wsgi_app") {
         Value::Str(app) => Some(app),
         _ => None,
@@ -78,7 +78,10 @@ pub(crate) fn load(py: Python<'_>, cli: &ParsedArgs) -> Result<Configured, Failu
 
 impl Configured {
     /// Returns the values that somebody chose and the defaults of all, as Python sees them.
-    pub(crate) fn for_python<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
+    pub(crate) fn for_python<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
         let (values, defaults) = (PyDict::new(py), PyDict::new(py));
         for (setting, value, source) in self.said.all() {
             match self.objects.get(setting.name) {
@@ -124,12 +127,17 @@ fn read_file(py: Python<'_>, location: Option<Value>) -> Result<File, Failure> {
     }
     let names = PyList::new(py, SETTINGS.iter().map(|setting| setting.name))?;
     let flags = PyDict::new(py);
-    for (word, name) in SETTINGS.iter().flat_map(|setting| setting.flags.iter().map(|flag| (*flag, setting.name))) {
+    for (word, name) in
+        SETTINGS.iter().flat_map(|setting| setting.flags.iter().map(|flag| (*flag, setting.name)))
+    {
         flags.set_item(word.trim_start_matches('-').replace('-', "_"), name)?;
     }
-    let misspelt: Vec<(String, String)> =
-        module.call_method1("misspelt", (&namespace, names, flags))?.call_method0("items")?.try_iter()?
-            .map(|item| item?.extract()).collect::<PyResult<_>>()?;
+    let misspelt: Vec<(String, String)> = module
+        .call_method1("misspelt", (&namespace, names, flags))?
+        .call_method0("items")?
+        .try_iter()?
+        .map(|item| item?.extract())
+        .collect::<PyResult<_>>()?;
     file.unknown = misspelt
         .into_iter()
         .map(|(name, meant)| format!("unknown setting '{name}' in {location}: did you mean '{meant}'?"))
@@ -141,7 +149,9 @@ fn read_file(py: Python<'_>, location: Option<Value>) -> Result<File, Failure> {
 fn working_directory() -> PathBuf {
     let real = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let named = std::env::var_os("PWD").map(PathBuf::from);
-    named.filter(|named| named.is_absolute() && named.canonicalize().is_ok_and(|path| path == real)).unwrap_or(real)
+    named
+        .filter(|named| named.is_absolute() && named.canonicalize().is_ok_and(|path| path == real))
+        .unwrap_or(real)
 }
 
 /// A Python value as the settings crate knows it.

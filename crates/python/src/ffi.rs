@@ -9,7 +9,8 @@ pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
     // SAFETY: the pointer is valid for the length given; the function copies and returns a new reference or null with
     // an exception set, which `from_owned_ptr_or_err` takes over; the object is a str by the function's contract.
     unsafe {
-        let text = pyo3::ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len() as isize, std::ptr::null());
+        let text =
+            pyo3::ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len() as isize, std::ptr::null());
         Ok(Bound::from_owned_ptr_or_err(py, text)?.cast_into_unchecked())
     }
 }

@@ -37,7 +37,8 @@ pub(crate) fn work(
     let script_name = std::env::var("SCRIPT_NAME").unwrap_or_default();
     let environs: Vec<Py<PyDict>> =
         server.call_method1("environs", (names, multithread, multiprocess))?.extract()?;
-    let wrapper = settings.sendfile.then(|| py.import("ferricorn.wsgi")?.getattr("FileWrapper")).transpose()?;
+    let wrapper =
+        settings.sendfile.then(|| py.import("ferricorn.wsgi")?.getattr("FileWrapper")).transpose()?;
     let observer = server.call_method1("observer", (python_access,))?;
     let parts = WsgiParts {
         application: server.getattr("worker")?.getattr("wsgi")?.unbind(),

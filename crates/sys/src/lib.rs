@@ -3,7 +3,13 @@
 #![expect(unsafe_code, reason = "this crate exists to hold it")]
 
 pub mod clock;
+pub mod daemon;
 pub mod exit;
 pub mod file;
+pub mod listener;
+pub mod pidfile;
+pub mod process;
+pub mod proctitle;
 pub mod shared;
+pub mod signal;
 pub mod slot;

@@ -150,7 +150,9 @@ impl Atom {
             Self::Status => number(out, u64::from(conn.response.status)),
             Self::Method => out.extend_from_slice(head.method()),
             Self::Path => escaped(out, Some(&percent_decoded(head.get(&head.path)))),
-            Self::Query => escaped(out, Some(head.get(&head.query)).filter(|query| !query.is_empty()).or(Some(b""))),
+            Self::Query => {
+                escaped(out, Some(head.get(&head.query)).filter(|query| !query.is_empty()).or(Some(b"")))
+            }
             Self::Protocol => protocol(out, head.version),
             Self::Bytes => number(out, conn.response.body_bytes),
             Self::Referer => escaped(out, head.field(b"referer")),
@@ -284,7 +286,8 @@ impl AccessLog {
 
 /// `[23/Nov/2026:02:20:28 +0000]`.
 fn stamp(at: clock::Local) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = MONTHS[(at.month as usize + 11) % 12];
     let (sign, offset) = if at.offset_s < 0 { ('-', -at.offset_s) } else { ('+', at.offset_s) };
     format!(
@@ -315,7 +318,8 @@ mod tests {
 
     #[test]
     fn time_has_the_zone() {
-        let at = clock::Local { year: 2026, month: 11, day: 3, hour: 4, minute: 5, second: 6, offset_s: -5400 };
+        let at =
+            clock::Local { year: 2026, month: 11, day: 3, hour: 4, minute: 5, second: 6, offset_s: -5400 };
         assert_eq!(stamp(at), "[03/Nov/2026:04:05:06 -0130]");
     }
 

@@ -274,7 +274,10 @@ impl Conn {
 
     /// Waits until the client takes more, or the time is over (false). For app threads with a long response, detached.
     pub fn wait_writable(&self, limit_ns: u64) -> bool {
-        let limit = Timespec { tv_sec: (limit_ns / 1_000_000_000) as i64, tv_nsec: (limit_ns % 1_000_000_000) as i64 };
+        let limit = Timespec {
+            tv_sec: (limit_ns / 1_000_000_000) as i64,
+            tv_nsec: (limit_ns % 1_000_000_000) as i64,
+        };
         let limit = (limit_ns > 0).then_some(&limit);
         loop {
             match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], limit) {
@@ -342,8 +345,11 @@ impl Conn {
             self.decoder.begin(self.head.framing);
             self.state = State::Body;
         }
-        let limits =
-            Limits { memory_max: options.body_memory_max, body_max: options.body_max, dir: &options.upload_dir };
+        let limits = Limits {
+            memory_max: options.body_memory_max,
+            body_max: options.body_max,
+            dir: &options.upload_dir,
+        };
         let spool = &mut self.spool;
         let mut sink = |bytes: &[u8]| spool.write(bytes, limits);
         self.at += self.decoder.advance(&self.input[self.at..], &options.rules, &mut sink)?;

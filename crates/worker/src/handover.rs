@@ -8,8 +8,8 @@ use crate::conn::{Conn, Peer};
 use crate::options::Options;
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use std::io;
 use std::mem::MaybeUninit;
@@ -80,7 +80,8 @@ mod tests {
     use std::os::fd::AsFd;
 
     fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
-        socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).expect("a pair")
+        socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+            .expect("a pair")
     }
 
     #[test]
@@ -91,7 +92,8 @@ mod tests {
         let peer = Peer::Tcp("[::1]:80".parse().expect("an address"));
         let mut conn = Box::new(Conn::new(server, peer, 3, &options));
         conn.served = 9;
-        rustix::io::write(&client, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiGET").expect("sent");
+        rustix::io::write(&client, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiGET")
+            .expect("sent");
         let complete = conn.receive(&options).expect("well-formed");
         assert_eq!(complete, crate::conn::Progress::Complete);
         give(near.as_fd(), conn).expect("given");

@@ -12,11 +12,11 @@ use crate::handover;
 use crate::http::refusal::{Refusal, page};
 use crate::options::Level;
 use crate::run::Hub;
-use ferricorn_core::scoreboard::{Landing, Timed};
 use ferricorn_core::scoreboard::{FLIGHTS, State as WorkerState};
+use ferricorn_core::scoreboard::{Landing, Timed};
 use ferricorn_sys::clock;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use std::collections::VecDeque;
@@ -257,7 +257,8 @@ impl Reactor {
         }
         self.accepting = wanted;
         let hub = self.hub.clone();
-        let sources = hub.listeners.iter().enumerate().map(|(number, listener)| (listener.as_fd(), number as u64));
+        let sources =
+            hub.listeners.iter().enumerate().map(|(number, listener)| (listener.as_fd(), number as u64));
         let handover = hub.options.siblings.then(|| (hub.handover_in.as_fd(), HANDOVER & !LISTENER));
         for (source, number) in sources.chain(handover) {
             let outcome = if wanted {

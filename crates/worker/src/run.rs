@@ -8,10 +8,10 @@
 use crate::access::AccessLog;
 use crate::app::{App, Stop};
 use crate::conn::Conn;
+use crate::http::refusal::Refusal;
 use crate::options::{Level, Log, Options};
 use crate::pool::{Job, Pool};
 use crate::reactor::Reactor;
-use crate::http::refusal::Refusal;
 use crate::stage::Stage;
 use ferricorn_core::scoreboard::{Entry, Scoreboard, State, THREADS_MAX, WorkerSlot};
 use ferricorn_sys::clock;
@@ -160,7 +160,8 @@ pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Resul
     hub.slot.threads_free.store(threads, Relaxed);
     let reactor = Box::new(Reactor::new(hub.clone(), context.access)?);
     let watched = (hub.clone(), app.clone());
-    let watchdog = thread::Builder::new().name("ferricorn-loop".into()).spawn(move || watch(&watched.0, &watched.1))?;
+    let watchdog =
+        thread::Builder::new().name("ferricorn-loop".into()).spawn(move || watch(&watched.0, &watched.1))?;
     hub.slot.ready(clock::now_ns());
     hub.wake_arbiter();
     app_thread(&hub, &*app, 0, Some(reactor));
@@ -371,7 +372,8 @@ fn wind_up(hub: &Hub, mut reactor: Box<Reactor>) {
     reactor.flush_log();
     let quick = reactor.drain().is_some_and(|drain| drain.quick);
     if !quick {
-        let message = format!("Worker graceful timeout (pid:{}): {} requests cut", std::process::id(), reactor.away());
+        let message =
+            format!("Worker graceful timeout (pid:{}): {} requests cut", std::process::id(), reactor.away());
         hub.log.log(Level::Warning, &message);
     }
     hub.log.log(Level::Info, &format!("Worker exiting (pid: {})", std::process::id()));

@@ -7,8 +7,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,6 @@ impl App for Demo {
     }
 
     fn attach(&self, body: impl FnOnce()) {
-
         body();
     }
 
@@ -131,7 +130,10 @@ fn answers_and_drains() {
     let server = Server::start(Options::default());
     let text = server.get("/");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\nServer: ferricorn\r\nDate: "), "{text}");
-    assert!(text.ends_with("\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"), "{text}");
+    assert!(
+        text.ends_with("\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"),
+        "{text}"
+    );
     assert_eq!(server.board.workers[0].requests.load(Relaxed), 1);
     assert_eq!(server.stop(TERM), Exit::Graceful);
 }
@@ -145,8 +147,10 @@ fn pipelined_requests_are_answered_in_order() {
     write!(stream, "{request}{last}").expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("responses");
-    let order: Vec<usize> =
-        ["\r\n\r\nhello", "2\r\nhe\r\n2\r\nll\r\n1\r\no\r\n0\r\n\r\n", "\r\n\r\nslow"].iter().map(|part| text.find(part).expect(part)).collect();
+    let order: Vec<usize> = ["\r\n\r\nhello", "2\r\nhe\r\n2\r\nll\r\n1\r\no\r\n0\r\n\r\n", "\r\n\r\nslow"]
+        .iter()
+        .map(|part| text.find(part).expect(part))
+        .collect();
     assert!(order.is_sorted(), "{text}");
     server.stop(TERM);
 }
@@ -154,7 +158,8 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn a_request_split_at_every_byte_is_the_same_request() {
     let server = Server::start(Options::default());
-    let request = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let request =
+        b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     for at in 1..request.len() {
         let mut stream = server.connect();
         stream.set_nodelay(true).expect("nodelay");
@@ -214,8 +219,12 @@ fn a_large_body_goes_through_a_file_and_back() {
     let mut writer = stream.try_clone().expect("a clone");
     let sent = body.clone();
     let sender = thread::spawn(move || {
-        write!(writer, "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", sent.len())
-            .expect("sent");
+        write!(
+            writer,
+            "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            sent.len()
+        )
+        .expect("sent");
         writer.write_all(&sent).expect("sent");
     });
     let mut answer = Vec::new();
@@ -249,7 +258,8 @@ fn slow_clients_get_408_and_silent_ones_are_closed() {
 fn continue_is_sent_before_the_body() {
     let server = Server::start(Options::default());
     let mut stream = server.connect();
-    write!(stream, "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").expect("sent");
+    write!(stream, "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        .expect("sent");
     let mut greeting = [0; 25];
     stream.read_exact(&mut greeting).expect("a greeting");
     assert_eq!(&greeting, b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -104,7 +104,12 @@ impl Wsgi {
         observer.call_method1(py, intern!(py, "end"), args)?.is_truthy(py)
     }
 
-    fn call(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, start: &Bound<'_, StartResponse>) -> PyResult<()> {
+    fn call(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        start: &Bound<'_, StartResponse>,
+    ) -> PyResult<()> {
         if let Some(observer) = &self.parts.observer {
             observer.call_method1(py, intern!(py, "begin"), (environ,))?;
         }

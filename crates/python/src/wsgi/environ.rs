@@ -156,7 +156,11 @@ thread_local! {
 }
 
 /// Calls `use_key` with the environ key of a field's name.
-fn with_key<R>(py: Python<'_>, name: &[u8], use_key: impl FnOnce(&Bound<'_, PyString>) -> PyResult<R>) -> PyResult<R> {
+fn with_key<R>(
+    py: Python<'_>,
+    name: &[u8],
+    use_key: impl FnOnce(&Bound<'_, PyString>) -> PyResult<R>,
+) -> PyResult<R> {
     let key = NAMES.with_borrow(|names| names.get(name).map(|key| key.clone_ref(py)));
     let key = match key {
         Some(key) => key.into_bound(py),
@@ -175,8 +179,10 @@ fn with_key<R>(py: Python<'_>, name: &[u8], use_key: impl FnOnce(&Bound<'_, PySt
 
 /// `Content-Type` → `CONTENT_TYPE`, `X-A` → `HTTP_X_A`.
 fn variable(name: &[u8]) -> String {
-    let upper: String =
-        name.iter().map(|byte| if *byte == b'-' { '_' } else { char::from(byte.to_ascii_uppercase()) }).collect();
+    let upper: String = name
+        .iter()
+        .map(|byte| if *byte == b'-' { '_' } else { char::from(byte.to_ascii_uppercase()) })
+        .collect();
     if upper == "CONTENT_TYPE" || upper == "CONTENT_LENGTH" { upper } else { format!("HTTP_{upper}") }
 }
 

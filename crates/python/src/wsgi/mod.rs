@@ -8,4 +8,3 @@ mod socket;
 mod start;
 
 pub(crate) use app::{Wsgi, WsgiParts};
-

@@ -132,7 +132,9 @@ fn close(returned: &Bound<'_, PyAny>) -> PyResult<()> {
 fn bytes<'a, 'py>(piece: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyBytes>> {
     piece.cast::<PyBytes>().map_err(|_| {
         let kind = piece.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
-        PyTypeError::new_err(format!("{kind} is not a bytes object: a WSGI application returns an iterable of bytes"))
+        PyTypeError::new_err(format!(
+            "{kind} is not a bytes object: a WSGI application returns an iterable of bytes"
+        ))
     })
 }
 

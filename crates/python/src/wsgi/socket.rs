@@ -30,7 +30,11 @@ impl ClientSocket {
 
 #[pymethods]
 impl ClientSocket {
-    fn __getattr__<'py>(&mut self, py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    fn __getattr__<'py>(
+        &mut self,
+        py: Python<'py>,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let real = match &self.real {
             Some(real) => real.bind(py).clone(),
             None => {

@@ -67,7 +67,9 @@ impl StartResponse {
             let waiting = &*conn;
             if !py.detach(|| waiting.wait_writable(limit_ns)) {
                 conn.response.abort();
-                return Err(PyErr::new::<pyo3::exceptions::PyTimeoutError, _>("the client does not read the response"));
+                return Err(PyErr::new::<pyo3::exceptions::PyTimeoutError, _>(
+                    "the client does not read the response",
+                ));
             }
             let _ = conn.send();
         }
@@ -152,8 +154,10 @@ fn name(conn: &mut Conn, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) 
             return Err(PyTypeError::new_err("a header must be a tuple of name and value"));
         }
         let (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
-        let name = name.cast::<PyString>().map_err(|_| PyTypeError::new_err("a header's name must be a str"))?;
-        let value = value.cast::<PyString>().map_err(|_| PyTypeError::new_err("a header's value must be a str"))?;
+        let name =
+            name.cast::<PyString>().map_err(|_| PyTypeError::new_err("a header's name must be a str"))?;
+        let value =
+            value.cast::<PyString>().map_err(|_| PyTypeError::new_err("a header's value must be a str"))?;
         text(name, |name| text(value, |value| conn.response.field(name, value).map_err(invalid)))?;
     }
     Ok(())

@@ -239,7 +239,13 @@ fn field_too_large() -> Refusal {
 ///
 /// # Errors
 /// The status and reason for which the request is refused.
-pub fn parse(input: &[u8], found: &Found, rules: &Rules, trusted: bool, head: &mut Head) -> Result<(), Refusal> {
+pub fn parse(
+    input: &[u8],
+    found: &Found,
+    rules: &Rules,
+    trusted: bool,
+    head: &mut Head,
+) -> Result<(), Refusal> {
     head.fields.clear();
     head.raw.clear();
     head.framing = Framing::None;
@@ -375,7 +381,9 @@ fn fields(head: &mut Head, at: usize, rules: &Rules, trusted: bool) -> Result<()
         Ok(httparse::Status::Complete((_, parsed))) => parsed,
         Ok(httparse::Status::Partial) => return Err(Refusal::bad("invalid header")),
         Err(httparse::Error::HeaderName) => return Err(Refusal::bad("invalid header name")),
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::new(431, "limit request headers fields")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refusal::new(431, "limit request headers fields"));
+        }
         Err(_) => return Err(Refusal::bad("invalid header")),
     };
     let base = head.raw.as_ptr().addr();
@@ -384,13 +392,16 @@ fn fields(head: &mut Head, at: usize, rules: &Rules, trusted: bool) -> Result<()
         if name.is_empty() {
             return Err(Refusal::bad("invalid header name"));
         }
-        let kept = keep_field(name, value, rules, trusted, &mut seen, head.version, &mut head.expect_continue)?;
+        let kept =
+            keep_field(name, value, rules, trusted, &mut seen, head.version, &mut head.expect_continue)?;
         if kept {
             let name_at = name.as_ptr().addr() - base;
             let value_at = value.as_ptr().addr() - base;
             let value_at = if value.is_empty() { name_at } else { value_at };
-            head.fields
-                .push(Field { name: span(name_at..name_at + name.len()), value: span(value_at..value_at + value.len()) });
+            head.fields.push(Field {
+                name: span(name_at..name_at + name.len()),
+                value: span(value_at..value_at + value.len()),
+            });
         }
     }
     conclude(head, &seen)
@@ -459,7 +470,10 @@ fn transfer_encoding(value: &[u8], seen: &mut Seen) -> Result<(), Refusal> {
         }
         if coding.eq_ignore_ascii_case(b"chunked") {
             seen.chunked = true;
-        } else if [&b"gzip"[..], b"deflate", b"compress"].iter().any(|known| coding.eq_ignore_ascii_case(known)) {
+        } else if [&b"gzip"[..], b"deflate", b"compress"]
+            .iter()
+            .any(|known| coding.eq_ignore_ascii_case(known))
+        {
             seen.other_coding = true;
         } else if !coding.eq_ignore_ascii_case(b"identity") {
             return Err(Refusal::new(501, "unsupported transfer coding"));

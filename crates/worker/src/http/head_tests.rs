@@ -107,7 +107,10 @@ fn statuses() {
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 200),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+        ),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 501),
@@ -131,11 +134,7 @@ fn statuses() {
 #[test]
 fn settings_that_loosen() {
     let table: &[(&str, Rules, u16)] = &[
-        (
-            "get / HTTP/1.1\r\nHost: a\r\n\r\n",
-            Rules { unconventional_method: true, ..Rules::default() },
-            200,
-        ),
+        ("get / HTTP/1.1\r\nHost: a\r\n\r\n", Rules { unconventional_method: true, ..Rules::default() }, 200),
         (
             "G / HTTP/2.0\r\nHost: a\r\n\r\n",
             Rules { unconventional_method: true, unconventional_version: true, ..Rules::default() },
@@ -183,7 +182,11 @@ fn targets() {
         let input = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         let head = read(input.as_bytes(), &Rules::default(), false).expect("accepted").expect("complete");
         assert_eq!(head.get(&head.target), target.as_bytes());
-        assert_eq!((head.get(&head.path), head.get(&head.query)), (path.as_bytes(), query.as_bytes()), "{target}");
+        assert_eq!(
+            (head.get(&head.path), head.get(&head.query)),
+            (path.as_bytes(), query.as_bytes()),
+            "{target}"
+        );
     }
 }
 

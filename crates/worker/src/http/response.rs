@@ -153,9 +153,11 @@ impl Response {
         let value = trim(value);
         match self.known(name) {
             Known::Length => {
-                let text = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+                let text =
+                    std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
                 let length = text.and_then(|text| text.parse().ok());
-                let length = length.ok_or_else(|| Invalid::ContentLength(String::from_utf8_lossy(value).into()))?;
+                let length =
+                    length.ok_or_else(|| Invalid::ContentLength(String::from_utf8_lossy(value).into()))?;
                 self.length = Some(length);
                 return Ok(());
             }
@@ -183,7 +185,9 @@ impl Response {
             2 if is(b"te") => Known::Dropped,
             4 if is(b"date") => Known::Dropped,
             6 if is(b"server") => Known::Dropped,
-            7 if is(b"trailer") || is(b"upgrade") && self.status != 101 && self.status != 426 => Known::Dropped,
+            7 if is(b"trailer") || is(b"upgrade") && self.status != 101 && self.status != 426 => {
+                Known::Dropped
+            }
             8 if is(b"trailers") => Known::Dropped,
             10 if is(b"keep-alive") => Known::Dropped,
             17 if is(b"transfer-encoding") => Known::Dropped,
@@ -241,7 +245,8 @@ impl Response {
     pub fn head(&mut self, whole: Option<u64>, common: &[u8]) {
         let Some(exchange) = self.exchange else { return };
         let bodiless_status = self.status < 200 || self.status == 204;
-        let length = if bodiless_status { None } else { self.length.or(whole.filter(|_| self.status != 304)) };
+        let length =
+            if bodiless_status { None } else { self.length.or(whole.filter(|_| self.status != 304)) };
         let bodiless = bodiless_status || self.status == 304 || exchange.head_only;
         let modern = exchange.version >= (1, 1);
         self.framing = match length {
@@ -360,7 +365,13 @@ mod tests {
         Exchange { version, head_only, keep_alive: true }
     }
 
-    fn build(exchange: Exchange, status: &str, fields: &[(&str, &str)], pieces: &[&str], whole: bool) -> (String, bool) {
+    fn build(
+        exchange: Exchange,
+        status: &str,
+        fields: &[(&str, &str)],
+        pieces: &[&str],
+        whole: bool,
+    ) -> (String, bool) {
         let mut response = Response::default();
         response.open(exchange);
         response.status(status.as_bytes()).expect("a status");
@@ -385,17 +396,57 @@ mod tests {
         let table: &[(Exchange, &str, &[(&str, &str)], &[&str], bool, &str, bool)] = &[
             (new, "200 OK", &cl("2"), &["hi"], false, "keep-alive\r\nContent-Length: 2\r\n\r\nhi", true),
             (new, "200 OK", &[], &["hi"], true, "keep-alive\r\nContent-Length: 2\r\n\r\nhi", true),
-            (new, "200 OK", &[], &["hi"], false, "keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", true),
-            (new, "200 OK", &[], &["", "abcdefghijklmnopq"], false, "keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n11\r\nabcdefghijklmnopq\r\n0\r\n\r\n", true),
+            (
+                new,
+                "200 OK",
+                &[],
+                &["hi"],
+                false,
+                "keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+                true,
+            ),
+            (
+                new,
+                "200 OK",
+                &[],
+                &["", "abcdefghijklmnopq"],
+                false,
+                "keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n11\r\nabcdefghijklmnopq\r\n0\r\n\r\n",
+                true,
+            ),
             (old, "200 OK", &[], &["hi"], false, "close\r\n\r\nhi", false),
             (new, "200 OK", &cl("1"), &["hi"], false, "keep-alive\r\nContent-Length: 1\r\n\r\nh", true),
             (new, "200 OK", &cl("3"), &["hi"], false, "keep-alive\r\nContent-Length: 3\r\n\r\nhi", false),
             (new, "204 No Content", &cl("2"), &["hi"], false, "keep-alive\r\n\r\n", true),
-            (new, "304 Not Modified", &cl("9"), &["hi"], false, "keep-alive\r\nContent-Length: 9\r\n\r\n", true),
+            (
+                new,
+                "304 Not Modified",
+                &cl("9"),
+                &["hi"],
+                false,
+                "keep-alive\r\nContent-Length: 9\r\n\r\n",
+                true,
+            ),
             (head, "200 OK", &cl("9"), &["hi"], false, "keep-alive\r\nContent-Length: 9\r\n\r\n", true),
             (head, "200 OK", &[], &["hi"], true, "keep-alive\r\nContent-Length: 2\r\n\r\n", true),
-            (new, "200 OK", &[("Connection", "close")], &[], true, "close\r\nContent-Length: 0\r\n\r\n", false),
-            (new, "200 OK", &[("Keep-Alive", "x"), ("Date", "x"), ("Server", "x"), ("X", " y ")], &[], true, "keep-alive\r\nX: y\r\nContent-Length: 0\r\n\r\n", true),
+            (
+                new,
+                "200 OK",
+                &[("Connection", "close")],
+                &[],
+                true,
+                "close\r\nContent-Length: 0\r\n\r\n",
+                false,
+            ),
+            (
+                new,
+                "200 OK",
+                &[("Keep-Alive", "x"), ("Date", "x"), ("Server", "x"), ("X", " y ")],
+                &[],
+                true,
+                "keep-alive\r\nX: y\r\nContent-Length: 0\r\n\r\n",
+                true,
+            ),
         ];
         for (exchange, status, fields, pieces, whole, expected, keep) in table {
             let (text, keep_alive) = build(*exchange, status, fields, pieces, *whole);
@@ -412,7 +463,16 @@ mod tests {
         for status in ["", "20", "200OK", "2x0 OK", "200 O\r\nK", "099 Low", "1000 X", "OK 200"] {
             assert!(response.status(status.as_bytes()).is_err(), "{status:?}");
         }
-        for (name, value) in [("", "x"), ("a b", "x"), ("a:", "x"), ("a", "x\ny"), ("a", "x\r"), ("a", "\0"), ("Content-Length", "x"), ("Content-Length", "-1")] {
+        for (name, value) in [
+            ("", "x"),
+            ("a b", "x"),
+            ("a:", "x"),
+            ("a", "x\ny"),
+            ("a", "x\r"),
+            ("a", "\0"),
+            ("Content-Length", "x"),
+            ("Content-Length", "-1"),
+        ] {
             assert!(response.field(name.as_bytes(), value.as_bytes()).is_err(), "{name:?} {value:?}");
         }
     }

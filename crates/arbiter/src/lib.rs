@@ -1,0 +1,18 @@
+//! The master process: the shell round `core::fleet`. It owns listeners, pidfile, signals and the scoreboard's memory,
+//! forks workers and reaps them. One thread, one poll; it never waits for a worker.
+//!
+//! Not for: decisions (the fleet's), Python (the [`Host`]'s), requests (the worker's).
+#![forbid(unsafe_code)]
+
+mod birth;
+mod host;
+mod notify;
+mod places;
+mod run;
+mod sockets;
+
+pub use ferricorn_core::fleet::Level;
+pub use ferricorn_sys::listener::{Bind, ListenAddress, Listener};
+pub use ferricorn_sys::process::Fork;
+pub use host::{Context, Ended, Hook, Host, Options, WorkerSpec};
+pub use run::run;

@@ -1,0 +1,401 @@
+//! The arbiter's life: start, then wait, tell the fleet what has happened, and do what it says.
+
+use crate::birth::{self, Heritage};
+use crate::host::{Ended, Hook, Host, Options, WorkerSpec};
+use crate::notify;
+use crate::places::Places;
+use crate::sockets::{NotOpen, Sockets};
+use ferricorn_core::fleet::{Action, Event, ExitStatus, Fleet, Level, Order, Signal as Told, Vital};
+use ferricorn_core::scoreboard::{MAGIC, Scoreboard, VERSION};
+use ferricorn_sys::clock;
+use ferricorn_sys::pidfile::Pidfile;
+use ferricorn_sys::process::Fork;
+use ferricorn_sys::proctitle;
+use ferricorn_sys::shared::SharedMemory;
+use ferricorn_sys::signal::{Blocked, Signal, SignalPipe};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, kill_process, wait, waitpid};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering::Relaxed;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The signals that the arbiter acts on.
+const SIGNALS: [(Signal, Told); 10] = [
+    (Signal::TERM, Told::Term),
+    (Signal::INT, Told::Int),
+    (Signal::QUIT, Told::Quit),
+    (Signal::HUP, Told::Hup),
+    (Signal::TTIN, Told::Ttin),
+    (Signal::TTOU, Told::Ttou),
+    (Signal::USR1, Told::Usr1),
+    (Signal::USR2, Told::Usr2),
+    (Signal::WINCH, Told::Winch),
+    (Signal::CHILD, Told::Chld),
+];
+
+/// Runs a server until it ends. Also returns in every worker, with what [`Host::work`] has returned.
+///
+/// The memory of `board` must be new; name it `ferricorn-scoreboard`, which is how `ferricornctl` finds it. The process must
+/// have one thread.
+pub fn run<H: Host>(options: Options, host: &mut H, board: SharedMemory<Scoreboard>) -> Ended {
+    match Arbiter::start(options, host, board) {
+        Ok(arbiter) => arbiter.serve(),
+        Err(code) => Ended::Arbiter(code),
+    }
+}
+
+struct Arbiter<'h, H> {
+    host: &'h mut H,
+    options: Options,
+    /// Held for its descriptor, by which others find the scoreboard.
+    memory: SharedMemory<Scoreboard>,
+    board: &'static Scoreboard,
+    pid: i32,
+    pidfile: Option<Pidfile>,
+    signals: SignalPipe,
+    sockets: Sockets,
+    handover: (OwnedFd, OwnedFd),
+    /// Workers write into the second.
+    wake: (OwnedFd, OwnedFd),
+    places: Places,
+    fleet: Fleet,
+    /// The place of every living worker, by pid.
+    workers: BTreeMap<i32, usize>,
+    events: VecDeque<Event>,
+}
+
+/// How it goes on after an action.
+enum Next {
+    Go,
+    Halt(i32),
+    /// This is a new worker's process now.
+    Born(WorkerSpec, Blocked),
+}
+
+impl<'h, H: Host> Arbiter<'h, H> {
+    /// Opens everything, in Gunicorn's order; on failure returns the exit code.
+    fn start(options: Options, host: &'h mut H, memory: SharedMemory<Scoreboard>) -> Result<Self, i32> {
+        let pid = getpid().as_raw_pid();
+        let fleet = Fleet::new(options.plan());
+        let board = memory.value();
+        inscribe(board, pid, fleet.target());
+        host.hook(Hook::NworkersChanged { new: fleet.target(), old: None });
+        host.load()?;
+        host.log(Level::Info, concat!("Starting ferricorn ", env!("CARGO_PKG_VERSION")));
+        let pidfile = options.pidfile.as_deref().map(|path| Pidfile::create(path, pid)).transpose();
+        let pidfile = pidfile.map_err(|error| {
+            host.log(Level::Error, &error.to_string());
+            1
+        })?;
+        host.hook(Hook::OnStarting);
+        let opened = open_descriptors(host).and_then(|(signals, wake, handover)| {
+            let sockets = Sockets::open(&options, host, || asked_to_stop(&signals))?;
+            Ok((signals, wake, handover, sockets))
+        });
+        let (signals, wake, handover, sockets) = match opened {
+            Ok(opened) => opened,
+            Err(why) => {
+                pidfile.into_iter().for_each(Pidfile::remove);
+                return Err(if why == NotOpen::Stopped { 0 } else { 1 });
+            }
+        };
+        let places = Places::new();
+        let (workers, events) = (BTreeMap::new(), VecDeque::from([Event::Started]));
+        let arbiter = Self {
+            host,
+            options,
+            memory,
+            board,
+            pid,
+            pidfile,
+            signals,
+            sockets,
+            handover,
+            wake,
+            places,
+            fleet,
+            workers,
+            events,
+        };
+        Ok(arbiter.booted())
+    }
+
+    /// Says that the server listens.
+    fn booted(self) -> Self {
+        let at = if self.options.reuse_port {
+            let own: Vec<String> = self.options.bind.iter().map(ToString::to_string).collect();
+            own.join(",")
+        } else {
+            self.sockets.to_string()
+        };
+        self.host.log(Level::Debug, "Arbiter booted");
+        self.host.log(Level::Info, &format!("Listening at: {at} ({})", self.pid));
+        self.host.log(Level::Info, &format!("Using worker: {}", self.options.worker_class));
+        self.host.listening(&self.sockets.current());
+        self.host.hook(Hook::WhenReady);
+        self.show_title();
+        self
+    }
+
+    fn serve(mut self) -> Ended {
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                for action in self.fleet.on(event, clock::now_ns()) {
+                    match self.carry_out(action) {
+                        Next::Go => {}
+                        Next::Halt(code) => return Ended::Arbiter(code),
+                        Next::Born(spec, blocked) => return self.be_worker(spec, blocked),
+                    }
+                }
+            }
+            self.board.workers_target.store(self.fleet.target() as u32, Relaxed);
+            self.board.generation.store(self.fleet.generation(), Relaxed);
+            self.sockets.release(self.fleet.oldest_generation());
+            self.wait();
+        }
+    }
+
+    /// Waits for something to happen and puts it into the queue: signals first, since a signal to the whole process group
+    /// explains the exits that follow; then what the scoreboard says, since a worker may have been ready before it died.
+    fn wait(&mut self) {
+        let patience_ns = self.fleet.patience_ns(clock::now_ns());
+        poll_in(&[self.signals.fd(), self.wake.0.as_fd()], patience_ns);
+        drain(&self.wake.0);
+        for signal in self.signals.read() {
+            let told = SIGNALS.iter().find(|(known, _)| *known == signal);
+            self.events.extend(told.map(|(_, told)| Event::Signal(*told)));
+        }
+        let vitals = self.workers.iter().map(|(pid, slot)| {
+            let slot = &self.board.workers[*slot];
+            Vital {
+                pid: *pid,
+                state: slot.state(),
+                beat_ns: slot.beat_ns.load(Relaxed),
+                retiring: slot.retiring.load(Relaxed) != 0,
+            }
+        });
+        self.events.push_back(Event::Vitals(vitals.collect()));
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        let known: Vec<i32> = self.workers.keys().copied().collect();
+        for pid in known {
+            match waitpid(Pid::from_raw(pid), WaitOptions::NOHANG) {
+                Ok(Some((_, status))) => self.reaped(pid, exit_status(status)),
+                // Somebody else has reaped it, a hook perhaps: all that is known is that it is gone.
+                Err(Errno::CHILD) => self.reaped(pid, ExitStatus::Code(0)),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        // As process 1 of a container we inherit orphans; elsewhere other children are those of hooks, and theirs to wait
+        // for.
+        while self.pid == 1
+            && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
+        {
+            let (pid, status) = (pid.as_raw_pid(), exit_status(status));
+            if self.workers.contains_key(&pid) {
+                self.reaped(pid, status);
+            } else {
+                let text = format!("Reaped unknown child process (pid:{pid}, status:{status:?})");
+                self.host.log(Level::Debug, &text);
+            }
+        }
+    }
+
+    fn reaped(&mut self, pid: i32, status: ExitStatus) {
+        if let Some(slot) = self.workers.remove(&pid) {
+            self.places.release(self.board, slot);
+            self.events.push_back(Event::Exited { pid, status });
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) -> Next {
+        match action {
+            Action::Spawn { age, generation } => return self.spawn(age, generation),
+            Action::Send { pid, order } => self.send(pid, order),
+            Action::Say(notice) => self.host.log(notice.level(), &notice.to_string()),
+            Action::NworkersChanged { new, old } => {
+                self.host.hook(Hook::NworkersChanged { new, old: Some(old) });
+            }
+            Action::ChildExit { pid, age } => self.host.hook(Hook::ChildExit { pid, age }),
+            Action::OnReload => {
+                self.host.hook(Hook::OnReload);
+                self.renew_pidfile();
+                self.show_title();
+            }
+            Action::Reload => self.reload(),
+            Action::ReloadEnded | Action::Ready => notify::ready(),
+            Action::ReopenLogs => self.host.reopen_logs(),
+            Action::Count(count) => self.host.workers(count),
+            Action::CloseListeners => {
+                notify::stopping();
+                self.sockets.close();
+            }
+            Action::Halt { exit_code } => {
+                self.pidfile.take().into_iter().for_each(Pidfile::remove);
+                self.host.hook(Hook::OnExit);
+                return Next::Halt(exit_code);
+            }
+        }
+        Next::Go
+    }
+
+    fn send(&mut self, pid: i32, order: Order) {
+        let signal = match order {
+            Order::Terminate => Signal::TERM,
+            Order::Quit => Signal::QUIT,
+            Order::Abort => Signal::ABORT,
+            Order::Kill => Signal::KILL,
+            Order::ReopenLogs => Signal::USR1,
+        };
+        // A worker that has ended is not reaped before its exit is in the queue: its pid is nobody else's yet.
+        if let (Some(target), true) = (Pid::from_raw(pid), self.workers.contains_key(&pid))
+            && let Err(error) = kill_process(target, signal)
+        {
+            self.host.log(Level::Error, &format!("Worker (pid:{pid}) could not be sent {order:?}: {error}"));
+        }
+    }
+
+    fn spawn(&mut self, age: u32, generation: u32) -> Next {
+        let Some(slot) = self.places.choose(self.board, self.fleet.target()) else {
+            self.host.log(Level::Error, "Worker could not be started: there is no place in the scoreboard");
+            self.events.push_back(Event::SpawnFailed { age });
+            return Next::Go;
+        };
+        self.board.workers[slot].claim(age, generation, clock::now_ns());
+        let spec = WorkerSpec { age, generation, slot };
+        self.host.hook(Hook::PreFork(&spec));
+        // What arrives meanwhile must not be told to the arbiter by a child that still has its handlers.
+        let blocked = Blocked::all();
+        match self.host.fork(&spec) {
+            Ok(Fork::Child) => return Next::Born(spec, blocked),
+            Ok(Fork::Parent(pid)) => {
+                self.board.workers[slot].pid.store(pid.unsigned_abs(), Relaxed);
+                self.workers.insert(pid, slot);
+                self.events.push_back(Event::Spawned { age, pid });
+            }
+            Err(error) => {
+                self.host.log(Level::Error, &format!("Worker could not be started: {error}"));
+                self.places.release(self.board, slot);
+                self.events.push_back(Event::SpawnFailed { age });
+            }
+        }
+        Next::Go
+    }
+
+    fn be_worker(self, spec: WorkerSpec, blocked: Blocked) -> Ended {
+        let Self { host, options, memory, board, pid, signals, sockets, handover, wake, .. } = self;
+        drop(signals);
+        drop(wake.0);
+        let heritage = Heritage { options, sockets, handover, wake_arbiter: wake.1, board, parent: pid };
+        let code = birth::live(host, spec, heritage, blocked);
+        // Until here, so that the scoreboard can be found through workers as well.
+        drop(memory);
+        Ended::Worker(code)
+    }
+
+    fn reload(&mut self) {
+        notify::reloading();
+        let result = self.host.reload();
+        if let Ok(options) = &result {
+            self.host.reopen_logs();
+            if self.sockets.change(options, self.fleet.generation() + 1, self.host) {
+                self.host.log(Level::Info, &format!("Listening at: {}", self.sockets));
+                self.host.listening(&self.sockets.current());
+            }
+            self.options.clone_from(options);
+        }
+        self.events.push_back(Event::Reloaded(result.map(|options| options.plan())));
+    }
+
+    /// Writes the pidfile where the settings want it now.
+    fn renew_pidfile(&mut self) {
+        let wanted = self.options.pidfile.as_deref();
+        if self.pidfile.as_ref().map(Pidfile::path) != wanted {
+            self.pidfile.take().into_iter().for_each(Pidfile::remove);
+        }
+        // Also where it is already: somebody may have removed it.
+        match wanted.map(|path| Pidfile::create(path, self.pid)).transpose() {
+            Ok(pidfile) => self.pidfile = pidfile,
+            Err(error) => self.host.log(Level::Error, &error.to_string()),
+        }
+    }
+
+    fn show_title(&self) {
+        // Looks only.
+        let _ = proctitle::set(&format!("ferricorn: master [{}]", self.options.proc_name));
+    }
+}
+
+/// Makes new memory a scoreboard.
+fn inscribe(board: &Scoreboard, pid: i32, target: usize) {
+    board.version.store(VERSION, Relaxed);
+    board.arbiter_pid.store(pid.unsigned_abs(), Relaxed);
+    board.started_ns.store(clock::now_ns(), Relaxed);
+    board.workers_target.store(target as u32, Relaxed);
+    board.magic.store(MAGIC, Relaxed);
+}
+
+type Pair = (OwnedFd, OwnedFd);
+
+/// Catches signals and makes the pipes between arbiter and workers, and between workers.
+fn open_descriptors<H: Host>(host: &mut H) -> Result<(SignalPipe, Pair, Pair), NotOpen> {
+    let open = || -> io::Result<_> {
+        // Without `daemon`, a window that changes its size is nobody's business, but Gunicorn's log says so.
+        let signals = SignalPipe::install(&SIGNALS.map(|(signal, _)| signal))?;
+        let wake = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let handover = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((signals, wake, handover))
+    };
+    open().map_err(|error| {
+        host.log(Level::Error, &format!("The arbiter could not start: {error}"));
+        NotOpen::Failed
+    })
+}
+
+/// Waits a second; tells whether a signal has ended the start meanwhile.
+fn asked_to_stop(signals: &SignalPipe) -> bool {
+    let until_ns = clock::now_ns() + SECOND_NS;
+    loop {
+        let left_ns = until_ns.saturating_sub(clock::now_ns());
+        if left_ns == 0 {
+            return false;
+        }
+        poll_in(&[signals.fd()], left_ns);
+        if signals.read().iter().any(|signal| [Signal::TERM, Signal::INT, Signal::QUIT].contains(signal)) {
+            return true;
+        }
+    }
+}
+
+/// Waits until one of these is readable, for so long at most.
+fn poll_in(fds: &[BorrowedFd<'_>], patience_ns: u64) {
+    let mut waiting: Vec<PollFd<'_>> =
+        fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let patience = Timespec {
+        tv_sec: (patience_ns / SECOND_NS).cast_signed(),
+        tv_nsec: (patience_ns % SECOND_NS).cast_signed(),
+    };
+    // Interrupted is as good as woken.
+    let _ = poll(&mut waiting, Some(&patience));
+}
+
+fn drain(pipe: &OwnedFd) {
+    let mut bytes = [0; 256];
+    while matches!(rustix::io::read(pipe, &mut bytes), Ok(count) if count == bytes.len()) {}
+}
+
+fn exit_status(status: WaitStatus) -> ExitStatus {
+    match status.terminating_signal() {
+        Some(signal) => ExitStatus::Signal(signal),
+        None => ExitStatus::Code(status.exit_status().unwrap_or(0)),
+    }
+}

@@ -1,0 +1,187 @@
+//! What is done after every event, whatever it was: timeouts, replacements, numbers; and how a server stops.
+
+use super::{
+    ABORT_NS, Action, BOOT_NS, Fleet, Killed, Leaving, MARGIN_NS, Notice, Order, QUICK_NS, Stage, Stop,
+    UNKILLABLE_NS, Why, Worker,
+};
+
+impl Fleet {
+    /// Brings the workers to where they should be.
+    pub(super) fn settle(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        match self.stage {
+            Stage::Idle | Stage::Halted => {}
+            Stage::Running => {
+                self.time_out(now_ns, out);
+                self.kill_late(now_ns, out);
+                self.turn_over(now_ns, out);
+                self.finish_reload(out);
+                self.count(out);
+            }
+            Stage::Stopping(_) => {
+                self.kill_late(now_ns, out);
+                self.finish_stop(now_ns, out);
+            }
+        }
+    }
+
+    /// Aborts workers whose heart stands still.
+    fn time_out(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        let (timeout_ns, floor_ns) = (self.plan.timeout_ns, self.floor_ns);
+        let boot_ns = timeout_ns.max(BOOT_NS);
+        for age in self.ages(|worker| worker.timed_out(timeout_ns, boot_ns, floor_ns, now_ns)) {
+            let Some(worker) = self.workers.get_mut(&age) else { continue };
+            let Some(pid) = worker.pid else { continue };
+            let told = worker.leaving.as_ref().map(|leaving| leaving.why);
+            if told == Some(Why::TimedOut) {
+                continue;
+            }
+            worker.leaving = Some(Leaving { why: Why::TimedOut, kill_at_ns: now_ns + ABORT_NS });
+            out.push(Action::Say(Notice::Timeout { pid }));
+            out.push(Action::Send { pid, order: Order::Abort });
+            if told.is_none() {
+                let worker = worker.clone();
+                self.failed(&worker, pid, now_ns, out);
+            }
+        }
+    }
+
+    /// Kills workers that have had their time to leave.
+    fn kill_late(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        for worker in self.workers.values_mut() {
+            let (Some(leaving), Some(pid), None) = (&worker.leaving, worker.pid, worker.killed) else {
+                continue;
+            };
+            if now_ns >= leaving.kill_at_ns {
+                let timed_out = leaving.why == Why::TimedOut;
+                worker.killed = Some(if timed_out { Killed::TimedOut } else { Killed::Lingered });
+                out.push(Action::Send { pid, order: Order::Kill });
+            }
+        }
+    }
+
+    /// Tells whether a worker is to be replaced.
+    fn is_stale(&self, worker: &Worker) -> bool {
+        worker.retiring || (self.reloading && worker.generation < self.generation)
+    }
+
+    /// Workers beyond the wanted number that a replacement may cost.
+    fn surplus(&self) -> usize {
+        (self.target / 4).max(1)
+    }
+
+    /// Spawns what is missing, replaces what is stale, sends away what is too much; in that order of care: a worker
+    /// that serves goes only when enough others are ready.
+    fn turn_over(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        // What has not begun to serve is no loss.
+        for age in self.ages(|worker| worker.stays() && !worker.ready && self.is_stale(worker)) {
+            self.send_away(age, now_ns, out);
+        }
+        while let Some(age) = self.superfluous() {
+            self.send_away(age, now_ns, out);
+        }
+        loop {
+            let fresh = self.ages(|worker| worker.stays() && !self.is_stale(worker)).len();
+            let staying = self.ages(Worker::stays).len();
+            let booting = self.ages(|worker| worker.stays() && !worker.ready).len();
+            let wanted = fresh < self.target && staying < self.target + self.surplus();
+            if !wanted || !self.backoff.allows(booting, now_ns) {
+                return;
+            }
+            self.last_age += 1;
+            let (age, generation) = (self.last_age, self.generation);
+            self.workers.insert(age, Worker::new(generation, now_ns));
+            out.push(Action::Spawn { age, generation });
+        }
+    }
+
+    /// Returns the worker to send away next, if there is one too many: a stale one, else the oldest that serves, else the
+    /// youngest that is starting.
+    fn superfluous(&self) -> Option<u32> {
+        let ready = self.ages(|worker| worker.stays() && worker.ready);
+        if ready.len() > self.target {
+            let stale = ready.iter().find(|age| self.is_stale(&self.workers[age]));
+            return stale.or(ready.first()).copied();
+        }
+        let fresh = self.ages(|worker| worker.stays() && !self.is_stale(worker));
+        if fresh.len() > self.target {
+            return fresh.into_iter().rev().find(|age| !self.workers[age].ready);
+        }
+        None
+    }
+
+    fn finish_reload(&mut self, out: &mut Vec<Action>) {
+        let mut staying = self.workers.values().filter(|worker| worker.stays());
+        let all_new = staying.all(|worker| worker.generation == self.generation);
+        let ready = self.workers.values().filter(|worker| worker.stays() && worker.ready).count();
+        if self.reloading && all_new && ready >= self.target {
+            self.reloading = false;
+            out.push(Action::Say(Notice::ReloadFinished));
+            out.push(Action::ReloadEnded);
+        }
+    }
+
+    fn count(&mut self, out: &mut Vec<Action>) {
+        let staying = self.workers.values().filter(|worker| worker.stays()).count();
+        if self.counted.replace(staying) != Some(staying) {
+            out.push(Action::Count(staying));
+        }
+    }
+
+    /// Begins to stop: no new connections, and the workers finish (or, `quick`, just go).
+    pub(super) fn stop(
+        &mut self,
+        quick: bool,
+        exit_code: i32,
+        reason: Option<&'static str>,
+        now_ns: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let kill_at_ns = now_ns + self.plan.graceful_ns + MARGIN_NS;
+        let give_up_ns = kill_at_ns + UNKILLABLE_NS;
+        self.stage = Stage::Stopping(Stop { exit_code, reason, quick, hurried: false, give_up_ns });
+        self.reloading = false;
+        out.push(Action::CloseListeners);
+        self.dismiss(quick, kill_at_ns, out);
+    }
+
+    /// A second signal while stopping.
+    pub(super) fn hurry(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        let Stage::Stopping(stop) = &mut self.stage else { return };
+        if std::mem::replace(&mut stop.hurried, true) {
+            return;
+        }
+        stop.give_up_ns = stop.give_up_ns.min(now_ns + QUICK_NS + UNKILLABLE_NS);
+        let quit = !std::mem::replace(&mut stop.quick, true);
+        out.push(Action::Say(Notice::QuickShutdown));
+        self.dismiss(quit, now_ns + QUICK_NS, out);
+    }
+
+    /// Sends all workers away until `kill_at_ns`; with `quit` also those that are finishing.
+    fn dismiss(&mut self, quit: bool, kill_at_ns: u64, out: &mut Vec<Action>) {
+        let order = if quit { Order::Quit } else { Order::Terminate };
+        for worker in self.workers.values_mut() {
+            let told = worker.leaving.as_ref();
+            let timed_out = told.is_some_and(|leaving| leaving.why == Why::TimedOut);
+            if (told.is_none() || quit) && !timed_out {
+                out.extend(worker.pid.map(|pid| Action::Send { pid, order }));
+            }
+            let (why, at) = told.map_or((Why::Told, u64::MAX), |leaving| (leaving.why, leaving.kill_at_ns));
+            worker.leaving = Some(Leaving { why, kill_at_ns: at.min(kill_at_ns) });
+        }
+    }
+
+    fn finish_stop(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        let Stage::Stopping(stop) = &self.stage else { return };
+        if !self.workers.is_empty() && now_ns < stop.give_up_ns {
+            return;
+        }
+        let (exit_code, reason) = (stop.exit_code, stop.reason);
+        for worker in self.workers.values() {
+            out.extend(worker.pid.map(|pid| Action::Say(Notice::Unkillable { pid })));
+        }
+        out.push(Action::Say(Notice::ShuttingDown { failed: exit_code != 0 }));
+        out.extend(reason.map(|reason| Action::Say(Notice::Reason { reason })));
+        out.push(Action::Halt { exit_code });
+        self.stage = Stage::Halted;
+    }
+}

@@ -1,0 +1,639 @@
+//! Scripts: what happens, and every action that follows. Time is in milliseconds; pids are 100 + age.
+
+use super::*;
+
+/// A fleet, its clock, and what its scoreboard would say.
+struct Script {
+    fleet: Fleet,
+    now_ms: u64,
+    vitals: BTreeMap<i32, Vital>,
+    next_plan: Result<Plan, String>,
+}
+
+const MS: u64 = 1_000_000;
+
+impl Script {
+    fn new(workers: usize) -> Self {
+        let plan = plan(workers);
+        Self { fleet: Fleet::new(plan.clone()), now_ms: 1000, vitals: BTreeMap::new(), next_plan: Ok(plan) }
+    }
+
+    /// Carries one line of a script out and returns the actions as words.
+    fn line(&mut self, line: &str) -> Vec<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let pid = || words[1].parse::<i32>().expect("a pid");
+        match words[0] {
+            "start" => self.event(Event::Started),
+            "wait" => {
+                let until_ms = self.now_ms + words[1].parse::<u64>().expect("milliseconds");
+                let mut said = Vec::new();
+                while self.now_ms < until_ms {
+                    self.now_ms += (until_ms - self.now_ms).min(50);
+                    let now_ns = self.now_ms * MS;
+                    let beating = self.vitals.values_mut().filter(|vital| vital.state != State::Booting);
+                    beating.for_each(|vital| vital.beat_ns = now_ns);
+                    said.extend(self.look());
+                }
+                said
+            }
+            "sleep" => {
+                // The whole host stands still.
+                self.now_ms += words[1].parse::<u64>().expect("milliseconds");
+                self.look()
+            }
+            "ready" => self.vital(pid(), |vital| vital.state = State::Ready),
+            "draining" => self.vital(pid(), |vital| vital.state = State::Draining),
+            "retiring" => self.vital(pid(), |vital| vital.retiring = true),
+            "exit" => {
+                self.vitals.remove(&pid());
+                let status = match words[2].strip_prefix("SIG") {
+                    Some(number) => ExitStatus::Signal(number.parse().expect("a number")),
+                    None => ExitStatus::Code(words[2].parse().expect("a code")),
+                };
+                self.event(Event::Exited { pid: pid(), status })
+            }
+            "next" => {
+                self.next_plan = match words[1].parse() {
+                    Ok(workers) => Ok(plan(workers)),
+                    Err(_) => Err(words[1..].join(" ")),
+                };
+                Vec::new()
+            }
+            signal => self.event(Event::Signal(match signal {
+                "TERM" => Signal::Term,
+                "INT" => Signal::Int,
+                "HUP" => Signal::Hup,
+                "TTIN" => Signal::Ttin,
+                "TTOU" => Signal::Ttou,
+                "USR1" => Signal::Usr1,
+                "USR2" => Signal::Usr2,
+                "WINCH" => Signal::Winch,
+                other => panic!("no such line: {other}"),
+            })),
+        }
+    }
+
+    fn vital(&mut self, pid: i32, change: impl FnOnce(&mut Vital)) -> Vec<String> {
+        change(self.vitals.get_mut(&pid).expect("a living worker"));
+        self.vitals
+            .values_mut()
+            .filter(|vital| vital.pid == pid)
+            .for_each(|vital| vital.beat_ns = self.now_ms * MS);
+        self.look()
+    }
+
+    fn look(&mut self) -> Vec<String> {
+        self.event(Event::Vitals(self.vitals.values().copied().collect()))
+    }
+
+    fn event(&mut self, event: Event) -> Vec<String> {
+        let mut said = Vec::new();
+        for action in self.fleet.on(event, self.now_ms * MS) {
+            said.extend(words(&action));
+            match action {
+                Action::Spawn { age, .. } => {
+                    let pid = 100 + age as i32;
+                    self.vitals
+                        .insert(pid, Vital { pid, state: State::Booting, beat_ns: 0, retiring: false });
+                    said.extend(self.event(Event::Spawned { age, pid }));
+                }
+                Action::Reload => {
+                    let plan = self.next_plan.clone();
+                    said.extend(self.event(Event::Reloaded(plan)));
+                }
+                _ => {}
+            }
+        }
+        said
+    }
+}
+
+fn plan(workers: usize) -> Plan {
+    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, daemon: false }
+}
+
+/// An action as words; `Count` is left out, it follows every other line.
+fn words(action: &Action) -> Option<String> {
+    Some(match action {
+        Action::Spawn { age, generation } => format!("spawn {} g{generation}", 100 + age),
+        Action::Send { pid, order } => format!("{order:?} {pid}"),
+        Action::Say(notice) => format!("{:?}: {notice}", notice.level()),
+        Action::Count(_) => return None,
+        other => format!("{other:?}"),
+    })
+}
+
+/// Runs a script: lines that begin with `>` are what happens, the others are the actions that follow.
+fn check(name: &str, workers: usize, script: &str) {
+    let mut run = Script::new(workers);
+    let mut got = Vec::new();
+    for line in script.lines().map(str::trim).filter(|line| line.starts_with('>')) {
+        got.push(line.to_owned());
+        got.extend(run.line(&line[1..]));
+    }
+    let expected: Vec<&str> = script.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    assert_eq!(got, expected, "{name}: got\n{}\n", got.join("\n"));
+}
+
+#[test]
+fn a_server_starts_and_stops() {
+    check(
+        "gracefully",
+        2,
+        "> start
+         spawn 101 g0
+         spawn 102 g0
+         > ready 101
+         Ready
+         > ready 102
+         > TERM
+         Info: Handling signal: term
+         CloseListeners
+         Terminate 101
+         Terminate 102
+         > exit 101 0
+         ChildExit { pid: 101, age: 1 }
+         > exit 102 0
+         ChildExit { pid: 102, age: 2 }
+         Info: Shutting down: Master
+         Halt { exit_code: 0 }
+         > TERM
+         > wait 100",
+    );
+    check(
+        "a worker that does not go is killed, and the log says by whom",
+        1,
+        "> start
+         spawn 101 g0
+         > ready 101
+         Ready
+         > TERM
+         Info: Handling signal: term
+         CloseListeners
+         Terminate 101
+         > wait 3400
+         > wait 100
+         Kill 101
+         > exit 101 SIG9
+         Warning: Worker (pid:101) was killed by SIGKILL after its graceful timeout
+         ChildExit { pid: 101, age: 1 }
+         Info: Shutting down: Master
+         Halt { exit_code: 0 }",
+    );
+    check(
+        "a second signal hurries, a third does nothing, and what cannot be killed does not hold the server",
+        1,
+        "> start
+         spawn 101 g0
+         > ready 101
+         Ready
+         > TERM
+         Info: Handling signal: term
+         CloseListeners
+         Terminate 101
+         > INT
+         Info: Quick shutdown requested
+         Quit 101
+         > INT
+         > wait 1950
+         > wait 50
+         Kill 101
+         > wait 4950
+         > wait 50
+         Error: Worker (pid:101) does not end even by SIGKILL
+         Info: Shutting down: Master
+         Halt { exit_code: 0 }",
+    );
+    check(
+        "quickly",
+        1,
+        "> start
+         spawn 101 g0
+         > INT
+         Info: Handling signal: int
+         CloseListeners
+         Quit 101
+         > exit 101 SIG3
+         Warning: Worker (pid:101) was sent SIGQUIT!
+         ChildExit { pid: 101, age: 1 }
+         Info: Shutting down: Master
+         Halt { exit_code: 0 }",
+    );
+}
+
+#[test]
+fn an_application_that_never_loaded_ends_the_server() {
+    for (code, reason) in [(3, "Worker failed to boot."), (4, "App failed to load.")] {
+        let script = format!(
+            "> start
+             spawn 101 g0
+             spawn 102 g0
+             > exit 102 {code}
+             Error: Worker (pid:102) exited with code {code}.
+             CloseListeners
+             Terminate 101
+             > exit 101 {code}
+             Error: Worker (pid:101) exited with code {code}.
+             ChildExit {{ pid: 101, age: 1 }}
+             Error: Shutting down: Master
+             Error: Reason: {reason}
+             Halt {{ exit_code: {code} }}"
+        );
+        check(reason, 2, &script);
+    }
+}
+
+#[test]
+fn a_server_that_was_ready_survives_broken_code_and_slows_down() {
+    check(
+        "0.1 s, doubling, and a long life resets it",
+        1,
+        "> start
+         spawn 101 g0
+         > ready 101
+         Ready
+         > wait 10000
+         > exit 101 SIG9
+         Error: Worker (pid:101) was sent SIGKILL! Perhaps out of memory?
+         ChildExit { pid: 101, age: 1 }
+         spawn 102 g0
+         > exit 102 3
+         Error: Worker (pid:102) exited with code 3.
+         ChildExit { pid: 102, age: 2 }
+         Warning: Worker (pid:102) failed early; the next one starts in 0.1 s
+         > wait 50
+         > wait 50
+         spawn 103 g0
+         > exit 103 3
+         Error: Worker (pid:103) exited with code 3.
+         ChildExit { pid: 103, age: 3 }
+         Warning: Worker (pid:103) failed early; the next one starts in 0.2 s
+         > wait 150
+         > wait 50
+         spawn 104 g0
+         > ready 104
+         > wait 9000
+         > exit 104 SIG11
+         Warning: Worker (pid:104) was sent SIGSEGV!
+         ChildExit { pid: 104, age: 4 }
+         Warning: Worker (pid:104) failed early; the next one starts in 0.4 s
+         > wait 400
+         spawn 105 g0
+         > ready 105
+         > wait 10000
+         > exit 105 255
+         Error: Worker (pid:105) exited with code 255.
+         ChildExit { pid: 105, age: 5 }
+         spawn 106 g0
+         > exit 106 7
+         Error: Worker (pid:106) exited with code 7.
+         ChildExit { pid: 106, age: 6 }
+         Warning: Worker (pid:106) failed early; the next one starts in 0.1 s",
+    );
+    check(
+        "workers that fail together fail once; after three failures they start one at a time",
+        2,
+        "> start
+         spawn 101 g0
+         spawn 102 g0
+         > exit 101 7
+         Error: Worker (pid:101) exited with code 7.
+         ChildExit { pid: 101, age: 1 }
+         Warning: Worker (pid:101) failed early; the next one starts in 0.1 s
+         > exit 102 7
+         Error: Worker (pid:102) exited with code 7.
+         ChildExit { pid: 102, age: 2 }
+         Warning: Worker (pid:102) failed early; the next one starts in 0.1 s
+         > wait 100
+         spawn 103 g0
+         spawn 104 g0
+         > exit 103 7
+         Error: Worker (pid:103) exited with code 7.
+         ChildExit { pid: 103, age: 3 }
+         Warning: Worker (pid:103) failed early; the next one starts in 0.2 s
+         > exit 104 7
+         Error: Worker (pid:104) exited with code 7.
+         ChildExit { pid: 104, age: 4 }
+         Warning: Worker (pid:104) failed early; the next one starts in 0.2 s
+         > wait 200
+         spawn 105 g0
+         spawn 106 g0
+         > exit 105 7
+         Error: Worker (pid:105) exited with code 7.
+         ChildExit { pid: 105, age: 5 }
+         Warning: Worker (pid:105) failed early; the next one starts in 0.4 s
+         > exit 106 7
+         Error: Worker (pid:106) exited with code 7.
+         ChildExit { pid: 106, age: 6 }
+         Warning: Worker (pid:106) failed early; the next one starts in 0.4 s
+         > wait 400
+         spawn 107 g0
+         > wait 500
+         > ready 107
+         Ready
+         spawn 108 g0",
+    );
+}
+
+#[test]
+fn the_pause_never_exceeds_thirty_seconds() {
+    let mut backoff = Backoff::default();
+    let mut now_ns = SECOND;
+    let pauses: Vec<u64> = (0..40)
+        .map(|_| {
+            let pause = backoff.fail(now_ns, now_ns);
+            assert!(backoff.holds(now_ns + pause - 1) && !backoff.holds(now_ns + pause));
+            now_ns += pause;
+            pause / MS
+        })
+        .collect();
+    assert_eq!(pauses[..10], [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000]);
+    assert!(pauses[10..].iter().all(|pause| *pause == 30_000));
+}
+
+#[test]
+fn a_reload_replaces_one_after_the_other() {
+    check(
+        "good code",
+        2,
+        "> start
+         spawn 101 g0
+         spawn 102 g0
+         > ready 101
+         Ready
+         > ready 102
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 2, old: 2 }
+         OnReload
+         spawn 103 g1
+         > ready 103
+         Terminate 101
+         spawn 104 g1
+         > exit 101 0
+         ChildExit { pid: 101, age: 1 }
+         > ready 104
+         Terminate 102
+         Info: Reload finished: all workers are new
+         ReloadEnded
+         > exit 102 0
+         ChildExit { pid: 102, age: 2 }",
+    );
+    check(
+        "a configuration that does not load changes nothing",
+        1,
+        "> start
+         spawn 101 g0
+         > ready 101
+         Ready
+         > next invalid value for workers: x
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         Error: Reload failed, nothing has changed: invalid value for workers: x
+         ReloadEnded
+         > wait 1000",
+    );
+    check(
+        "broken code keeps the old workers",
+        2,
+        "> start
+         spawn 101 g0
+         spawn 102 g0
+         > ready 101
+         Ready
+         > ready 102
+         > next 3
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 3, old: 2 }
+         OnReload
+         spawn 103 g1
+         spawn 104 g1
+         > exit 103 4
+         Error: Worker (pid:103) exited with code 4.
+         ChildExit { pid: 103, age: 3 }
+         Error: Reload abandoned: new worker (pid:103) failed; 2 workers go on serving. Correct the application and \
+         send HUP again.
+         Terminate 104
+         ReloadEnded
+         > exit 104 SIG15
+         Info: Worker (pid:104) was sent SIGTERM!
+         ChildExit { pid: 104, age: 4 }
+         > wait 50
+         > next 2
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 2, old: 3 }
+         OnReload
+         spawn 105 g2
+         > ready 105
+         Terminate 101
+         spawn 106 g2
+         > ready 106
+         Terminate 102
+         Info: Reload finished: all workers are new
+         ReloadEnded",
+    );
+    check(
+        "fewer workers, and a second reload while the first is under way",
+        3,
+        "> start
+         spawn 101 g0
+         spawn 102 g0
+         spawn 103 g0
+         > ready 101
+         Ready
+         > ready 102
+         > ready 103
+         > next 1
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 1, old: 3 }
+         OnReload
+         Terminate 101
+         Terminate 102
+         spawn 104 g1
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 1, old: 1 }
+         OnReload
+         Terminate 104
+         spawn 105 g2
+         > ready 105
+         Terminate 103
+         Info: Reload finished: all workers are new
+         ReloadEnded",
+    );
+}
+
+#[test]
+fn workers_that_retire_are_replaced_first() {
+    check(
+        "max_requests of all at once",
+        2,
+        "> start
+         spawn 101 g0
+         spawn 102 g0
+         > ready 101
+         Ready
+         > ready 102
+         > retiring 101
+         spawn 103 g0
+         > retiring 102
+         > ready 103
+         Terminate 101
+         spawn 104 g0
+         > exit 101 0
+         ChildExit { pid: 101, age: 1 }
+         > ready 104
+         Terminate 102",
+    );
+    check(
+        "somebody else has sent it TERM",
+        1,
+        "> start
+         spawn 101 g0
+         > ready 101
+         Ready
+         > wait 10000
+         > draining 101
+         spawn 102 g0
+         > exit 101 0
+         ChildExit { pid: 101, age: 1 }",
+    );
+}
+
+#[test]
+fn the_number_of_workers_follows_signals() {
+    check(
+        "up, down, never below one; log files",
+        1,
+        "> start
+         spawn 101 g0
+         > ready 101
+         Ready
+         > TTOU
+         Info: Handling signal: ttou
+         > TTIN
+         Info: Handling signal: ttin
+         NworkersChanged { new: 2, old: 1 }
+         spawn 102 g0
+         > ready 102
+         > USR1
+         Info: Handling signal: usr1
+         ReopenLogs
+         ReopenLogs 101
+         ReopenLogs 102
+         > TTOU
+         Info: Handling signal: ttou
+         NworkersChanged { new: 1, old: 2 }
+         Terminate 101
+         > TTIN
+         Info: Handling signal: ttin
+         NworkersChanged { new: 2, old: 1 }
+         spawn 103 g0
+         > TTOU
+         Info: Handling signal: ttou
+         NworkersChanged { new: 1, old: 2 }
+         Terminate 103
+         > WINCH
+         Info: Handling signal: winch
+         Debug: SIGWINCH ignored. Not daemonized
+         > USR2
+         Info: Handling signal: usr2
+         Warning: USR2 signal ignored. Binary upgrade is not available.",
+    );
+    let mut daemon = Script::new(1);
+    daemon.fleet.plan.daemon = true;
+    daemon.line("start");
+    daemon.line("ready 101");
+    let expected = [
+        "Info: Handling signal: winch",
+        "Info: graceful stop of workers",
+        "NworkersChanged { new: 0, old: 1 }",
+        "Terminate 101",
+    ];
+    assert_eq!(daemon.line("WINCH"), expected);
+    daemon.line("exit 101 0");
+    assert_eq!(daemon.line("wait 5000"), [""; 0]);
+}
+
+#[test]
+fn a_heart_that_stands_still_is_noticed() {
+    let mut script = Script::new(1);
+    script.line("start");
+    script.line("ready 101");
+    // No news of it: its beat stays where it was.
+    script.vitals.clear();
+    assert_eq!(script.line("wait 4000"), [""; 0]);
+    let spawned = "spawn 102 g0".to_owned();
+    let early = "Warning: Worker (pid:101) failed early; the next one starts in 0.1 s".to_owned();
+    let timeout = ["Critical: WORKER TIMEOUT (pid:101)".to_owned(), "Abort 101".to_owned(), early];
+    assert_eq!(script.line("wait 50"), timeout);
+    assert_eq!(script.line("wait 950"), [spawned]);
+    assert_eq!(script.line("wait 50"), ["Kill 101"]);
+    let killed = "Error: Worker (pid:101) was killed by SIGKILL after its timeout";
+    script.vitals.insert(101, Vital { pid: 101, state: State::Ready, beat_ns: 0, retiring: false });
+    assert_eq!(script.line("exit 101 SIG9"), [killed, "ChildExit { pid: 101, age: 1 }"]);
+}
+
+#[test]
+fn loading_the_application_has_a_limit_of_its_own() {
+    let mut script = Script::new(1);
+    script.line("start");
+    assert_eq!(script.line("wait 60000"), [""; 0]);
+    assert_eq!(script.line("wait 50")[..2], ["Critical: WORKER TIMEOUT (pid:101)", "Abort 101"]);
+    let mut patient = Script::new(1);
+    patient.fleet.plan.timeout_ns = 0;
+    patient.line("start");
+    assert_eq!(patient.line("wait 600000"), [""; 0]);
+}
+
+#[test]
+fn a_host_that_slept_is_no_workers_fault() {
+    let mut script = Script::new(1);
+    script.line("start");
+    script.line("ready 101");
+    // Nobody beats while the host sleeps, and the worker gets a whole period more.
+    assert_eq!(script.line("sleep 3600000"), [""; 0]);
+    script.vitals.clear();
+    assert_eq!(script.line("wait 4000"), [""; 0]);
+    assert_eq!(script.line("wait 50")[0], "Critical: WORKER TIMEOUT (pid:101)");
+}
+
+#[test]
+fn signals_have_their_python_names() {
+    let table =
+        [(1, "SIGHUP"), (6, "SIGABRT"), (9, "SIGKILL"), (11, "SIGSEGV"), (15, "SIGTERM"), (31, "SIGSYS")];
+    for (number, name) in table {
+        assert_eq!(signal_name(number), name);
+    }
+    for number in [0, -1, 32, 64] {
+        assert_eq!(signal_name(number), format!("signal {number}"));
+    }
+}
+
+#[test]
+fn nobody_waits_longer_than_the_next_deadline() {
+    let mut script = Script::new(1);
+    script.line("start");
+    script.line("ready 101");
+    assert_eq!(script.fleet.patience_ns(script.now_ms * MS), SECOND);
+    script.line("exit 101 1");
+    assert_eq!(script.fleet.patience_ns(script.now_ms * MS), SECOND / 10);
+    script.line("wait 100");
+    script.fleet.plan.timeout_ns = SECOND;
+    assert_eq!(script.fleet.patience_ns(script.now_ms * MS), SECOND / 4);
+}

@@ -1,0 +1,119 @@
+//! What is known of one worker, and the pause between failing starts.
+
+use super::{EARLY_NS, SECOND};
+
+/// Failures in a row after which workers start one at a time.
+const CAREFUL_FAILURES: u32 = 3;
+
+/// One worker, from the decision to spawn it until it is reaped.
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    /// `None` between decision and fork.
+    pub(super) pid: Option<i32>,
+    pub(super) generation: u32,
+    pub(super) spawned_ns: u64,
+    /// It has been ready.
+    pub(super) ready: bool,
+    pub(super) beat_ns: u64,
+    pub(super) retiring: bool,
+    pub(super) leaving: Option<Leaving>,
+    pub(super) killed: Option<Killed>,
+}
+
+/// A worker on its way out.
+#[derive(Clone, Debug)]
+pub(super) struct Leaving {
+    pub(super) why: Why,
+    pub(super) kill_at_ns: u64,
+}
+
+/// Why it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// We told it to.
+    Told,
+    /// It drains, and not because of us.
+    ByItself,
+    /// Its heart stood still.
+    TimedOut,
+}
+
+/// Why we have sent it SIGKILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Killed {
+    /// SIGABRT did not end it after its timeout.
+    TimedOut,
+    /// It was not done within `graceful_timeout`.
+    Lingered,
+}
+
+impl Worker {
+    pub(super) fn new(generation: u32, now_ns: u64) -> Self {
+        Self {
+            pid: None,
+            generation,
+            spawned_ns: now_ns,
+            ready: false,
+            beat_ns: 0,
+            retiring: false,
+            leaving: None,
+            killed: None,
+        }
+    }
+
+    /// Tells whether it is to go on serving, as far as anybody knows.
+    pub(super) fn stays(&self) -> bool {
+        self.leaving.is_none()
+    }
+
+    /// Tells whether its heart has stood still for too long, nothing before `floor_ns` counting.
+    pub(super) fn timed_out(&self, timeout_ns: u64, boot_ns: u64, floor_ns: u64, now_ns: u64) -> bool {
+        let (since, limit) = match (self.ready, &self.leaving) {
+            (true, _) => (self.beat_ns, timeout_ns),
+            (false, None) => (self.spawned_ns, boot_ns),
+            (false, Some(_)) => return false,
+        };
+        timeout_ns > 0 && now_ns.saturating_sub(since.max(floor_ns)) > limit
+    }
+}
+
+/// The pause before the next start after failures: 0.1 s, doubling to 30 s.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+    failed_ns: u64,
+    pub(super) not_before_ns: u64,
+}
+
+impl Backoff {
+    const FIRST_NS: u64 = SECOND / 10;
+    const LONGEST_NS: u64 = 30 * SECOND;
+
+    /// Counts a failure and returns the pause that follows; workers that were started together double it once.
+    pub(super) fn fail(&mut self, spawned_ns: u64, now_ns: u64) -> u64 {
+        if self.failures == 0 || spawned_ns > self.failed_ns {
+            self.failures += 1;
+            self.failed_ns = now_ns;
+        }
+        let doubled = (self.failures - 1).min(16);
+        let delay_ns = (Self::FIRST_NS << doubled).min(Self::LONGEST_NS);
+        self.not_before_ns = now_ns + delay_ns;
+        delay_ns
+    }
+
+    /// A worker lives: if it was started after the last failure and has lived long enough, all is well again.
+    pub(super) fn survived(&mut self, spawned_ns: u64, now_ns: u64) {
+        if self.failures > 0 && spawned_ns > self.failed_ns && now_ns.saturating_sub(spawned_ns) >= EARLY_NS {
+            *self = Self::default();
+        }
+    }
+
+    pub(super) fn holds(&self, now_ns: u64) -> bool {
+        now_ns < self.not_before_ns
+    }
+
+    /// Tells whether another worker may start beside those that are starting.
+    pub(super) fn allows(&self, booting: usize, now_ns: u64) -> bool {
+        !self.holds(now_ns) && (self.failures < CAREFUL_FAILURES || booting == 0)
+    }
+}

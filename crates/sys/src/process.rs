@@ -1,0 +1,100 @@
+//! Processes: fork, and whom a process runs as. Not for: waiting and sending signals, which rustix does safely.
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// Where a fork has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// In the parent; the child has this pid.
+    Parent(i32),
+    /// In the child.
+    Child,
+}
+
+/// Forks a process that has one thread.
+///
+/// # Errors
+/// The process has several threads (the child would have one, and the locks of all), or the kernel refuses.
+pub fn fork() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("a process with several threads cannot fork"));
+    }
+    // SAFETY: there is one thread, this one: nobody else holds a lock that the child would wait for.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// Becomes another user and group, as Gunicorn does: 0 means "stay"; the groups of the user's own come along with
+/// `initgroups` if the user has a name.
+pub fn become_user(uid: u32, gid: u32, initgroups: bool) -> io::Result<()> {
+    let name = if initgroups && uid != 0 { user_name(uid)? } else { None };
+    if gid != 0 {
+        match name {
+            // SAFETY: the name is a C string.
+            Some(name) => done(unsafe { libc::initgroups(name.as_ptr(), gid) })?,
+            None if initgroups => {}
+            // SAFETY: takes any number.
+            None if gid != unsafe { libc::getgid() } => done(unsafe { libc::setgid(gid) })?,
+            None => {}
+        }
+    }
+    // SAFETY: both take any number.
+    if uid != 0 && uid != unsafe { libc::getuid() } {
+        // SAFETY: as above.
+        done(unsafe { libc::setuid(uid) })?;
+    }
+    Ok(())
+}
+
+fn done(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Returns the name of a user, if there is one.
+fn user_name(uid: u32) -> io::Result<Option<Box<CStr>>> {
+    let mut entry = MaybeUninit::<libc::passwd>::zeroed();
+    let mut buffer = vec![0; 16 << 10];
+    let mut found = ptr::null_mut();
+    // SAFETY: all pointers are valid for the call, and the buffer is of the size given.
+    let error =
+        unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut found) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    if found.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the call has succeeded and found an entry: its name is a C string within the buffer.
+    Ok(Some(unsafe { CStr::from_ptr((*found).pw_name) }.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_does_not_fork() {
+        // The test harness itself has a thread beside this one.
+        let (stop, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv());
+        assert!(fork().is_err());
+        drop(stop);
+        assert!(other.join().expect("ended").is_err());
+    }
+
+    #[test]
+    fn users_have_names_and_staying_is_always_possible() {
+        assert_eq!(user_name(0).expect("looked up").as_deref(), Some(c"root"));
+        assert_eq!(user_name(4_294_967_294).expect("looked up"), None);
+        become_user(0, 0, false).expect("nothing to do");
+        // SAFETY: both take nothing and cannot fail.
+        let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
+        become_user(uid, gid, false).expect("nothing to do");
+    }
+}
