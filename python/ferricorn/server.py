@@ -13,6 +13,7 @@ import random
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from datetime import timedelta
@@ -34,7 +35,6 @@ class Server:
     def __init__(self, values: Mapping[str, object], defaults: Mapping[str, object], app_uri: str | None) -> None:
         os.environ["SERVER_SOFTWARE"] = f"ferricorn/{__version__}"
         self.app_uri = app_uri
-        self._defaults = defaults
         self._raw_env: dict[str, str | None] = {}
         self.cfg = Config(values, defaults)
         self._export_env()
@@ -45,18 +45,22 @@ class Server:
         self.hooks = hooks.Hooks(self.cfg, self.arbiter)
         self.worker: hooks.Worker | None = None
         self._forking: hooks.Worker | None = None
+        self._unfit: BaseException | None = None
 
     # ---- In the master ----
 
-    def reconfigure(self, values: Mapping[str, object]) -> None:
-        """Takes over the configuration of a reload, which Rust has validated."""
-        self._restore_env()
-        self.cfg = Config(values, self._defaults)
-        self._export_env()
-        prepare_path(self.cfg)
-        with contextlib.suppress(Exception):
+    def reconfigure(self, values: Mapping[str, object], defaults: Mapping[str, object]) -> None:
+        """Takes over the configuration of a reload, which Rust has validated; a logger that refuses it is put back."""
+        cfg = Config(values, defaults)
+        try:
+            self.log.setup(cfg)
+        except Exception as error:
             self.log.setup(self.cfg)
-        self.log.cfg = self.cfg
+            raise RuntimeError(f"the logger does not accept the new settings: {error}") from error
+        self._restore_env()
+        self.cfg = self.log.cfg = cfg
+        self._export_env()
+        prepare_path(cfg)
         kept = self.app.callable if self.cfg.preload_app else None
         self.app = Application(self.cfg, self.app_uri)
         self.app.callable = kept
@@ -76,9 +80,14 @@ class Server:
             return 1
         return 0
 
-    def preload(self) -> None:
-        """Imports the application in the master (``preload_app``)."""
-        self.app.wsgi()
+    def preload(self) -> int:
+        """Imports the application in the master (``preload_app``); returns 0, or the exit code."""
+        try:
+            self.app.wsgi()
+        except Exception:
+            self.log.exception("The application could not be loaded (preload_app)")
+            return 1
+        return 0
 
     def call_hook(self, name: str, *args: Any) -> None:
         """Calls a hook of the master; a failure is logged and stops nothing."""
@@ -95,12 +104,15 @@ class Server:
     def pre_fork(self, age: int) -> None:
         """Makes the ``worker`` of a worker about to be forked."""
         self.arbiter.worker_age = age
+        facts = (age, os.getpid(), self.arbiter.LISTENERS, self.app, self.cfg.timeout / 2, self.cfg, self.log)
         worker_class = self.cfg.worker_class
         if not (isinstance(worker_class, type) and issubclass(worker_class, hooks.Worker)):
             worker_class = hooks.Worker
-        listeners = self.arbiter.LISTENERS
-        timeout = self.cfg.timeout / 2
-        self._forking = worker_class(age, os.getpid(), listeners, self.app, timeout, self.cfg, self.log)
+        try:
+            self._forking = worker_class(*facts)
+        except Exception:
+            self.log.exception("Exception in worker class %s; the plain one takes its place", worker_class.__name__)
+            self._forking = hooks.Worker(*facts)
         self.call_hook("pre_fork", self._forking)
 
     def forked(self, pid: int) -> None:
@@ -122,17 +134,30 @@ class Server:
             listener.close()
         self.arbiter.LISTENERS = [socket.socket(fileno=os.dup(fd)) for fd in descriptors]
 
+    def count_workers(self, count: int) -> None:
+        """Tells the logger how many workers there are; one that emits metrics makes a gauge of it."""
+        self.log.debug("%s workers", count, extra={"metric": "gunicorn.workers", "value": count, "mtype": "gauge"})
+
     # ---- In a worker ----
 
-    def boot(self, parent: int) -> int:
-        """Loads the application in a worker just forked; returns 0, or the worker's exit code."""
+    def post_fork(self) -> None:
+        """Takes up the life of a worker just forked, and calls the hook; its failure is told by ``boot``."""
         worker = self._forking
         assert worker is not None, "pre_fork comes first"
-        self.worker, worker.pid, worker.ppid = worker, os.getpid(), parent
+        self.worker, worker.pid, worker.ppid = worker, os.getpid(), os.getppid()
         random.seed()
         try:
             self.hooks.post_fork(worker)
-            self.log.info("Booting worker with pid: %s", worker.pid)
+        except BaseException as error:
+            self._unfit = error
+
+    def boot(self) -> int:
+        """Loads the application; returns 0, or the worker's exit code."""
+        worker = self.worker
+        assert worker is not None, "post_fork comes first"
+        try:
+            if self._unfit is not None:
+                raise self._unfit
             self._catch_abort(worker)
             os.environ.update(self.cfg.env)
             worker.init_process()
@@ -186,6 +211,9 @@ class Server:
                 self.hooks.worker_exit(worker)
             except Exception:
                 self.log.warning("Exception during worker exit:\n%s", traceback.format_exc())
+        # In the order of the interpreter's own end, which a worker does not run.
+        with contextlib.suppress(Exception):
+            threading._shutdown()  # type: ignore[attr-defined]
         with contextlib.suppress(Exception):
             atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
@@ -217,6 +245,7 @@ class Server:
         """Tells whether a logger of the user's writes the logs, so that Rust must not."""
         cfg = self.cfg
         custom = cfg.settings["logger_class"].value not in (None, "simple", DEFAULT_LOGGER)
+        custom = custom or cfg.statsd_host is not None
         return bool(custom or cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json or cfg.syslog)
 
     def _export_env(self) -> None:

@@ -2,7 +2,7 @@
 
 use crate::host::{Context, Hook, Host, Options, WorkerSpec};
 use crate::sockets::{Sockets, open_own};
-use ferricorn_core::fleet::Level;
+use ferricorn_core::log::Level;
 use ferricorn_core::scoreboard::Scoreboard;
 use ferricorn_sys::process::become_user;
 use ferricorn_sys::proctitle;

@@ -1,6 +1,7 @@
 //! What the arbiter needs of the program around it, and what it gives to a new worker. Plain data and one trait.
 
-use ferricorn_core::fleet::{Level, Plan};
+use ferricorn_core::fleet::Plan;
+use ferricorn_core::log::Level;
 use ferricorn_core::scoreboard::Scoreboard;
 use ferricorn_sys::listener::{Bind, Listener, Manner};
 use ferricorn_sys::process::Fork;
@@ -185,6 +186,11 @@ pub trait Host {
 
     /// Is the worker; returns its exit code. Called in the child alone, with its privileges dropped.
     fn work(&mut self, context: Context) -> i32;
+
+    /// Calls `wait`, which may take a second, with whatever the host's own threads need meanwhile.
+    fn wait(&mut self, wait: &mut (dyn FnMut() + Send)) {
+        wait();
+    }
 
     /// Says how many workers there are whenever that has changed: Gunicorn's `N workers` with its metric.
     fn workers(&mut self, count: usize) {

@@ -11,7 +11,7 @@ mod places;
 mod run;
 mod sockets;
 
-pub use ferricorn_core::fleet::Level;
+pub use ferricorn_core::log::Level;
 pub use ferricorn_sys::listener::{Bind, ListenAddress, Listener};
 pub use ferricorn_sys::process::Fork;
 pub use host::{Context, Ended, Hook, Host, Options, WorkerSpec};

@@ -17,10 +17,13 @@ impl Places {
 
     /// Returns the free place for a worker of a fleet of `target`, if there is any.
     pub(crate) fn choose(&self, board: &Scoreboard, target: usize) -> Option<usize> {
-        let free = |slot: &usize| board.workers[*slot].state() == State::Free;
-        let few = (2 * target).clamp(8, WORKERS_MAX);
-        let longest = (0..few).filter(free).min_by_key(|slot| self.released[*slot]);
-        longest.or_else(|| (few..WORKERS_MAX).find(free))
+        let used = board.used().len();
+        let next = (used < WORKERS_MAX).then_some(used);
+        if used < (2 * target).clamp(8, WORKERS_MAX) {
+            return next;
+        }
+        let free = (0..used).filter(|slot| board.workers[*slot].state() == State::Free);
+        free.min_by_key(|slot| self.released[*slot]).or(next)
     }
 
     /// Gives a place back.
@@ -43,7 +46,7 @@ mod tests {
         let mut places = Places::new();
         let taken = |places: &Places, target| {
             let slot = places.choose(board, target);
-            slot.inspect(|slot| board.workers[*slot].claim(1, 0, 0))
+            slot.inspect(|slot| board.claim(*slot, 1, 0, 0))
         };
         assert_eq!((taken(&places, 1), taken(&places, 1)), (Some(0), Some(1)));
         places.release(board, 0);

@@ -5,7 +5,8 @@ use crate::host::{Ended, Hook, Host, Options, WorkerSpec};
 use crate::notify;
 use crate::places::Places;
 use crate::sockets::{NotOpen, Sockets};
-use ferricorn_core::fleet::{Action, Event, ExitStatus, Fleet, Level, Order, Signal as Told, Vital};
+use ferricorn_core::fleet::{Action, Event, ExitStatus, Fleet, Order, Signal as Told, Vital};
+use ferricorn_core::log::Level;
 use ferricorn_core::scoreboard::{MAGIC, Scoreboard, VERSION};
 use ferricorn_sys::clock;
 use ferricorn_sys::pidfile::Pidfile;
@@ -165,7 +166,8 @@ impl<'h, H: Host> Arbiter<'h, H> {
     /// explains the exits that follow; then what the scoreboard says, since a worker may have been ready before it died.
     fn wait(&mut self) {
         let patience_ns = self.fleet.patience_ns(clock::now_ns());
-        poll_in(&[self.signals.fd(), self.wake.0.as_fd()], patience_ns);
+        let fds = [self.signals.fd(), self.wake.0.as_fd()];
+        self.host.wait(&mut || poll_in(&fds, patience_ns));
         drain(&self.wake.0);
         for signal in self.signals.read() {
             let told = SIGNALS.iter().find(|(known, _)| *known == signal);
@@ -269,7 +271,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
             self.events.push_back(Event::SpawnFailed { age });
             return Next::Go;
         };
-        self.board.workers[slot].claim(age, generation, clock::now_ns());
+        self.board.claim(slot, age, generation, clock::now_ns());
         let spec = WorkerSpec { age, generation, slot };
         self.host.hook(Hook::PreFork(&spec));
         // What arrives meanwhile must not be told to the arbiter by a child that still has its handlers.

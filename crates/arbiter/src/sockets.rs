@@ -2,7 +2,7 @@
 //! before needs them.
 
 use crate::host::{Host, Options};
-use ferricorn_core::fleet::Level;
+use ferricorn_core::log::Level;
 use ferricorn_sys::listener::{Bind, Listener, Manner};
 use std::env;
 use std::fmt;

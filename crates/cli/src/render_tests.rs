@@ -24,19 +24,19 @@ fn server() -> Snapshot {
     board.generation.store(1, Relaxed);
     busy(board);
     let draining = &board.workers[0];
-    draining.claim(1, 0, NOW - 7300 * SECOND);
+    board.claim(0, 1, 0, NOW - 7300 * SECOND);
     draining.pid.store(101, Relaxed);
     draining.ready(NOW - 7299 * SECOND);
     draining.state.store(State::Draining as u32, Relaxed);
     let booting = &board.workers[2];
-    booting.claim(3, 1, NOW - SECOND / 4);
+    board.claim(2, 3, 1, NOW - SECOND / 4);
     booting.pid.store(103, Relaxed);
     snapshot::read(board, NOW).expect("a scoreboard")
 }
 
 fn busy(board: &Scoreboard) {
     let worker = &board.workers[1];
-    worker.claim(2, 1, NOW - 102 * SECOND);
+    board.claim(1, 2, 1, NOW - 102 * SECOND);
     worker.pid.store(102, Relaxed);
     worker.ready(NOW - 100 * SECOND);
     worker.threads.store(4, Relaxed);

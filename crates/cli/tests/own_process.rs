@@ -58,7 +58,7 @@ fn a_server_is_found_read_and_shown() {
     board.version.store(VERSION, Relaxed);
     board.arbiter_pid.store(pid, Relaxed);
     board.started_ns.store(now_ns(), Relaxed);
-    board.workers[7].claim(1, 0, now_ns());
+    board.claim(7, 1, 0, now_ns());
     board.workers[7].pid.store(4711, Relaxed);
     let shown = ctl(&format!("workers --pid {pid}"));
     assert_eq!((shown.status, shown.err.as_str()), (0, ""));

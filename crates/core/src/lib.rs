@@ -5,5 +5,6 @@
 
 pub mod fleet;
 pub mod histogram;
+pub mod log;
 pub mod scoreboard;
 pub mod snapshot;

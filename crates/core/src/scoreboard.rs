@@ -40,9 +40,24 @@ pub struct Scoreboard {
     pub workers_target: AtomicU32,
     /// Reloads so far; a worker carries the one it was spawned in.
     pub generation: AtomicU32,
-    reserved: [AtomicU64; 4],
+    /// Slots that have ever been claimed: those beyond are empty, and looking at them would cost their memory.
+    slots_used: AtomicU32,
+    reserved: [AtomicU32; 7],
     /// One slot per worker; free slots have state [`State::Free`].
     pub workers: [WorkerSlot; WORKERS_MAX],
+}
+
+impl Scoreboard {
+    /// Empties a slot for a worker about to be forked.
+    pub fn claim(&self, slot: usize, age: u32, generation: u32, now_ns: u64) {
+        self.slots_used.fetch_max(slot as u32 + 1, Relaxed);
+        self.workers[slot].claim(age, generation, now_ns);
+    }
+
+    /// Returns the slots that have ever been claimed.
+    pub fn used(&self) -> &[WorkerSlot] {
+        &self.workers[..(self.slots_used.load(Relaxed) as usize).min(WORKERS_MAX)]
+    }
 }
 
 /// What a worker is doing with its life.
@@ -146,8 +161,7 @@ pub struct WorkerSlot {
 }
 
 impl WorkerSlot {
-    /// Empties the slot for a worker about to be forked.
-    pub fn claim(&self, age: u32, generation: u32, now_ns: u64) {
+    fn claim(&self, age: u32, generation: u32, now_ns: u64) {
         let zero32 = [
             &self.pid,
             &self.retiring,

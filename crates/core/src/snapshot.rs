@@ -90,7 +90,7 @@ pub fn read(board: &Scoreboard, now_ns: u64) -> Result<Snapshot, Unreadable> {
         other => return Err(Unreadable::Version(other)),
     }
     let mut workers: Vec<Worker> = board
-        .workers
+        .used()
         .iter()
         .filter(|slot| slot.state() != State::Free)
         .map(|slot| worker(slot, now_ns))

@@ -43,7 +43,7 @@ fn start(py: Python<'_>, cli: &ParsedArgs) -> Result<i32, Failure> {
         for line in &configured.warnings {
             complain(line, 0);
         }
-        return Ok(server.call_method0(py, "check")?.extract(py)?);
+        return Ok(server.call_method0("check")?.extract()?);
     }
     host::serve(py, cli, configured, server)
 }

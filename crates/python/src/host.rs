@@ -1,16 +1,286 @@
-//! Placeholder.
-use crate::config::{Configured, Failure};
-use ferricorn_settings::ParsedArgs;
+//! The arbiter's [`Host`]: its hooks, logs, forks and workers, in Python's terms.
+//!
+//! The arbiter's process has one thread that always holds the interpreter, except while it waits. Not for: deciding
+//! anything; what a worker is made of (`work`).
+
+use crate::config::{self, Configured, Failure};
+use crate::log::{ErrorFile, say};
+use crate::work::{self, Access, WorkerSignals};
+use ferricorn_arbiter::{
+    Bind, Context, Ended, Fork, Hook, Host, Level, ListenAddress, Listener, Options, WorkerSpec,
+};
+use ferricorn_cli::SCOREBOARD_NAME;
+use ferricorn_settings::{BindAddress, ParsedArgs, Settings, WorkerClass};
+use ferricorn_sys::daemon::{Daemon, daemonize};
+use ferricorn_sys::exit::exit_now;
+use ferricorn_sys::shared::SharedMemory;
+use ferricorn_sys::signal::Signal;
+use ferricorn_worker::Log;
+use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
-pub(crate) fn server(py: Python<'_>, configured: &Configured, app: &str) -> PyResult<Py<PyAny>> {
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+/// Gunicorn's exit code of a worker that could not begin.
+const BOOT_ERROR: i32 = 3;
+
+/// Makes the Python half: configuration, logger, hooks.
+pub(crate) fn server<'py>(
+    py: Python<'py>,
+    configured: &Configured,
+    app: &str,
+) -> PyResult<Bound<'py, PyAny>> {
     let (values, defaults) = configured.for_python(py)?;
-    Ok(py.import("ferricorn.server")?.getattr("Server")?.call1((values, defaults, app))?.unbind())
+    py.import("ferricorn.server")?.getattr("Server")?.call1((values, defaults, app))
 }
+
+/// Serves until told to stop; returns the arbiter's exit code. In a worker it does not return.
 pub(crate) fn serve(
-    _py: Python<'_>,
-    _cli: &ParsedArgs,
-    _configured: Configured,
-    _server: Py<PyAny>,
+    py: Python<'_>,
+    cli: &ParsedArgs,
+    configured: Configured,
+    server: Bound<'_, PyAny>,
 ) -> Result<i32, Failure> {
-    Ok(0)
+    if configured.settings.daemon {
+        leave_terminal(py, &configured.settings)?;
+    }
+    let file = error_file(&configured.settings, &server)?;
+    let options = options(&configured.settings, &server)?;
+    let board = SharedMemory::create(SCOREBOARD_NAME).map_err(PyErr::from)?;
+    let mut host = PythonHost { py, cli, configured, server, file, access: None };
+    host.warn();
+    match ferricorn_arbiter::run(options, &mut host, board) {
+        Ended::Arbiter(code) => Ok(code),
+        // What the arbiter has prepared for its own end (its temporary files, its pidfile) is not a worker's to clear up.
+        Ended::Worker(code) => exit_now(code),
+    }
+}
+
+/// Becomes a daemon; the processes on the way there end here.
+fn leave_terminal(py: Python<'_>, settings: &Settings) -> PyResult<()> {
+    for stream in ["stdout", "stderr"] {
+        // What waits in a buffer would be written by every process that has a copy of it.
+        py.import("sys")?.getattr(stream)?.call_method0("flush")?;
+    }
+    match daemonize(settings.enable_stdio_inheritance, || fork(py))? {
+        Daemon::Stay => Ok(()),
+        Daemon::Leave => exit_now(0),
+    }
+}
+
+/// Forks as Python does: locks and threads of the interpreter are put right in the child.
+fn fork(py: Python<'_>) -> io::Result<Fork> {
+    let forked = || py.import("os")?.call_method0("fork")?.extract::<i32>();
+    match forked().map_err(|error| io::Error::other(error.to_string()))? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// Opens the error log, unless a logger in Python writes it.
+fn error_file(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Option<Arc<ErrorFile>>> {
+    let in_python: bool = server.call_method0("logs_in_python")?.extract()?;
+    Ok(if in_python { None } else { Some(Arc::new(ErrorFile::of(settings)?)) })
+}
+
+fn options(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Options> {
+    let cfg = server.getattr("cfg")?;
+    Ok(Options {
+        bind: settings.bind.iter().map(bind).collect(),
+        backlog: settings.backlog.cast_signed(),
+        reuse_port: settings.reuse_port,
+        tls: false,
+        workers: settings.workers,
+        worker_class: match &settings.worker_class {
+            WorkerClass::Sync => "sync".to_owned(),
+            WorkerClass::Gthread => "gthread".to_owned(),
+            WorkerClass::Other(name) => name.clone(),
+        },
+        timeout: settings.timeout,
+        graceful_timeout: settings.graceful_timeout,
+        pidfile: settings.pidfile.clone(),
+        daemon: settings.daemon,
+        proc_name: cfg.getattr("proc_name")?.extract()?,
+        umask: settings.umask,
+        uid: cfg.getattr("uid")?.extract()?,
+        gid: cfg.getattr("gid")?.extract()?,
+        initgroups: settings.initgroups,
+    })
+}
+
+fn bind(address: &BindAddress) -> Bind {
+    match address {
+        BindAddress::Tcp { host, port } => Bind::Tcp { host: host.clone(), port: *port },
+        BindAddress::Unix { path } => Bind::Unix(path.clone()),
+        BindAddress::Fd(number) => Bind::Fd(*number),
+    }
+}
+
+struct PythonHost<'a, 'py> {
+    py: Python<'py>,
+    cli: &'a ParsedArgs,
+    configured: Configured,
+    server: Bound<'py, PyAny>,
+    /// `None` where a logger in Python writes the log.
+    file: Option<Arc<ErrorFile>>,
+    /// In a worker: opened while it still has the arbiter's privileges.
+    access: Option<PyResult<Access>>,
+}
+
+impl<'py> PythonHost<'_, 'py> {
+    /// Says what was set and is not served, or is no setting.
+    fn warn(&mut self) {
+        for line in std::mem::take(&mut self.configured.warnings) {
+            self.log(Level::Warning, &line);
+        }
+    }
+
+    /// Tells the Python half; what goes wrong there is its own to log, and what cannot be logged there is logged here.
+    fn tell(&mut self, method: &str, args: impl PyCallArgs<'py>) {
+        if let Err(error) = self.server.call_method1(method, args) {
+            self.log(Level::Error, &format!("{method}: {error}"));
+        }
+    }
+
+    fn reload_all(&mut self) -> Result<Options, String> {
+        let configured = config::load(self.py, self.cli).map_err(|failure| match failure {
+            Failure::Said(text, _) => text,
+            Failure::Exit(error) => format!("the configuration file ended the process: {error}"),
+        })?;
+        let said = |error: PyErr| error.value(self.py).to_string();
+        let (values, defaults) = configured.for_python(self.py).map_err(said)?;
+        self.server.call_method1("reconfigure", (values, defaults)).map_err(said)?;
+        let file = error_file(&configured.settings, &self.server).map_err(said)?;
+        let options = options(&configured.settings, &self.server).map_err(said)?;
+        self.configured = configured;
+        self.file = file;
+        self.warn();
+        Ok(options)
+    }
+
+    fn try_work(&mut self, context: Context) -> PyResult<i32> {
+        let code: i32 = self.server.call_method0("boot")?.extract()?;
+        let Some(access) = self.access.take() else { return Ok(BOOT_ERROR) };
+        if code != 0 {
+            return Ok(code);
+        }
+        context.signals.catch(&[Signal::TERM, Signal::INT, Signal::QUIT])?;
+        let names = context.listeners.iter().map(|listener| server_name(&listener.address)).collect();
+        let log: Arc<dyn Log> = match &self.file {
+            Some(file) => file.clone(),
+            None => work::python_log(&self.server)?,
+        };
+        let context = ferricorn_worker::Context {
+            listeners: context.listeners.into_iter().map(|listener| listener.fd).collect(),
+            handover_out: context.handover_out,
+            handover_in: context.handover_in,
+            signals: Box::new(WorkerSignals(context.signals)),
+            wake_arbiter: context.wake_arbiter,
+            board: context.board,
+            slot: context.spec.slot,
+            parent: context.parent,
+            log,
+            access: None,
+        };
+        work::work(self.py, &self.configured, &self.server, names, access?, context)?;
+        self.server.call_method0("leave")?;
+        Ok(0)
+    }
+}
+
+/// SERVER_NAME and SERVER_PORT.
+fn server_name(address: &ListenAddress) -> (String, String) {
+    match address {
+        ListenAddress::Tcp(address) => (address.ip().to_string(), address.port().to_string()),
+        ListenAddress::Unix(path) => (path.to_string_lossy().into_owned(), String::new()),
+    }
+}
+
+impl Host for PythonHost<'_, '_> {
+    fn log(&mut self, level: Level, message: &str) {
+        match &self.file {
+            Some(file) => file.log(level, message),
+            None => match self.server.getattr("log") {
+                Ok(logger) => say(&logger, level, message),
+                Err(error) => error.write_unraisable(self.py, Some(&self.server)),
+            },
+        }
+    }
+
+    fn hook(&mut self, hook: Hook<'_>) {
+        match hook {
+            Hook::NworkersChanged { new, old } => self.tell("nworkers_changed", (new, old)),
+            Hook::OnStarting => self.tell("call_hook", ("on_starting",)),
+            Hook::WhenReady => self.tell("call_hook", ("when_ready",)),
+            Hook::PreFork(spec) => self.tell("pre_fork", (spec.age,)),
+            Hook::PostFork(_) => {
+                self.access = Some(work::access_log(&self.configured.settings, &self.server));
+                self.tell("post_fork", ());
+            }
+            Hook::ChildExit { pid, .. } => self.tell("child_exit", (pid,)),
+            Hook::OnReload => self.tell("call_hook", ("on_reload",)),
+            Hook::OnExit => self.tell("call_hook", ("on_exit",)),
+        }
+    }
+
+    fn load(&mut self) -> Result<(), i32> {
+        if !self.configured.settings.preload_app {
+            return Ok(());
+        }
+        match self.server.call_method0("preload").and_then(|code| code.extract()) {
+            Ok(0) => Ok(()),
+            Ok(code) => Err(code),
+            Err(error) => {
+                self.log(Level::Error, &error.to_string());
+                Err(1)
+            }
+        }
+    }
+
+    fn listening(&mut self, listeners: &[&Listener]) {
+        let descriptors: Vec<i32> = listeners.iter().map(|listener| listener.fd.as_raw_fd()).collect();
+        self.tell("set_listeners", (descriptors,));
+    }
+
+    fn reload(&mut self) -> Result<Options, String> {
+        self.reload_all()
+    }
+
+    fn reopen_logs(&mut self) {
+        if let Some(file) = &self.file {
+            file.reopen();
+        }
+        self.tell("notify", ("reopen",));
+    }
+
+    fn fork(&mut self, _: &WorkerSpec) -> io::Result<Fork> {
+        let forked = fork(self.py)?;
+        if let Fork::Parent(pid) = forked {
+            self.tell("forked", (pid,));
+        }
+        Ok(forked)
+    }
+
+    fn work(&mut self, context: Context) -> i32 {
+        self.try_work(context).unwrap_or_else(|error| {
+            self.log(Level::Error, &format!("Worker could not start: {error}"));
+            BOOT_ERROR
+        })
+    }
+
+    fn wait(&mut self, wait: &mut (dyn FnMut() + Send)) {
+        // The application's threads, if it was preloaded and has any, run meanwhile.
+        self.py.detach(wait);
+        if let Err(error) = self.py.check_signals() {
+            self.log(Level::Error, &format!("Exception in a signal handler: {error}"));
+        }
+    }
+
+    fn workers(&mut self, count: usize) {
+        match self.file {
+            Some(_) => self.log(Level::Debug, &format!("{count} workers")),
+            None => self.tell("count_workers", (count,)),
+        }
+    }
 }

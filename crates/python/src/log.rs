@@ -4,6 +4,7 @@
 //! A worker's loop must not wait for the interpreter to say something, so a logger in Python is fed by a thread of
 //! its own. The arbiter has no threads and always holds the interpreter: it calls the logger itself.
 
+use ferricorn_settings::Settings;
 use ferricorn_sys::clock;
 use ferricorn_worker::{Level, Log};
 use pyo3::prelude::*;
@@ -25,11 +26,20 @@ pub(crate) struct ErrorFile {
 }
 
 impl ErrorFile {
-    /// Opens the file to append to; standard error without a path.
-    pub(crate) fn open(path: Option<PathBuf>, least: Level) -> io::Result<Self> {
+    /// Opens the file that the settings name, to append to.
+    pub(crate) fn of(settings: &Settings) -> io::Result<Self> {
+        Self::open(log_path(settings.errorlog.as_deref()), level(&settings.loglevel))
+    }
+
+    fn open(path: Option<PathBuf>, least: Level) -> io::Result<Self> {
         let out = Mutex::new(target(path.as_ref())?);
         Ok(Self { path, least, out })
     }
+}
+
+/// Returns a log's file; `None` for the terminal's stream.
+pub(crate) fn log_path(name: Option<&str>) -> Option<PathBuf> {
+    name.filter(|name| *name != "-").map(PathBuf::from)
 }
 
 fn target(path: Option<&PathBuf>) -> io::Result<OwnedFd> {
@@ -79,7 +89,7 @@ pub(crate) fn name(level: Level) -> &'static str {
 }
 
 /// Reads `loglevel`; what it does not know is info, as in Gunicorn.
-pub(crate) fn level(name: &str) -> Level {
+fn level(name: &str) -> Level {
     match name.to_ascii_lowercase().as_str() {
         "debug" => Level::Debug,
         "warning" => Level::Warning,

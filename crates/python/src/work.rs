@@ -3,7 +3,7 @@
 //! Not for: forking and supervising (`arbiter`), serving (`worker`).
 
 use crate::config::Configured;
-use crate::log::{ErrorFile, PythonLog, level};
+use crate::log::{PythonLog, log_path};
 use crate::wsgi::{Wsgi, WsgiParts};
 use ferricorn_settings::{HeaderMap, Settings};
 use ferricorn_sys::signal::SignalPipe;
@@ -12,12 +12,11 @@ use ferricorn_worker::{AccessFormat, AccessLog, Context, Log, Options, Signals};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Serves in a worker whose application is loaded, until told to stop. `names` are SERVER_NAME and SERVER_PORT of each
-/// listener; `context` gives the rest with the log that [`error_log`] has made.
+/// listener; `context` gives the rest.
 ///
 /// # Errors
 /// The worker cannot be put together (a log file that cannot be opened, no memory for the loop).
@@ -26,12 +25,11 @@ pub(crate) fn work(
     configured: &Configured,
     server: &Bound<'_, PyAny>,
     names: Vec<(String, String)>,
+    access: Access,
     mut context: Context,
 ) -> PyResult<()> {
     let settings = &configured.settings;
-    let in_python: bool = server.call_method0("logs_in_python")?.extract()?;
-    let (access, python_access) = access_log(settings, server, in_python)?;
-    context.access = access;
+    context.access = access.ours;
     let multithread = settings.threads > 1;
     let multiprocess = settings.workers > 1;
     let script_name = std::env::var("SCRIPT_NAME").unwrap_or_default();
@@ -39,7 +37,7 @@ pub(crate) fn work(
         server.call_method1("environs", (names, multithread, multiprocess))?.extract()?;
     let wrapper =
         settings.sendfile.then(|| py.import("ferricorn.wsgi")?.getattr("FileWrapper")).transpose()?;
-    let observer = server.call_method1("observer", (python_access,))?;
+    let observer = server.call_method1("observer", (access.in_python,))?;
     let parts = WsgiParts {
         application: server.getattr("worker")?.getattr("wsgi")?.unbind(),
         bases: environs,
@@ -56,38 +54,36 @@ pub(crate) fn work(
     Ok(())
 }
 
-/// Makes the error log of a worker.
+/// Makes the error log of a worker whose logger is in Python.
+///
+/// # Errors
+/// No thread can be started.
+pub(crate) fn python_log(server: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Log>> {
+    Ok(Arc::new(PythonLog::start(server.getattr("log")?.unbind())?))
+}
+
+/// Who writes the access log.
+pub(crate) struct Access {
+    ours: Option<AccessLog>,
+    in_python: bool,
+}
+
+/// Opens the access log.
 ///
 /// # Errors
 /// The file cannot be opened.
-pub(crate) fn error_log(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Log>> {
-    let in_python: bool = server.call_method0("logs_in_python")?.extract()?;
-    if in_python {
-        return Ok(Arc::new(PythonLog::start(server.getattr("log")?.unbind())?));
-    }
-    Ok(Arc::new(ErrorFile::open(log_path(settings.errorlog.as_deref()), level(&settings.loglevel))?))
-}
-
-/// A log's file; `None` for the terminal's stream.
-pub(crate) fn log_path(name: Option<&str>) -> Option<PathBuf> {
-    name.filter(|name| *name != "-").map(PathBuf::from)
-}
-
-/// Returns the access log that is ours to write, and whether Python is to write one.
-fn access_log(
-    settings: &Settings,
-    server: &Bound<'_, PyAny>,
-    in_python: bool,
-) -> PyResult<(Option<AccessLog>, bool)> {
-    if in_python {
+pub(crate) fn access_log(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Access> {
+    if server.call_method0("logs_in_python")?.extract()? {
         let enabled = server.getattr("log")?.getattr_opt("access_log_enabled")?;
-        return Ok((None, enabled.is_none_or(|enabled| enabled.is_truthy().unwrap_or(true))));
+        let in_python = enabled.is_none_or(|enabled| enabled.is_truthy().unwrap_or(true));
+        return Ok(Access { ours: None, in_python });
     }
-    let Some(name) = &settings.accesslog else { return Ok((None, false)) };
-    match AccessFormat::compile(&settings.access_log_format) {
-        Some(format) => Ok((Some(AccessLog::open(format, log_path(Some(name)))?), false)),
-        None => Ok((None, true)),
-    }
+    let Some(name) = &settings.accesslog else { return Ok(Access { ours: None, in_python: false }) };
+    // A format with atoms that only Python knows (environ, response headers) is Python's to write.
+    let format = AccessFormat::compile(&settings.access_log_format);
+    let in_python = format.is_none();
+    let ours = format.map(|format| AccessLog::open(format, log_path(Some(name)))).transpose()?;
+    Ok(Access { ours, in_python })
 }
 
 fn options(settings: &Settings) -> Options {
@@ -97,7 +93,6 @@ fn options(settings: &Settings) -> Options {
         threads: settings.threads,
         connections_max: settings.worker_connections.max(1),
         queue_max: settings.queue_limit,
-        siblings: settings.workers > 1,
         keepalive_ns: nanoseconds(settings.keepalive),
         header_timeout_ns: nanoseconds(settings.header_timeout),
         body_timeout_ns: nanoseconds(settings.body_timeout),

@@ -1,6 +1,7 @@
 //! What a worker needs to know of the settings, and where its words go. Plain data, filled by the composition root.
 
 use crate::http::head::Rules;
+pub use ferricorn_core::log::Level;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -14,8 +15,6 @@ pub struct Options {
     pub connections_max: usize,
     /// Most requests waiting for an app thread.
     pub queue_max: usize,
-    /// Workers beside this one; with none, there is nobody to hand connections to.
-    pub siblings: bool,
     /// Idle time of a kept connection; 0 closes after each response.
     pub keepalive_ns: u64,
     /// Time for a whole head.
@@ -49,7 +48,6 @@ impl Default for Options {
             threads: 1,
             connections_max: 1000,
             queue_max: 1024,
-            siblings: false,
             keepalive_ns: 2 * SECOND,
             header_timeout_ns: 30 * SECOND,
             body_timeout_ns: 60 * SECOND,
@@ -63,21 +61,6 @@ impl Default for Options {
             trusts: Box::new(|address| address.is_loopback()),
         }
     }
-}
-
-/// Severity of a line in the error log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Of use to developers.
-    Debug,
-    /// Life of the process.
-    Info,
-    /// Something the operator may want to change.
-    Warning,
-    /// A person should look.
-    Error,
-    /// A person should look now.
-    Critical,
 }
 
 /// The error log. Called by threads that never hold the interpreter: an implementation must not wait for it.

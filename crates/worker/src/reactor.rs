@@ -259,8 +259,8 @@ impl Reactor {
         let hub = self.hub.clone();
         let sources =
             hub.listeners.iter().enumerate().map(|(number, listener)| (listener.as_fd(), number as u64));
-        let handover = hub.options.siblings.then(|| (hub.handover_in.as_fd(), HANDOVER & !LISTENER));
-        for (source, number) in sources.chain(handover) {
+        let handover = (hub.handover_in.as_fd(), HANDOVER & !LISTENER);
+        for (source, number) in sources.chain([handover]) {
             let outcome = if wanted {
                 let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
                 epoll::add(&self.epoll, source, EventData::new_u64(LISTENER | number), flags)
@@ -363,7 +363,7 @@ impl Reactor {
 
     fn accept(&mut self, number: usize) {
         // With siblings one at a time, so that a burst spreads; alone as many as are there.
-        let batch = if self.hub.options.siblings { 1 } else { 64 };
+        let batch = if self.hub.is_one_of_many() { 1 } else { 64 };
         for _ in 0..batch {
             if self.connections >= self.hub.options.connections_max {
                 return self.accept_if(true);
@@ -711,7 +711,7 @@ impl Reactor {
     fn drain_step(&mut self) {
         let Some(drain) = self.drain else { return };
         self.accept_if(false);
-        let sibling = !drain.quick && self.hub.options.siblings && self.hub.has_ready_sibling();
+        let sibling = !drain.quick && self.hub.has_ready_sibling();
         let idle_over = drain.quick || self.now_ns >= drain.since_ns + DRAIN_IDLE_NS;
         for index in 0..self.places.len() {
             let place = &self.places[index];

@@ -111,6 +111,11 @@ impl Hub {
         parent != self.parent.load(Relaxed)
     }
 
+    /// Tells whether there are to be other workers.
+    pub(crate) fn is_one_of_many(&self) -> bool {
+        self.board.workers_target.load(Relaxed) > 1
+    }
+
     /// Tells whether another worker is there to stay.
     pub(crate) fn has_ready_sibling(&self) -> bool {
         self.siblings().next().is_some()
@@ -123,7 +128,7 @@ impl Hub {
     fn siblings(&self) -> impl Iterator<Item = &'static WorkerSlot> {
         let me: *const WorkerSlot = self.slot;
         let ready = |slot: &&WorkerSlot| slot.state() == State::Ready && slot.retiring.load(Relaxed) == 0;
-        self.board.workers.iter().filter(ready).filter(move |slot| !std::ptr::eq(*slot, me))
+        self.board.used().iter().filter(ready).filter(move |slot| !std::ptr::eq(*slot, me))
     }
 
     fn set_exit(&self, exit: Exit) {
@@ -352,7 +357,7 @@ fn relieve(hub: &Hub, reactor: &mut Reactor) -> bool {
         if load.idle > 0 && !starved {
             return false;
         }
-        if !hub.options.siblings || !hub.has_idle_sibling() {
+        if !hub.has_idle_sibling() {
             return starved;
         }
         let Some(conn) = hub.pool.pull() else { return starved };

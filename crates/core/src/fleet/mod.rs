@@ -17,7 +17,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use notice::{Level, Notice, signal_name};
+pub use notice::{Notice, signal_name};
 
 use crate::scoreboard::{State, WORKERS_MAX};
 use std::collections::BTreeMap;

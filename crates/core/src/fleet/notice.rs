@@ -3,23 +3,9 @@
 
 use super::worker::Killed;
 use super::{ExitStatus, Signal, TARGET_MAX};
+use crate::log::Level;
 use std::borrow::Cow;
 use std::fmt;
-
-/// Severity of a line in the error log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Of use to developers.
-    Debug,
-    /// Life of the process.
-    Info,
-    /// Something the operator may want to change.
-    Warning,
-    /// A person should look.
-    Error,
-    /// A person should look now.
-    Critical,
-}
 
 /// A line; its `Display` is the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
