@@ -104,6 +104,11 @@ def size(environ, start_response):
     return pieces()
 
 
+def whole(environ, start_response):
+    """The same, given in one piece."""
+    return reply(start_response, b"x" * int(environ["QUERY_STRING"]))
+
+
 def status(environ, start_response):
     """The status in the query, with a body that some of them must not have."""
     start_response(environ["QUERY_STRING"].replace("+", " "), [("Content-Type", "text/plain"), ("Content-Length", "4")])
@@ -128,6 +133,7 @@ PATHS = {
     "lock": lock,
     "upload": upload,
     "size": size,
+    "whole": whole,
     "status": status,
     "noread": noread,
 }

@@ -85,10 +85,10 @@ def test_silent_connection_holds_no_worker(impatient):
 
 @pytest.mark.only_ferricorn(REASON)
 def test_slow_reader_holds_no_worker(impatient):
-    """A response that its client does not read blocks nobody."""
+    """A response that its client does not read blocks nobody once the application has given all of it."""
     with impatient.connect() as client:
         client.send(request("/status?200+OK"))
-        client.send(request("/size?30000000"))
+        client.send(request("/whole?30000000"))
         time.sleep(0.3)
         for _ in range(10):
             assert impatient.get("/").body == b"hello"

@@ -136,7 +136,7 @@ impl Wsgi {
         let target = String::from_utf8_lossy(conn.head.get(&conn.head.target));
         let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
         let text = format!("Error handling request {method} {target}{detail}").replace('%', "%%");
-        let exc_info = error.map(|error| error.value(py).clone());
+        let exc_info = error.map(|error| error.clone_ref(py).into_value(py));
         let logged = [("exc_info", exc_info)]
             .into_py_dict(py)
             .and_then(|kwargs| self.parts.log.bind(py).call_method("error", (text,), Some(&kwargs)));
