@@ -25,6 +25,7 @@ pub(crate) enum Job {
 }
 
 /// The line of waiting requests and the list of finished ones.
+#[expect(clippy::vec_box, reason = "a connection stays where it is; only its box changes hands")]
 #[derive(Debug)]
 pub(crate) struct Pool {
     line: Mutex<Line>,
@@ -132,6 +133,7 @@ impl Pool {
     }
 
     /// Takes the finished connections.
+    #[expect(clippy::vec_box, reason = "as above")]
     pub(crate) fn take_finished(&self) -> Vec<Box<Conn>> {
         let _ = rustix::io::read(&self.done_wake, &mut [0; 8]);
         std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner))

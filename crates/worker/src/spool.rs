@@ -39,13 +39,13 @@ impl Spool {
             self.memory.extend_from_slice(bytes);
             return Ok(());
         }
-        self.to_file(bytes, limits.dir).map_err(|error| Refusal {
+        self.write_file(bytes, limits.dir).map_err(|error| Refusal {
             status: 503,
             detail: format!("cannot keep the request body in {}: {error}", limits.dir.display()).into(),
         })
     }
 
-    fn to_file(&mut self, bytes: &[u8], dir: &Path) -> std::io::Result<()> {
+    fn write_file(&mut self, bytes: &[u8], dir: &Path) -> std::io::Result<()> {
         if self.file.is_none() {
             let mut file = tempfile::tempfile_in(dir)?;
             file.write_all(&std::mem::take(&mut self.memory))?;

@@ -245,7 +245,8 @@ mod tests {
     #[test]
     fn chunked() {
         let long_line = [b"1;".as_slice(), &b"x".repeat(9000), b"\r\na\r\n0\r\n\r\n"].concat();
-        let table: &[(&[u8], Result<&[u8], u16>)] = &[
+        type Row<'a> = (&'a [u8], Result<&'a [u8], u16>);
+        let table: &[Row<'_>] = &[
             (b"0\r\n\r\n", Ok(b"")),
             (b"5\r\nhello\r\n0\r\n\r\n", Ok(b"hello")),
             (b"5;a=b\r\nhello\r\n0;x\r\n\r\n", Ok(b"hello")),

@@ -393,7 +393,8 @@ mod tests {
         let old = exchange((1, 0), false);
         let head = exchange((1, 1), true);
         let cl = |n| [("Content-Length", n)];
-        let table: &[(Exchange, &str, &[(&str, &str)], &[&str], bool, &str, bool)] = &[
+        type Row<'a> = (Exchange, &'a str, &'a [(&'a str, &'a str)], &'a [&'a str], bool, &'a str, bool);
+        let table: &[Row<'_>] = &[
             (new, "200 OK", &cl("2"), &["hi"], false, "keep-alive\r\nContent-Length: 2\r\n\r\nhi", true),
             (new, "200 OK", &[], &["hi"], true, "keep-alive\r\nContent-Length: 2\r\n\r\nhi", true),
             (
