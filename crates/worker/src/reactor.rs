@@ -160,9 +160,9 @@ impl Reactor {
     pub(crate) fn turn(&mut self) {
         self.now_ns = clock::now_ns();
         self.beat();
-        let events = std::mem::take(&mut self.events);
-        for (data, flags) in &events {
-            self.event(*data, *flags);
+        let mut events = std::mem::take(&mut self.events);
+        for (data, flags) in events.drain(..) {
+            self.event(data, flags);
         }
         self.events = events;
         if self.now_ns >= self.expiry_ns {
@@ -308,14 +308,25 @@ impl Reactor {
     /// Gives a waiting request to an idle sibling, or returns it.
     pub(crate) fn give(&mut self, conn: Box<Conn>) -> Result<(), Box<Conn>> {
         let token = conn.token;
-        let socket = conn.socket().try_clone_to_owned();
-        let Ok(socket) = socket else { return Err(conn) };
-        handover::give(self.hub.handover_out.as_fd(), conn)?;
-        let _ = epoll::delete(&self.epoll, &socket);
+        // Before it goes: an entry in the epoll set lives as long as the sibling's descriptor, not ours.
+        if epoll::delete(&self.epoll, conn.socket()).is_err() {
+            return Err(conn);
+        }
+        if let Err(conn) = handover::give(self.hub.handover_out.as_fd(), conn) {
+            // Where it was a moment ago, there is room for it.
+            let _ = self.watch(&conn);
+            return Err(conn);
+        }
         add(&self.hub.slot.handed_over, 1);
         self.away -= 1;
         self.forget(token);
         Ok(())
+    }
+
+    /// Puts a connection into the epoll set under its token; what is ready already is told again.
+    fn watch(&self, conn: &Conn) -> rustix::io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, conn.socket(), EventData::new_u64(conn.token), flags)
     }
 
     // ---- Events ----
@@ -408,13 +419,12 @@ impl Reactor {
         conn.token = token;
         conn.deadline_ns = after(self.now_ns, self.hub.options.header_timeout_ns);
         let deadline_ns = conn.deadline_ns;
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        if let Err(error) = epoll::add(&self.epoll, conn.socket(), EventData::new_u64(token), flags) {
+        if let Err(error) = self.watch(&conn) {
             self.hub.log.log(Level::Error, &format!("epoll: cannot watch a connection: {error}"));
             self.free.push(index);
             return;
         }
-        place.conn = Some(Box::new(conn));
+        self.places[index as usize].conn = Some(Box::new(conn));
         self.connections += 1;
         self.hub.slot.connections.store(self.connections as u32, Relaxed);
         self.arm(deadline_ns);

@@ -305,6 +305,8 @@ fn thread_id() -> u32 {
 /// Keeps the loop while Python is slow; ends when the loop has gone back to an app thread or the worker has ended.
 fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
     reactor.fast_calls = 0;
+    // The owner may have gathered events and then waited for the interpreter: an edge is told only once.
+    reactor.turn();
     let mut busy_ns = reactor.now_ns();
     loop {
         while let Some(conn) = reactor.next_ready() {
