@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,30 @@ from urllib.parse import urlsplit
 from ferricorn.hook_table import ARITIES
 
 HeaderList = list[tuple[str, str]]
+
+
+class Listener:
+    """A listening socket to look at. It is the server's: a copy kept open here would let clients in whom nobody serves."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        with socket.socket(fileno=os.dup(fd)) as copy:
+            self.family = copy.family
+            self._name = copy.getsockname()
+
+    def fileno(self) -> int:
+        """Returns the descriptor."""
+        return self._fd
+
+    def getsockname(self) -> Any:
+        """Returns the address that it is bound to."""
+        return self._name
+
+    def __str__(self) -> str:
+        if self.family == socket.AF_UNIX:
+            return f"unix:{self._name}"
+        host = f"[{self._name[0]}]" if self.family == socket.AF_INET6 else self._name[0]
+        return f"http://{host}:{self._name[1]}"
 
 
 class Arbiter:
@@ -34,7 +59,7 @@ class Arbiter:
         self.master_name = "Master"
         self.reexec_pid = 0
         self.WORKERS: dict[int, Worker] = {}
-        self.LISTENERS: list[Any] = []
+        self.LISTENERS: list[Listener] = []
         self.worker_age = 0
         self.setup(cfg)
 

@@ -11,7 +11,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import sys
 import threading
 import traceback
@@ -129,10 +128,8 @@ class Server:
             self.call_hook("child_exit", worker)
 
     def set_listeners(self, descriptors: list[int]) -> None:
-        """Shows hooks the listening sockets, as sockets of their own."""
-        for listener in self.arbiter.LISTENERS:
-            listener.close()
-        self.arbiter.LISTENERS = [socket.socket(fileno=os.dup(fd)) for fd in descriptors]
+        """Shows hooks the listening sockets."""
+        self.arbiter.LISTENERS = [hooks.Listener(fd) for fd in descriptors]
 
     def count_workers(self, count: int) -> None:
         """Tells the logger how many workers there are; one that emits metrics makes a gauge of it."""

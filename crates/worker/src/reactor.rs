@@ -25,7 +25,8 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
 
 /// Longest time a finished response waits for the others of its batch.
 const BATCH_NS: u64 = 500_000;
@@ -41,6 +42,8 @@ const UNSENT_MAX: usize = 256 << 10;
 /// How long idle connections are kept for a last request after TERM (Gunicorn 27.0.1).
 const DRAIN_IDLE_NS: u64 = 2 * SECOND_NS;
 const ACCEPT_PAUSE_NS: u64 = SECOND_NS / 10;
+/// Most connections taken out of one listen queue by a worker that ends.
+const ACCEPT_REST_MAX: usize = 4096;
 
 /// Epoll data that are no connection.
 const LISTENER: u64 = 0xffff_ff00_0000_0000;
@@ -68,6 +71,8 @@ pub(crate) struct Drain {
 /// The loop's state.
 pub(crate) struct Reactor {
     hub: Arc<Hub>,
+    /// None any more once the worker is ending.
+    listeners: Vec<OwnedFd>,
     epoll: OwnedFd,
     events: Vec<(u64, EventFlags)>,
     places: Vec<Place>,
@@ -98,13 +103,14 @@ impl std::fmt::Debug for Reactor {
 }
 
 impl Reactor {
-    pub(crate) fn new(hub: Arc<Hub>, access: Option<AccessLog>) -> io::Result<Self> {
+    pub(crate) fn new(hub: Arc<Hub>, listeners: Vec<OwnedFd>, access: Option<AccessLog>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, hub.pool.wake_fd(), EventData::new_u64(FINISHED), EventFlags::IN)?;
         epoll::add(&epoll, hub.signals.fd(), EventData::new_u64(SIGNALS), EventFlags::IN)?;
         let now_ns = clock::now_ns();
         let mut reactor = Self {
             hub,
+            listeners,
             epoll,
             events: Vec::with_capacity(EVENTS_MAX),
             places: Vec::new(),
@@ -258,7 +264,7 @@ impl Reactor {
         self.accepting = wanted;
         let hub = self.hub.clone();
         let sources =
-            hub.listeners.iter().enumerate().map(|(number, listener)| (listener.as_fd(), number as u64));
+            self.listeners.iter().enumerate().map(|(number, listener)| (listener.as_fd(), number as u64));
         let handover = (hub.handover_in.as_fd(), HANDOVER & !LISTENER);
         for (source, number) in sources.chain([handover]) {
             let outcome = if wanted {
@@ -379,7 +385,7 @@ impl Reactor {
             if self.connections >= self.hub.options.connections_max {
                 return self.accept_if(true);
             }
-            let listener = &self.hub.listeners[number];
+            let Some(listener) = self.listeners.get(number) else { return };
             match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((socket, address)) => {
                     let conn = Conn::new(socket, peer(address), number, &self.hub.options);
@@ -692,28 +698,30 @@ impl Reactor {
                 drain.until_ns = drain.until_ns.min(until_ns);
             }
             None => {
-                // What the kernel has accepted for us is served: no client of ours sees a reset.
-                for number in 0..self.hub.listeners.len() {
-                    self.accept_rest(number, quick);
-                }
-                self.accept_if(false);
+                // First of all, so that of several workers that go at once the last one sees that it is.
                 self.hub.slot.state.store(WorkerState::Draining as u32, Relaxed);
+                fence(SeqCst);
                 self.drain = Some(Drain { since_ns: self.now_ns, until_ns, quick });
+                self.accept_if(false);
+                if !quick && !self.hub.has_ready_sibling() {
+                    self.accept_rest();
+                }
+                // Who comes from now on is refused at once, or goes to a sibling.
+                self.listeners.clear();
             }
         }
-        self.accept_if(false);
     }
 
-    /// Accepts what waits in the listen queue, unless siblings stay to do so.
-    fn accept_rest(&mut self, number: usize, quick: bool) {
-        let mut left = 1024;
-        while !quick && left > 0 && self.accepting && !self.hub.has_ready_sibling() {
-            let before = self.connections;
-            self.accept(number);
-            if self.connections == before {
-                break;
+    /// Accepts what waits in the listen queues: whom the kernel has let in for us is served.
+    fn accept_rest(&mut self) {
+        for number in 0..self.listeners.len() {
+            for _ in 0..ACCEPT_REST_MAX {
+                let before = self.connections;
+                self.accept(number);
+                if self.connections == before {
+                    break;
+                }
             }
-            left -= 1;
         }
     }
 

@@ -77,7 +77,6 @@ pub(crate) struct Hub {
     pub(crate) options: Options,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) slot: &'static WorkerSlot,
-    pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) handover_out: OwnedFd,
     pub(crate) handover_in: OwnedFd,
     pub(crate) signals: Box<dyn Signals>,
@@ -146,7 +145,6 @@ pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Resul
     let hub = Arc::new(Hub {
         slot: &context.board.workers[context.slot],
         log: context.log,
-        listeners: context.listeners,
         handover_out: context.handover_out,
         handover_in: context.handover_in,
         signals: context.signals,
@@ -163,7 +161,7 @@ pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Resul
     let threads = hub.options.threads.max(1) as u32;
     hub.slot.threads.store(threads, Relaxed);
     hub.slot.threads_free.store(threads, Relaxed);
-    let reactor = Box::new(Reactor::new(hub.clone(), context.access)?);
+    let reactor = Box::new(Reactor::new(hub.clone(), context.listeners, context.access)?);
     let watched = (hub.clone(), app.clone());
     let watchdog =
         thread::Builder::new().name("ferricorn-loop".into()).spawn(move || watch(&watched.0, &watched.1))?;
