@@ -39,7 +39,7 @@ impl From<PyErr> for Failure {
     fn from(error: PyErr) -> Self {
         Python::attach(|py| match error.is_instance_of::<PySystemExit>(py) {
             true => Self::Exit(error),
-            false => Self::Said(error.value(py).to_string(), 1),
+            false => Self::Said(format!("Error: {}", error.value(py)), 1),
         })
     }
 }

@@ -299,6 +299,11 @@ impl Reactor {
         self.away
     }
 
+    /// Returns how many requests have been answered.
+    pub(crate) fn completed(&self) -> u64 {
+        self.completed
+    }
+
     /// Returns the time of the last turn or call.
     pub(crate) fn now_ns(&self) -> u64 {
         self.now_ns
@@ -402,15 +407,25 @@ impl Reactor {
         }
     }
 
-    fn take_in(&mut self) {
+    /// Takes a connection that a sibling has given away, if there is one and room for it.
+    pub(crate) fn take_in(&mut self) {
+        if self.drain.is_none() && self.connections < self.hub.options.connections_max {
+            self.take_one();
+        }
+    }
+
+    /// Takes a connection that a sibling has given away; false if there is none.
+    fn take_one(&mut self) -> bool {
         match handover::take(self.hub.handover_in.as_fd(), &self.hub.options) {
             Ok(Some(conn)) => {
                 add(&self.hub.slot.taken_in, 1);
                 self.admit(conn);
+                return true;
             }
             Ok(None) => {}
             Err(error) => self.hub.log.log(Level::Error, &format!("hand-over: {error}")),
         }
+        false
     }
 
     fn admit(&mut self, mut conn: Conn) {
@@ -712,8 +727,9 @@ impl Reactor {
         }
     }
 
-    /// Accepts what waits in the listen queues: whom the kernel has let in for us is served.
+    /// Accepts what waits in the listen queues and in the pair: whom the kernel has let in for us is served.
     fn accept_rest(&mut self) {
+        while self.take_one() {}
         for number in 0..self.listeners.len() {
             for _ in 0..ACCEPT_REST_MAX {
                 let before = self.connections;

@@ -305,7 +305,7 @@ fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
     reactor.fast_calls = 0;
     // The owner may have gathered events and then waited for the interpreter: an edge is told only once.
     reactor.turn();
-    let mut busy_ns = reactor.now_ns();
+    let (mut busy_ns, mut completed) = (reactor.now_ns(), reactor.completed());
     loop {
         while let Some(conn) = reactor.next_ready() {
             if hub.pool.load().waiting >= hub.options.queue_max {
@@ -336,6 +336,11 @@ fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
             }
         }
         reactor.accept_if(free > 0);
+        if reactor.completed() != completed {
+            // A sibling that saw a thread of ours free has given something; by now the thread was busy again.
+            completed = reactor.completed();
+            reactor.take_in();
+        }
         let mut sleep_ns = reactor.sleep_ns();
         if load.waiting > 0 {
             sleep_ns = sleep_ns.min(LOOK_NS);
