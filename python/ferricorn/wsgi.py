@@ -19,6 +19,11 @@ from typing import Any
 _UNLIMITED_S = 86_400.0
 
 
+def raise_in_python(error: BaseException) -> None:
+    """Raises an error that Rust has found in a response, so that its entry in the log has a traceback."""
+    raise error
+
+
 class FileWrapper:
     """An iterable over a file, in blocks (PEP 3333, "Optional Platform-Specific File Handling").
 

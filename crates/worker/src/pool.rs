@@ -38,6 +38,8 @@ pub(crate) struct Pool {
 struct Line {
     waiting: VecDeque<Box<Conn>>,
     reactor: Option<Box<Reactor>>,
+    /// Ticks of the watchdog since the loop has been offered.
+    offered_ticks: u32,
     idle: usize,
     closed: bool,
 }
@@ -105,16 +107,30 @@ impl Pool {
         Load { waiting: line.waiting.len(), since_ns, idle: line.idle }
     }
 
-    /// Gives the loop to the next thread that is free; refuses it if there is none.
-    pub(crate) fn offer(&self, reactor: Box<Reactor>) -> Option<Box<Reactor>> {
+    /// Takes the whole line back.
+    pub(crate) fn pull_all(&self) -> VecDeque<Box<Conn>> {
+        std::mem::take(&mut self.line().waiting)
+    }
+
+    /// Gives the loop to the next thread that is free.
+    pub(crate) fn offer(&self, reactor: Box<Reactor>) {
         let mut line = self.line();
-        if line.idle == 0 || !line.waiting.is_empty() {
-            return Some(reactor);
-        }
         line.reactor = Some(reactor);
+        line.offered_ticks = 0;
         drop(line);
         self.arrived.notify_one();
-        None
+    }
+
+    /// Tells whether the loop is offered and nobody has taken it yet.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.line().reactor.is_some()
+    }
+
+    /// Takes back a loop that no thread has taken for a whole tick. Called at every tick.
+    pub(crate) fn overdue(&self) -> Option<Box<Reactor>> {
+        let mut line = self.line();
+        line.offered_ticks = line.offered_ticks.saturating_add(1);
+        if line.offered_ticks > 1 { line.reactor.take() } else { None }
     }
 
     /// Hands a finished connection to the owner of the loop, who learns of it when this thread asks for its next job:

@@ -51,6 +51,10 @@ const HANDOVER: u64 = LISTENER | 0xffff;
 const FINISHED: u64 = LISTENER | 0x1_0000;
 const SIGNALS: u64 = LISTENER | 0x1_0001;
 
+/// Events after which a read tells something new.
+const READABLE: EventFlags =
+    EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::HUP).union(EventFlags::ERR);
+
 #[derive(Debug)]
 struct Place {
     generation: u32,
@@ -197,6 +201,23 @@ impl Reactor {
         None
     }
 
+    /// Tells whether complete requests wait for the application.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes a request back that no thread has begun; it is the next one's turn after those that are ready.
+    pub(crate) fn put_back(&mut self, mut conn: Box<Conn>) {
+        let token = conn.token;
+        self.away -= 1;
+        let Some(place) = place(&mut self.places, token) else { return };
+        place.away = false;
+        let missed = std::mem::replace(&mut place.missed, EventFlags::empty());
+        conn.readable |= missed.intersects(READABLE);
+        place.conn = Some(conn);
+        self.ready.push_back(token);
+    }
+
     /// Takes a connection back whose call has ended at `now_ns`, and goes on with it.
     pub(crate) fn check_in(&mut self, mut conn: Box<Conn>, now_ns: u64) {
         self.now_ns = now_ns;
@@ -206,9 +227,7 @@ impl Reactor {
         let Some(place) = place(&mut self.places, token) else { return };
         place.away = false;
         let missed = std::mem::replace(&mut place.missed, EventFlags::empty());
-        if missed.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
-            conn.readable = true;
-        }
+        conn.readable |= missed.intersects(READABLE);
         let keep = conn.response.keep_alive && !conn.gone;
         if keep {
             conn.next_request();
@@ -374,9 +393,7 @@ impl Reactor {
         if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
             conn.gone = true;
         }
-        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
-            conn.readable = true;
-        }
+        conn.readable |= flags.intersects(READABLE);
         if flags.contains(EventFlags::OUT) && (conn.pending() > 0 || conn.file.is_some()) {
             self.send(token);
         }

@@ -178,7 +178,7 @@ pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Resul
 
 /// The watchdog's thread: waits for a slow owner, then keeps the loop until calls are fast again. Never attached.
 fn watch<A: App>(hub: &Arc<Hub>, app: &Arc<A>) {
-    while let Some(reactor) = hub.stage.watch(|| hub.pool.is_closed()) {
+    while let Some(reactor) = hub.stage.watch(&hub.pool) {
         let slot = hub.slot;
         slot.taken_over.store(1, Relaxed);
         slot.takeovers.store(slot.takeovers.load(Relaxed) + 1, Relaxed);
@@ -246,6 +246,9 @@ fn own<A: App>(hub: &Hub, app: &A, thread: usize, mut reactor: Box<Reactor>) -> 
             }
         }
         reactor.flush();
+        if reactor.has_ready() {
+            continue;
+        }
         if reactor.is_finished() {
             return Some(reactor);
         }
@@ -330,12 +333,11 @@ fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
         let calm = reactor.fast_calls >= CALM_CALLS || reactor.now_ns() - busy_ns >= CALM_NS;
         if calm && !starved && reactor.drain().is_none() {
             hub.slot.queued.store(0, Relaxed);
-            match hub.pool.offer(reactor) {
-                None => return,
-                Some(refused) => reactor = refused,
-            }
+            hub.pool.pull_all().into_iter().for_each(|conn| reactor.put_back(conn));
+            return hub.pool.offer(reactor);
         }
-        reactor.accept_if(free > 0);
+        // Who waits in the listen queue would wait for ever beside clients that keep their connections.
+        reactor.accept_if(free > 0 || !hub.has_idle_sibling());
         if reactor.completed() != completed {
             // A sibling that saw a thread of ours free has given something; by now the thread was busy again.
             completed = reactor.completed();

@@ -9,6 +9,7 @@
 //! A take between the reading of the epoch and the swap can hit a fresh call; that costs one needless takeover.
 //! An idle owner (no epoch for [`CALM_TICKS`]) lets the watchdog sleep; the next `put` wakes it.
 
+use crate::pool::Pool;
 use crate::reactor::Reactor;
 use ferricorn_sys::slot::Slot;
 use std::sync::OnceLock;
@@ -53,14 +54,18 @@ impl Stage {
         }
     }
 
-    /// Waits for a slow owner and takes its loop. Called by the watchdog's thread; returns `None` when `closed` says so.
-    pub(crate) fn watch(&self, closed: impl Fn() -> bool) -> Option<Box<Reactor>> {
+    /// Waits for a slow owner and takes its loop. Called by the watchdog's thread; returns `None` when
+    /// the worker has ended. A loop that was offered to the app threads and that none has taken counts as slow too.
+    pub(crate) fn watch(&self, pool: &Pool) -> Option<Box<Reactor>> {
         self.watchdog.get_or_init(thread::current);
         let (mut seen, mut calm) = (self.epoch.load(SeqCst), 0);
         loop {
             thread::park_timeout(TICK);
-            if closed() {
+            if pool.is_closed() {
                 return None;
+            }
+            if let Some(reactor) = pool.overdue() {
+                return Some(reactor);
             }
             let epoch = self.epoch.load(SeqCst);
             if epoch != seen {
@@ -69,12 +74,12 @@ impl Stage {
                 if let Some(reactor) = self.slot.take() {
                     return Some(reactor);
                 }
-            } else {
+            } else if !pool.is_offered() {
                 calm += 1;
             }
             if calm > CALM_TICKS {
                 self.asleep.store(true, SeqCst);
-                if self.epoch.load(SeqCst) == seen && !self.slot.is_full() && !closed() {
+                if self.epoch.load(SeqCst) == seen && !self.slot.is_full() && !pool.is_closed() {
                     thread::park();
                 }
                 self.asleep.store(false, SeqCst);

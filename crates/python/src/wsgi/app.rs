@@ -109,7 +109,7 @@ impl Wsgi {
         py: Python<'_>,
         environ: &Bound<'_, PyDict>,
         start: &Bound<'_, StartResponse>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Option<PyErr>> {
         if let Some(observer) = &self.parts.observer {
             observer.call_method1(py, intern!(py, "begin"), (environ,))?;
         }
@@ -119,13 +119,22 @@ impl Wsgi {
     }
 
     /// Takes the connection back, with a response whatever the application did.
-    fn settle(&self, py: Python<'_>, start: &Bound<'_, StartResponse>, outcome: PyResult<()>) -> Box<Conn> {
+    fn settle(
+        &self,
+        py: Python<'_>,
+        start: &Bound<'_, StartResponse>,
+        outcome: PyResult<Option<PyErr>>,
+    ) -> Box<Conn> {
         let mut conn = reclaim(py, start);
-        if let Err(error) = outcome {
-            if !conn.is_gone() {
-                self.error(py, &conn, Some(&error), "");
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(error)) => self.error(py, &conn, Some(&error), ""),
+            Err(error) => {
+                if !conn.is_gone() {
+                    self.error(py, &conn, Some(&error), "");
+                }
+                replace(&mut conn, "");
             }
-            replace(&mut conn, "");
         }
         conn
     }
@@ -135,8 +144,8 @@ impl Wsgi {
         let method = String::from_utf8_lossy(conn.head.method());
         let target = String::from_utf8_lossy(conn.head.get(&conn.head.target));
         let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-        let text = format!("Error handling request {method} {target}{detail}").replace('%', "%%");
-        let exc_info = error.map(|error| error.clone_ref(py).into_value(py));
+        let text = format!("Error handling request {method} {target}{detail}");
+        let exc_info = error.map(|error| framed(py, error).into_value(py));
         let logged = [("exc_info", exc_info)]
             .into_py_dict(py)
             .and_then(|kwargs| self.parts.log.bind(py).call_method("error", (text,), Some(&kwargs)));
@@ -169,6 +178,19 @@ impl App for Wsgi {
                 error.write_unraisable(py, None);
             }
         });
+    }
+}
+
+/// Gives an error that was made here a traceback, as every other in the log has one.
+fn framed(py: Python<'_>, error: &PyErr) -> PyErr {
+    let error = error.clone_ref(py);
+    if error.traceback(py).is_some() {
+        return error;
+    }
+    let raise = py.import("ferricorn.wsgi").and_then(|module| module.getattr("raise_in_python"));
+    match raise.and_then(|raise| raise.call1((error.value(py),))) {
+        Ok(_) => error,
+        Err(raised) => raised,
     }
 }
 

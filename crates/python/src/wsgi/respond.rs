@@ -1,24 +1,33 @@
 //! From what a WSGI application returns to the response: pieces of bytes, files by `sendfile`, and what goes wrong.
 
 use super::start::StartResponse;
+use ferricorn_sys::clock;
 use ferricorn_worker::FileBody;
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A `close()` that takes longer than this on average finds its response sent: work after the response is not the
+/// client's to wait for. A faster one leaves the response to the batch.
+const SLOW_CLOSE_NS: u64 = 100_000;
+
+/// How long `close()` takes, smoothed over the last calls of all threads. A lost update does no harm.
+static CLOSE_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Sends what the application returned and closes it. `file_wrapper` is the class of `wsgi.file_wrapper` where
-/// `sendfile` may be used.
+/// `sendfile` may be used. The response stands if nothing but `close()` has failed, whose error is returned.
 pub(crate) fn respond(
     start: &Bound<'_, StartResponse>,
     returned: &Bound<'_, PyAny>,
     file_wrapper: Option<&Bound<'_, PyAny>>,
-) -> PyResult<()> {
+) -> PyResult<Option<PyErr>> {
     if let Ok(list) = returned.cast_exact::<PyList>() {
-        return pieces(start, list.len(), |index| list.get_item(index));
+        return pieces(start, list.len(), |index| list.get_item(index)).map(|()| None);
     }
     if let Ok(tuple) = returned.cast_exact::<PyTuple>() {
-        return pieces(start, tuple.len(), |index| tuple.get_item(index));
+        return pieces(start, tuple.len(), |index| tuple.get_item(index)).map(|()| None);
     }
     let sent = match file_wrapper {
         Some(class) if returned.is_instance(class)? => file(start, returned).and_then(|sent| match sent {
@@ -27,8 +36,8 @@ pub(crate) fn respond(
         }),
         _ => iterate(start, returned),
     };
-    let closed = close(returned);
-    sent.and(closed)
+    let closed = close(start, returned);
+    sent.map(|()| closed.err())
 }
 
 /// A list or tuple: all of it is there, so nothing need be flushed in between and the length is known.
@@ -121,12 +130,19 @@ fn file(start: &Bound<'_, StartResponse>, wrapper: &Bound<'_, PyAny>) -> PyResul
     Ok(true)
 }
 
-fn close(returned: &Bound<'_, PyAny>) -> PyResult<()> {
+fn close(start: &Bound<'_, StartResponse>, returned: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = returned.py();
-    match returned.getattr_opt(intern!(py, "close"))? {
-        Some(close) => close.call0().map(drop),
-        None => Ok(()),
+    let Some(close) = returned.getattr_opt(intern!(py, "close"))? else { return Ok(()) };
+    let average_ns = CLOSE_NS.load(Relaxed);
+    if average_ns > SLOW_CLOSE_NS {
+        // A client that has gone is no reason not to close.
+        let _ = start.try_borrow_mut()?.flush(py);
     }
+    let begun_ns = clock::now_ns();
+    let closed = close.call0().map(drop);
+    let took_ns = clock::now_ns().saturating_sub(begun_ns);
+    CLOSE_NS.store(average_ns - average_ns / 8 + took_ns / 8, Relaxed);
+    closed
 }
 
 fn bytes<'a, 'py>(piece: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyBytes>> {

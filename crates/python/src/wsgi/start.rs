@@ -99,6 +99,7 @@ impl StartResponse {
                 }
                 None => {}
             }
+            let headers = &listed(headers)?;
             let named = name(conn, status, headers);
             if named.is_err() {
                 conn.response.restart();
@@ -106,7 +107,7 @@ impl StartResponse {
             named?;
             if this.keep {
                 this.status = Some(status.clone().unbind());
-                this.headers = Some(headers.clone().unbind());
+                this.headers = Some(headers.clone().into_any().unbind());
             }
         }
         slf.getattr(pyo3::intern!(slf.py(), "write"))
@@ -143,17 +144,37 @@ impl StartResponse {
     }
 }
 
-fn name(conn: &mut Conn, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+/// PEP 3333 wants a list of tuples; like Gunicorn we take any iterable of pairs.
+fn listed<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    if let Ok(list) = headers.cast::<PyList>() {
+        return Ok(list.clone());
+    }
+    let pairs = headers.try_iter().map_err(|_| PyTypeError::new_err("headers must be a list"))?;
+    PyList::new(headers.py(), pairs.collect::<PyResult<Vec<_>>>()?)
+}
+
+fn pair<'py>(header: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let wrong = || PyTypeError::new_err("a header must be a tuple of name and value");
+    let tuple = match header.cast::<PyTuple>() {
+        Ok(tuple) => tuple.clone(),
+        Err(_) if header.is_instance_of::<PyString>() => return Err(wrong()),
+        Err(_) => {
+            let both = header.try_iter().map_err(|_| wrong())?.collect::<PyResult<Vec<_>>>()?;
+            PyTuple::new(header.py(), both)?
+        }
+    };
+    if tuple.len() != 2 {
+        return Err(wrong());
+    }
+    Ok((tuple.get_item(0)?, tuple.get_item(1)?))
+}
+
+fn name(conn: &mut Conn, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyList>) -> PyResult<()> {
     let invalid = |error: ferricorn_worker::http::response::Invalid| PyValueError::new_err(error.to_string());
     let status = status.cast::<PyString>().map_err(|_| PyTypeError::new_err("status must be a str"))?;
     text(status, |bytes| conn.response.status(bytes).map_err(invalid))?;
-    let headers = headers.cast::<PyList>().map_err(|_| PyTypeError::new_err("headers must be a list"))?;
     for header in headers {
-        let pair = header.cast::<PyTuple>().map_err(|_| PyTypeError::new_err("a header must be a tuple"))?;
-        if pair.len() != 2 {
-            return Err(PyTypeError::new_err("a header must be a tuple of name and value"));
-        }
-        let (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
+        let (name, value) = pair(&header)?;
         let name =
             name.cast::<PyString>().map_err(|_| PyTypeError::new_err("a header's name must be a str"))?;
         let value =
