@@ -19,6 +19,22 @@ from typing import Any
 _UNLIMITED_S = 86_400.0
 
 
+def plain_file(filelike: Any) -> tuple[int, int] | None:
+    """Returns descriptor and position of a file that can be sent as it is; None if reading it means more than that.
+
+    An archive's member or a compressed file has a descriptor too, but other bytes behind it.
+    """
+    if type(filelike).__module__ == "tempfile":
+        filelike = getattr(filelike, "file", None)
+    raw = filelike.raw if type(filelike) in (io.BufferedReader, io.BufferedRandom) else filelike
+    if type(raw) is not io.FileIO:
+        return None
+    try:
+        return raw.fileno(), filelike.tell()
+    except (OSError, ValueError):
+        return None
+
+
 def raise_in_python(error: BaseException) -> None:
     """Raises an error that Rust has found in a response, so that its entry in the log has a traceback."""
     raise error

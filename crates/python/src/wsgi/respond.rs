@@ -101,16 +101,12 @@ fn iterate(start: &Bound<'_, StartResponse>, returned: &Bound<'_, PyAny>) -> PyR
     Ok(())
 }
 
-/// Sends a file without copying it through the process. False if it is no regular file, or has no descriptor.
+/// Sends a file without copying it through the process. False if it is none, or not a regular one.
 fn file(start: &Bound<'_, StartResponse>, wrapper: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = start.py();
     let filelike = wrapper.getattr(intern!(py, "filelike"))?;
-    let Ok(fileno) = filelike.call_method0(intern!(py, "fileno")).and_then(|fd| fd.extract::<i32>()) else {
-        return Ok(false);
-    };
-    let Ok(offset) = filelike.call_method0(intern!(py, "tell")).and_then(|at| at.extract::<u64>()) else {
-        return Ok(false);
-    };
+    let plain = py.import("ferricorn.wsgi")?.call_method1(intern!(py, "plain_file"), (filelike,))?;
+    let Some((fileno, offset)): Option<(i32, u64)> = plain.extract()? else { return Ok(false) };
     let Some((descriptor, size)) = ferricorn_sys::file::regular(fileno)? else { return Ok(false) };
     let mut this = start.try_borrow_mut()?;
     let conn = this.conn()?;
