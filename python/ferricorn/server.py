@@ -268,20 +268,22 @@ class Observer:
         self._pre = server.hooks.has("pre_request")
         self._post = server.hooks.has("post_request")
 
-    def begin(self, environ: Mapping[str, Any]) -> None:
-        """Before the application."""
+    def begin(self, environ: Mapping[str, Any], headers: list[tuple[str, str]]) -> hooks.Request:
+        """Before the application; returns the request, as ``end`` is to get it."""
         worker = self._server.worker
         assert worker is not None, "requests are served by workers"
         worker.nr += 1
+        req = hooks.Request(environ, worker.nr, headers)
         if self._pre:
-            self._server.hooks.pre_request(worker, hooks.Request(environ))
+            self._server.hooks.pre_request(worker, req)
+        return req
 
     def end(
         self,
-        environ: Mapping[str, Any],
+        req: hooks.Request,
         status: int,
         line: str | None,
-        headers: list[tuple[str, str]] | None,
+        headers: list[tuple[str, str]],
         sent: int,
         seconds: float,
     ) -> bool:
@@ -291,9 +293,9 @@ class Observer:
         if line is None or not line.startswith(str(status)):
             # The response is ours, not the application's.
             line, headers = str(status), []
-        req, resp = hooks.Request(environ), hooks.Response(line, headers, sent)
+        resp = hooks.Response(line, headers, sent)
         if self._python_access:
-            self._server.log.access(resp, req, environ, timedelta(seconds=seconds))
+            self._server.log.access(resp, req, req.environ, timedelta(seconds=seconds))
         if self._post:
-            self._server.hooks.post_request(worker, req, environ, resp)
+            self._server.hooks.post_request(worker, req, req.environ, resp)
         return self._python_access

@@ -35,9 +35,15 @@ def plain_file(filelike: Any) -> tuple[int, int] | None:
         return None
 
 
-def raise_in_python(error: BaseException) -> None:
-    """Raises an error that Rust has found in a response, so that its entry in the log has a traceback."""
-    raise error
+def log_failure(log: Any, error: BaseException | None, method: str, target: str, detail: str) -> None:
+    """Logs a request that the application has failed, as a logger of the user's expects it: inside the handling."""
+    if error is None:
+        log.error("Error handling request %s %s: %s", method, target, detail)
+        return
+    try:
+        raise error
+    except BaseException:
+        log.exception("Error handling request %s %s", method, target)
 
 
 class FileWrapper:

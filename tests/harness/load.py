@@ -22,13 +22,17 @@ class Result:
 
 
 class Load:
-    """``clients`` threads, together ``rate`` requests a second, until stopped; a new connection for each request."""
+    """``clients`` threads, together ``rate`` requests a second, until stopped.
 
-    def __init__(self, address, path="/", *, clients=4, rate=200.0, timeout=15.0, accept_refused=False):
+    A new connection for each request, or with ``keep`` one for each client, as long as the server keeps it.
+    """
+
+    def __init__(self, address, path="/", *, clients=4, rate=200.0, timeout=15.0, accept_refused=False, keep=False):
         self.address = address
         self.path = path
         self.interval = clients / rate
         self.timeout = timeout
+        self.keep = keep
         # After TERM nobody listens: that a new client is refused is no failure then.
         self.accept_refused = accept_refused
         self.result = Result()
@@ -52,27 +56,35 @@ class Load:
 
     def _run(self):
         due = time.monotonic()
+        kept = None
         while not self._stop.is_set():
-            self._one()
+            kept = self._one(kept)
             due += self.interval
             self._stop.wait(max(0.0, due - time.monotonic()))
+        if kept:
+            kept.sock.close()
 
-    def _one(self):
+    def _one(self, connection):
+        """One request; returns the connection if there may be another on it."""
         begun = time.monotonic()
         try:
-            connection = Connection(self.address, self.timeout)
+            connection = connection or Connection(self.address, self.timeout)
         except OSError as error:
             if not (self.accept_refused and isinstance(error, (ConnectionRefusedError, FileNotFoundError))):
                 self.result.failures.append(f"connect: {error!r}")
-            return
-        with connection:
-            try:
-                connection.send(request(self.path, close=True))
-                response = connection.response()
-            except (OSError, EOFError, AssertionError) as error:
-                self.result.failures.append(f"after {time.monotonic() - begun:.2f} s: {error!r}")
-                return
+            return None
+        try:
+            connection.send(request(self.path, close=not self.keep))
+            response = connection.response()
+        except (OSError, EOFError, AssertionError) as error:
+            self.result.failures.append(f"after {time.monotonic() - begun:.2f} s: {error!r}")
+            connection.sock.close()
+            return None
         if response.status != 200:
             self.result.failures.append(f"status {response.status}")
         self.result.bodies.append(response.body)
         self.result.seconds.append(time.monotonic() - begun)
+        if self.keep and response.header("Connection") != "close":
+            return connection
+        connection.sock.close()
+        return None

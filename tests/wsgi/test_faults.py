@@ -1,5 +1,6 @@
 """Misbehaving applications: one 500, or a closed connection once bytes are out; one traceback; the worker lives on."""
 
+import concurrent.futures
 import itertools
 import sys
 
@@ -172,3 +173,14 @@ def test_traceback_names_the_line_of_the_application(running, watch):
     raw_answer(running, "/before_start")
     entries = watch.entries()
     assert 'wsgi_faults.py", line' in entries and "RuntimeError: before start_response" in entries
+
+
+def test_faults_among_good_requests(running, watch):
+    """Side by side, nobody gets the other's answer, and each fault has its entry."""
+    names = ["pid", "before_start", "pid", "first_next", "pid", "twice", "header_value_crlf", "pid"] * 15
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda name: running.get(f"/{name}"), names))
+    right = [(200, watch.pid) if name == "pid" else (500, None) for name in names]
+    assert [(a.status, a.body if a.status == 200 else None) for a in answers] == right
+    entries = watch.entries()
+    assert entries.count(LOGGED) == entries.count(TRACEBACK) == len(names) - names.count("pid")

@@ -138,7 +138,10 @@ impl Atom {
                 Peer::Unix => {}
             },
             Self::Dash => out.push(b'-'),
-            Self::User => escaped(out, user(head.field(b"authorization")).as_deref()),
+            Self::User => match user(head.field(b"authorization")) {
+                Some(user) => user.chars().for_each(|letter| escaped_char(out, letter)),
+                None => out.push(b'-'),
+            },
             Self::Time => out.extend_from_slice(time.as_bytes()),
             Self::RequestLine => {
                 out.extend_from_slice(head.method());
@@ -149,7 +152,9 @@ impl Atom {
             }
             Self::Status => number(out, u64::from(conn.response.status)),
             Self::Method => out.extend_from_slice(head.method()),
-            Self::Path => escaped(out, Some(&percent_decoded(head.get(&head.path)))),
+            Self::Path => {
+                escaped(out, Some(&percent_decoded(head.get(&head.path)[conn.script_len..].as_ref())))
+            }
             Self::Query => {
                 escaped(out, Some(head.get(&head.query)).filter(|query| !query.is_empty()).or(Some(b"")))
             }
@@ -166,7 +171,7 @@ impl Atom {
             Self::Pid => {
                 let _ = write!(out, "<{}>", std::process::id());
             }
-            Self::RequestField(name) => escaped(out, head.field(name.as_bytes())),
+            Self::RequestField(name) => escaped(out, head.last_field(name.as_bytes())),
             Self::ResponseField(name) => response_field(out, conn, name),
         }
     }
@@ -179,25 +184,28 @@ fn response_field(out: &mut Vec<u8>, conn: &Conn, name: &str) {
             None => out.push(b'-'),
         };
     }
-    let value = conn.response.field_lines().split(|byte| *byte == b'\n').find_map(|line| {
+    let values = conn.response.field_lines().split(|byte| *byte == b'\n').filter_map(|line| {
         let (field, value) = line.split_at(line.iter().position(|byte| *byte == b':')?);
         field.eq_ignore_ascii_case(name.as_bytes()).then(|| value[1..].trim_ascii())
     });
-    escaped(out, value);
+    // Of several the last one counts, as in Gunicorn.
+    escaped(out, values.last());
 }
 
 /// Writes latin-1 bytes as UTF-8 with quotes escaped, as Python's logger would; a dash where there is nothing.
 fn escaped(out: &mut Vec<u8>, value: Option<&[u8]>) {
     let Some(value) = value else { return out.push(b'-') };
-    for byte in value {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            0x00..0x20 | 0x7f => {
-                let _ = write!(out, "\\x{byte:02x}");
-            }
-            0x20..0x7f => out.push(*byte),
-            _ => out.extend_from_slice(char::from(*byte).encode_utf8(&mut [0; 2]).as_bytes()),
+    value.iter().for_each(|byte| escaped_char(out, char::from(*byte)));
+}
+
+fn escaped_char(out: &mut Vec<u8>, letter: char) {
+    match letter {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\0'..' ' | '\x7f' => {
+            let _ = write!(out, "\\x{:02x}", u32::from(letter));
         }
+        ' '..'\x7f' => out.push(letter as u8),
+        _ => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
     }
 }
 
@@ -210,13 +218,14 @@ fn protocol(out: &mut Vec<u8>, version: (u8, u8)) {
 }
 
 /// The user of Basic credentials (RFC 7617).
-fn user(authorization: Option<&[u8]>) -> Option<Vec<u8>> {
+fn user(authorization: Option<&[u8]>) -> Option<String> {
     let (scheme, credentials) = authorization?.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
     }
     let decoded = base64::engine::general_purpose::STANDARD.decode(credentials.trim_ascii()).ok()?;
-    Some(decoded.split(|byte| *byte == b':').next()?.to_vec())
+    let user = decoded.split(|byte| *byte == b':').next()?.to_vec();
+    String::from_utf8(user).ok().filter(|user| !user.is_empty())
 }
 
 /// Where lines go, and those not yet written. Owned by the loop; other threads never touch it.
@@ -325,7 +334,7 @@ mod tests {
 
     #[test]
     fn users() {
-        assert_eq!(user(Some(b"Basic dXNlcjpwYXNz")).as_deref(), Some(&b"user"[..]));
+        assert_eq!(user(Some(b"Basic dXNlcjpwYXNz")).as_deref(), Some("user"));
         assert_eq!(user(Some(b"Basic !!")), None);
         assert_eq!(user(Some(b"Bearer x")), None);
     }

@@ -14,6 +14,7 @@ use rustix::fs::sendfile;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -134,6 +135,8 @@ pub struct Conn {
     pub file: Option<FileBody>,
     /// The request's moments.
     pub stamps: Stamps,
+    /// Bytes of the path that belong to SCRIPT_NAME; the bridge says so.
+    pub script_len: usize,
     /// Set when the response has been logged by the application's own logger.
     pub logged: bool,
     pub(crate) state: State,
@@ -169,6 +172,7 @@ impl Conn {
             response: Response::default(),
             file: None,
             stamps: Stamps::default(),
+            script_len: 0,
             logged: false,
             state: State::Head,
             deadline_ns: 0,
@@ -376,6 +380,7 @@ impl Conn {
         self.state = State::Head;
         self.body = Body::Empty;
         self.stamps = Stamps::default();
+        self.script_len = 0;
         if self.at >= self.input.len() {
             self.input.clear();
             self.input.shrink_to(KEEP_MAX);
@@ -383,16 +388,29 @@ impl Conn {
         }
     }
 
-    /// Returns the bytes from which another worker can read the same request and what follows it, and whether there
-    /// are any; `None` if they are gone (a spooled or chunked body) or more than `limit`.
+    /// Returns the bytes from which another worker can read the same request and what follows it; `None` if they are
+    /// gone (a spooled body, part of a chunked one) or more than `limit`.
     pub(crate) fn unread(&self, limit: usize) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         if matches!(self.state, State::Body | State::Ready) {
             bytes.extend_from_slice(&self.head.raw);
-            match (&self.head.framing, &self.body) {
-                (Framing::Chunked, _) | (_, Body::File { .. }) => return None,
-                (_, Body::Memory(body)) => bytes.extend_from_slice(body),
-                (_, Body::Empty) => bytes.extend_from_slice(self.spool.memory()?),
+            let body = match &self.body {
+                Body::File { .. } => return None,
+                Body::Memory(body) => body,
+                Body::Empty => self.spool.memory()?,
+            };
+            match self.head.framing {
+                // Its own chunks are gone: one holds it all.
+                Framing::Chunked if self.state == State::Ready => {
+                    if !body.is_empty() {
+                        let _ = write!(bytes, "{:x}\r\n", body.len());
+                        bytes.extend_from_slice(body);
+                        bytes.extend_from_slice(b"\r\n");
+                    }
+                    bytes.extend_from_slice(b"0\r\n\r\n");
+                }
+                Framing::Chunked => return None,
+                _ => bytes.extend_from_slice(body),
             }
         }
         bytes.extend_from_slice(&self.input[self.at.min(self.input.len())..]);

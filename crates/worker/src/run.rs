@@ -312,6 +312,9 @@ fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
     loop {
         while let Some(conn) = reactor.next_ready() {
             if hub.pool.load().waiting >= hub.options.queue_max {
+                relieve(hub, &mut reactor);
+            }
+            if hub.pool.load().waiting >= hub.options.queue_max {
                 reactor.shed(conn);
             } else {
                 hub.pool.push(conn);

@@ -3,11 +3,12 @@
 use super::environ::{Environ, Unservable};
 use super::respond::respond;
 use super::start::StartResponse;
+use crate::ffi::latin1;
 use ferricorn_worker::http::refusal::page;
 use ferricorn_worker::{App, Conn, Stop};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict};
+use pyo3::types::{PyDict, PyList};
 use std::time::Duration;
 
 /// Everything a WSGI application needs, made once per worker.
@@ -22,8 +23,8 @@ pub(crate) struct WsgiParts {
     pub(crate) file_wrapper: Option<Py<PyAny>>,
     /// The error log (`gunicorn.glogging.Logger`'s interface).
     pub(crate) log: Py<PyAny>,
-    /// Called round each request, where hooks or a logger of the user's want to be: `begin(environ)` and
-    /// `end(environ, status, headers, sent, seconds)`.
+    /// Called round each request, where hooks or a logger of the user's want to be: `begin(environ, headers)`, whose
+    /// result `end(request, status, line, headers, sent, seconds)` gets.
     pub(crate) observer: Option<Py<PyAny>>,
     /// Longest time a client may take no byte of a stream, nanoseconds; 0 for any.
     pub(crate) write_timeout_ns: u64,
@@ -56,6 +57,13 @@ impl Wsgi {
                 return conn;
             }
         };
+        let request = match self.begin(py, &environ, &conn) {
+            Ok(request) => request,
+            Err(error) => {
+                self.unservable(py, &mut conn, &Unservable::Python(error));
+                return conn;
+            }
+        };
         start.borrow_mut().lend(conn);
         let outcome = self.call(py, &environ, &start);
         let mut conn = self.settle(py, &start, outcome);
@@ -64,13 +72,29 @@ impl Wsgi {
         {
             error.write_unraisable(py, None);
         }
-        if let Some(observer) = &self.parts.observer {
-            match self.observed(py, observer, &environ, &start, &conn) {
+        if let Some(request) = &request {
+            match self.end(py, request, &start, &conn) {
                 Ok(logged) => conn.logged = logged,
                 Err(error) => self.error(py, &conn, Some(&error), ""),
             }
         }
         conn
+    }
+
+    /// Tells hooks and loggers in Python of a request; returns what they know it by.
+    fn begin<'py>(
+        &self,
+        py: Python<'py>,
+        environ: &Bound<'py, PyDict>,
+        conn: &Conn,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(observer) = &self.parts.observer else { return Ok(None) };
+        // In capitals, as Gunicorn has them.
+        let headers = PyList::empty(py);
+        for (name, value) in conn.head.fields() {
+            headers.append((latin1(py, &name.to_ascii_uppercase())?, latin1(py, value)?))?;
+        }
+        observer.bind(py).call_method1(intern!(py, "begin"), (environ, headers)).map(Some)
     }
 
     fn unservable(&self, py: Python<'_>, conn: &mut Conn, unservable: &Unservable) {
@@ -87,20 +111,30 @@ impl Wsgi {
     }
 
     /// Tells hooks and loggers in Python of the end of a request; true if the access log has its line.
-    fn observed(
+    fn end(
         &self,
         py: Python<'_>,
-        observer: &Py<PyAny>,
-        environ: &Bound<'_, PyDict>,
+        request: &Bound<'_, PyAny>,
         start: &Bound<'_, StartResponse>,
         conn: &Conn,
     ) -> PyResult<bool> {
+        let Some(observer) = &self.parts.observer else { return Ok(false) };
         let took_ns = ferricorn_sys::clock::now_ns().saturating_sub(conn.stamps.head_ns);
         let this = start.try_borrow()?;
         let line = this.status.as_ref().map(|line| line.clone_ref(py));
-        let headers = this.headers.as_ref().map(|headers| headers.clone_ref(py));
+        let lines = conn.response.field_lines().split(|byte| *byte == b'\n').filter_map(|line| {
+            let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':')?);
+            Some((name, value[1..].trim_ascii()))
+        });
+        let headers = PyList::empty(py);
+        for (name, value) in lines {
+            headers.append((latin1(py, name)?, latin1(py, value)?))?;
+        }
+        if let Some(length) = conn.response.content_length() {
+            headers.append(("Content-Length", length.to_string()))?;
+        }
         let (status, sent) = (conn.response.status, conn.response.body_bytes);
-        let args = (environ, status, line, headers, sent, took_ns as f64 / 1e9);
+        let args = (request, status, line, headers, sent, took_ns as f64 / 1e9);
         observer.call_method1(py, intern!(py, "end"), args)?.is_truthy(py)
     }
 
@@ -110,9 +144,6 @@ impl Wsgi {
         environ: &Bound<'_, PyDict>,
         start: &Bound<'_, StartResponse>,
     ) -> PyResult<Option<PyErr>> {
-        if let Some(observer) = &self.parts.observer {
-            observer.call_method1(py, intern!(py, "begin"), (environ,))?;
-        }
         environ.set_item(intern!(py, "wsgi.early_hints"), start.getattr(intern!(py, "early_hints"))?)?;
         let returned = self.parts.application.bind(py).call1((environ, start))?;
         respond(start, &returned, self.parts.file_wrapper.as_ref().map(|class| class.bind(py)))
@@ -143,12 +174,9 @@ impl Wsgi {
     fn error(&self, py: Python<'_>, conn: &Conn, error: Option<&PyErr>, detail: &str) {
         let method = String::from_utf8_lossy(conn.head.method());
         let target = String::from_utf8_lossy(conn.head.get(&conn.head.target));
-        let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-        let text = format!("Error handling request {method} {target}{detail}");
-        let exc_info = error.map(|error| framed(py, error).into_value(py));
-        let logged = [("exc_info", exc_info)]
-            .into_py_dict(py)
-            .and_then(|kwargs| self.parts.log.bind(py).call_method("error", (text,), Some(&kwargs)));
+        let error = error.map(|error| error.clone_ref(py).into_value(py));
+        let args = (&self.parts.log, error, method, target, detail);
+        let logged = py.import("ferricorn.wsgi").and_then(|module| module.call_method1("log_failure", args));
         if let Err(failed) = logged {
             failed.write_unraisable(py, None);
         }
@@ -178,19 +206,6 @@ impl App for Wsgi {
                 error.write_unraisable(py, None);
             }
         });
-    }
-}
-
-/// Gives an error that was made here a traceback, as every other in the log has one.
-fn framed(py: Python<'_>, error: &PyErr) -> PyErr {
-    let error = error.clone_ref(py);
-    if error.traceback(py).is_some() {
-        return error;
-    }
-    let raise = py.import("ferricorn.wsgi").and_then(|module| module.getattr("raise_in_python"));
-    match raise.and_then(|raise| raise.call1((error.value(py),))) {
-        Ok(_) => error,
-        Err(raised) => raised,
     }
 }
 

@@ -64,6 +64,7 @@ impl Environ {
             environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, sent)?)?;
         }
         let path = head.get(&head.path).strip_prefix(script_name).ok_or(Unservable::ScriptName)?;
+        conn.script_len = script_name.len();
         environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, head.method())?)?;
         environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, head.get(&head.query))?)?;
         environ.set_item(intern!(py, "RAW_URI"), latin1(py, head.get(&head.target))?)?;

@@ -19,14 +19,13 @@ pub(crate) struct StartResponse {
     write_timeout_ns: u64,
     /// The status line, kept only for hooks and loggers in Python.
     pub(crate) status: Option<Py<PyAny>>,
-    pub(crate) headers: Option<Py<PyAny>>,
     keep: bool,
 }
 
 impl StartResponse {
-    /// `keep` says that hooks or a logger want status and headers as Python objects.
+    /// `keep` says that hooks or a logger want the status as a Python object.
     pub(crate) fn new(write_timeout_ns: u64, keep: bool) -> Self {
-        Self { conn: None, write_timeout_ns, status: None, headers: None, keep }
+        Self { conn: None, write_timeout_ns, status: None, keep }
     }
 
     /// Gives it the connection for the time of the request.
@@ -99,15 +98,13 @@ impl StartResponse {
                 }
                 None => {}
             }
-            let headers = &listed(headers)?;
-            let named = name(conn, status, headers);
+            let named = name(conn, status, &listed(headers)?);
             if named.is_err() {
                 conn.response.restart();
             }
             named?;
             if this.keep {
                 this.status = Some(status.clone().unbind());
-                this.headers = Some(headers.clone().into_any().unbind());
             }
         }
         slf.getattr(pyo3::intern!(slf.py(), "write"))

@@ -137,6 +137,11 @@ impl Head {
         Some(self.get(&found.value))
     }
 
+    /// Returns the value of the last field of this name, where the last one counts (access log).
+    pub fn last_field(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields().filter(|(field, _)| field.eq_ignore_ascii_case(name)).last().map(|(_, value)| value)
+    }
+
     /// Returns name and value of every field, in order.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|field| (self.get(&field.name), self.get(&field.value)))
