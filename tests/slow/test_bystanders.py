@@ -66,12 +66,12 @@ def check(load, least):
     assert result.quantile(QUANTILE) < LIMIT, f"kept={load.keep}, worst {max(result.seconds):.3f} s"
 
 
-def beside(target, paths):
+def beside(target, paths, seconds=SECONDS):
     """One slow request every few seconds, never two at once."""
     slow = Slow(target)
     fresh, kept = loads(target)
     with fresh, kept:
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + seconds
         turn = 0
         while time.monotonic() < end:
             begun = time.monotonic()
@@ -81,7 +81,7 @@ def beside(target, paths):
             time.sleep(max(0.0, min(begun + EVERY, end) - time.monotonic()))
     slow.join()
     for load in (fresh, kept):
-        check(load, SECONDS * RATE / 2 * 0.5)
+        check(load, seconds * RATE / 2 * 0.5)
 
 
 @pytest.mark.parametrize("args", CLASSES.values(), ids=CLASSES)
@@ -97,7 +97,7 @@ def test_interpreter_held(server, args):
     """C code that does not release the interpreter: the whole process is stuck, its sibling is not."""
     target = server("-w", "2", *args, app="slow_calls:app")
     target.wait_workers(2)
-    beside(target, [f"/hold?{SLOW}"])
+    beside(target, [f"/hold?{SLOW}"], SECONDS if FULL else 2 * EVERY)
 
 
 @pytest.mark.parametrize(

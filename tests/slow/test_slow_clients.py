@@ -134,11 +134,10 @@ def received_head(connection):
 
 
 @pytest.mark.only_ferricorn("it has no write_timeout")
-@pytest.mark.parametrize("args", [SINGLE, THREADED])
 @pytest.mark.parametrize("path", ["size", "whole", "file"])
-def test_write_timeout(server, args, path):
+def test_write_timeout(server, path):
     """A client that takes nothing for so long is disconnected, and its thread serves others."""
-    target = server("-w", "1", *args, "--write-timeout", "1", app="slow_calls:app")
+    target = server("-w", "1", "-k", "sync", "--write-timeout", "1", app="slow_calls:app")
     with Crowd(target, 4) as slow:
         for connection in slow:
             connection.send(request(f"/{path}?{LARGE * 4}"))
@@ -153,11 +152,10 @@ def test_write_timeout(server, args, path):
 
 
 @pytest.mark.only_ferricorn("it has no write_timeout")
-@pytest.mark.parametrize("args", [SINGLE, THREADED])
 @pytest.mark.parametrize("path", ["size", "whole", "file"])
-def test_write_timeout_spares_who_reads(server, args, path):
+def test_write_timeout_spares_who_reads(server, path):
     """A client that reads slowly, but reads, gets all of it, however long that takes."""
-    target = server("-w", "1", *args, "--write-timeout", "1", app="slow_calls:app")
+    target = server("-w", "1", "-k", "sync", "--write-timeout", "1", app="slow_calls:app")
     with Connection(target.address, 10.0) as connection:
         connection.send(request(f"/{path}?{LARGE * 2}", close=True))
         for _ in range(8):

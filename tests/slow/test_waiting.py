@@ -1,6 +1,7 @@
 """Requests that wait for a thread: given to an idle sibling if there is one, else kept in line, up to the line's limit."""
 
 import hashlib
+import select
 import threading
 import time
 
@@ -8,7 +9,7 @@ import pytest
 
 from harness import request
 
-SLOW = 2.0
+SLOW = 1.5
 KEPT = pytest.mark.only_ferricorn("sync closes each connection after its response")
 
 
@@ -39,29 +40,36 @@ def with_busy_worker(target, count, name="sleep"):
     return pid, slow, others[:count]
 
 
-@pytest.fixture(scope="module", params=["tcp", "unix"])
+@pytest.fixture(scope="module")
 def pair(request, module_server):
-    target = module_server("-k", "sync", "-w", "2", "--keep-alive", "20", app="slow_calls:app", bind=request.param)
+    bind = getattr(request, "param", "tcp")
+    target = module_server("-k", "sync", "-w", "2", "--keep-alive", "20", app="slow_calls:app", bind=bind)
     target.wait_workers(2)
     return target
 
 
 @KEPT
+@pytest.mark.parametrize("pair", ["tcp", "unix"], indirect=True)
 @pytest.mark.parametrize("name", ["sleep", "burn", "lock", "hold", "drip"])
 def test_handed_to_the_idle_sibling(pair, name):
     """Requests on connections that the busy worker keeps are served by its sibling, which learns the same of the client."""
     pid, slow, others = with_busy_worker(pair, 4, name)
-    begun = time.monotonic()
     for connection in others:
         served_by, client = worker_of(connection)
         assert served_by != pid
         assert client == client_of(connection)
         # And so is the next one on the same connection.
         assert worker_of(connection)[0] != pid
-    assert time.monotonic() - begun < 1.0
+    # The head of a response in pieces has come already.
+    assert name == "drip" or still_busy(slow)
     assert slow.response().status == 200
     for connection in [slow, *others]:
         connection.sock.close()
+
+
+def still_busy(connection):
+    """True while nothing has come back: so whatever was answered meanwhile did not wait for it."""
+    return not select.select([connection.sock], [], [], 0)[0]
 
 
 def client_of(connection):
@@ -91,11 +99,10 @@ def test_handed_over_whole(pair, before, after, answers):
     """Whatever of the request had been read before travels along."""
     _, slow, (connection, *_) = with_busy_worker(pair, 1)
     connection.send(before)
-    begun = time.monotonic()
     connection.send(after)
     for _ in range(answers):
         assert connection.response().status == 200
-    assert time.monotonic() - begun < 1.0
+    assert still_busy(slow)
     assert slow.response().status == 200
     slow.sock.close()
     connection.sock.close()
@@ -118,14 +125,13 @@ def test_large_body_beside_a_busy_worker(pair, size):
 def test_expect_continue_beside_a_busy_worker(pair):
     """The client is told to go on although no thread is free."""
     _, slow, (connection, *_) = with_busy_worker(pair, 1)
-    begun = time.monotonic()
     head = b"POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
     connection.send(head)
     connection.sock.settimeout(1.0)
     assert b"100 Continue" in connection.sock.recv(100)
     connection.send(b"ok")
     assert connection.response().status == 200
-    assert time.monotonic() - begun < 1.0
+    assert still_busy(slow)
     assert slow.response().status == 200
     slow.sock.close()
     connection.sock.close()
@@ -134,10 +140,9 @@ def test_expect_continue_beside_a_busy_worker(pair):
 @KEPT
 def test_new_clients_go_to_the_idle_sibling(pair):
     pid, slow, _ = with_busy_worker(pair, 1)
-    begun = time.monotonic()
     for _ in range(30):
         assert pair.get("/pid").body != b"%d" % pid
-    assert time.monotonic() - begun < 1.0
+    assert still_busy(slow)
     assert slow.response().status == 200
     slow.sock.close()
 
@@ -160,15 +165,17 @@ def test_single_thread_answers_all_afterwards(server, args, name):
     waiting = [target.connect() for _ in range(40)]
     for index, connection in enumerate(waiting):
         connection.send(request(f"/echo?{index}", close=True))
+    with slow:
+        assert slow.response().status == 200
+    assert time.monotonic() - begun > 1.4
     for index, connection in enumerate(waiting):
-        response = connection.response()
-        assert response.status == 200
-        assert f'"QUERY_STRING": "{index}"' in response.body.decode()
-        assert connection.at_end()
-    assert 1.4 < time.monotonic() - begun < 4.0
-    assert slow.response().status == 200
-    for connection in [slow, *waiting]:
-        connection.sock.close()
+        # Closed at once: Gunicorn's sync worker waits for that before it turns to the next.
+        with connection:
+            response = connection.response()
+            assert response.status == 200
+            assert f'"QUERY_STRING": "{index}"' in response.body.decode()
+            assert connection.at_end()
+    assert time.monotonic() - begun < 4.0
 
 
 @KEPT
@@ -273,6 +280,8 @@ def test_term_while_requests_wait(server):
         stopper = threading.Thread(target=target.stop)
         stopper.start()
         assert slow.response().status == 200
-        assert [connection.response().status for connection in waiting] == [200] * 10
+        for connection in waiting:
+            with connection:
+                assert connection.response().status == 200
         stopper.join(15.0)
     assert target.process.returncode == 0

@@ -42,6 +42,11 @@ impl Environ {
     /// `bases` holds the unchanging items of each listener, of one at least; a SCRIPT_NAME among them (of the process's environment)
     /// is taken off the path.
     pub(crate) fn new(py: Python<'_>, bases: Vec<Py<PyDict>>, script_name: String) -> PyResult<Self> {
+        for base in &bases {
+            // A merge makes room for twice the items, and a copy keeps the room: the fields of a request find it.
+            let base = base.bind(py);
+            base.update(base.copy()?.as_mapping())?;
+        }
         Ok(Self { bases, empty_input: Py::new(py, Input::new(Body::Empty))?, script_name })
     }
 

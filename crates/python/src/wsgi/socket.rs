@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 /// Stands for the client's socket.
-#[pyclass(module = "ferricorn._native", name = "ClientSocket")]
+#[pyclass(module = "ferricorn._native", name = "ClientSocket", freelist = 8)]
 #[derive(Debug)]
 pub(crate) struct ClientSocket {
     fd: i32,

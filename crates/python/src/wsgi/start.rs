@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 const UNSENT_MAX: usize = 64 << 10;
 
 /// The callable that a WSGI application gets as its second argument.
-#[pyclass(module = "ferricorn._native", name = "StartResponse")]
+#[pyclass(module = "ferricorn._native", name = "StartResponse", freelist = 8)]
 #[derive(Debug)]
 pub(crate) struct StartResponse {
     conn: Option<Box<Conn>>,
