@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import fcntl
 import json
 import logging
@@ -237,6 +238,8 @@ class Logger:
                 if handler.stream:
                     handler.close()
                     handler.stream = handler._open()
+                    if _is_ours(handler):
+                        self._give_to_workers(handler.baseFilename)
             finally:
                 handler.release()
 
@@ -285,13 +288,14 @@ class Logger:
             handler = logging.FileHandler(output)
         except OSError as error:
             raise RuntimeError(f"Error: '{output}' isn't writable [{error!r}]") from error
-        try:
-            # Workers may run as another user, and must be able to reopen the file.
-            os.chown(handler.baseFilename, self.cfg.user, self.cfg.group)
-        except OSError:
-            # It is /dev/null or some such: nothing to own.
-            pass
+        self._give_to_workers(handler.baseFilename)
         _install(log, handler, fmt)
+
+    def _give_to_workers(self, path: str) -> None:
+        """Makes workers that run as another user able to open the file again."""
+        # It may be /dev/null or some such, or not ours to give: then there is nothing to do.
+        with contextlib.suppress(OSError):
+            os.chown(path, self.cfg.user, self.cfg.group)
 
     def _set_syslog_handler(self, log: logging.Logger, cfg: Any, fmt: str, name: str) -> None:
         prefix = cfg.syslog_prefix or cfg.proc_name.replace(":", ".")

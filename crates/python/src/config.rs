@@ -39,7 +39,10 @@ impl From<PyErr> for Failure {
     fn from(error: PyErr) -> Self {
         Python::attach(|py| match error.is_instance_of::<PySystemExit>(py) {
             true => Self::Exit(error),
-            false => Self::Said(format!("Error: {}", error.value(py)), 1),
+            false => {
+                let text = error.value(py).to_string();
+                Self::Said(format!("Error: {}", text.strip_prefix("Error: ").unwrap_or(&text)), 1)
+            }
         })
     }
 }
