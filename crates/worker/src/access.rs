@@ -184,12 +184,12 @@ fn response_field(out: &mut Vec<u8>, conn: &Conn, name: &str) {
             None => out.push(b'-'),
         };
     }
-    let values = conn.response.field_lines().split(|byte| *byte == b'\n').filter_map(|line| {
+    let mut values = conn.response.field_lines().split(|byte| *byte == b'\n').filter_map(|line| {
         let (field, value) = line.split_at(line.iter().position(|byte| *byte == b':')?);
         field.eq_ignore_ascii_case(name.as_bytes()).then(|| value[1..].trim_ascii())
     });
     // Of several the last one counts, as in Gunicorn.
-    escaped(out, values.last());
+    escaped(out, values.next_back());
 }
 
 /// Writes latin-1 bytes as UTF-8 with quotes escaped, as Python's logger would; a dash where there is nothing.

@@ -6,14 +6,15 @@
 //! Responses of one batch of ready requests are written together, at the latest [`BATCH_NS`] after the first: going
 //! back and forth between Python and the kernel for each evicts both from the caches.
 
+mod account;
+mod drain;
+
 use crate::access::AccessLog;
 use crate::conn::{Conn, Peer, Progress, Sent, State};
 use crate::handover;
 use crate::http::refusal::{Refusal, page};
 use crate::options::Level;
 use crate::run::Hub;
-use ferricorn_core::scoreboard::{FLIGHTS, State as WorkerState};
-use ferricorn_core::scoreboard::{Landing, Timed};
 use ferricorn_sys::clock;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -25,8 +26,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::fence;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Longest time a finished response waits for the others of its batch.
 const BATCH_NS: u64 = 500_000;
@@ -39,11 +39,7 @@ const LINGER_BYTES: usize = 64 << 10;
 const LINGER_NS: u64 = 2 * SECOND_NS;
 /// A client with more than this unsent gets no further pipelined request served.
 const UNSENT_MAX: usize = 256 << 10;
-/// How long idle connections are kept for a last request after TERM (Gunicorn 27.0.1).
-const DRAIN_IDLE_NS: u64 = 2 * SECOND_NS;
 const ACCEPT_PAUSE_NS: u64 = SECOND_NS / 10;
-/// Most connections taken out of one listen queue by a worker that ends.
-const ACCEPT_REST_MAX: usize = 4096;
 
 /// Epoll data that are no connection.
 const LISTENER: u64 = 0xffff_ff00_0000_0000;
@@ -207,41 +203,42 @@ impl Reactor {
     }
 
     /// Takes a request back that no thread has begun; it is the next one's turn after those that are ready.
-    pub(crate) fn put_back(&mut self, mut conn: Box<Conn>) {
+    pub(crate) fn put_back(&mut self, conn: Box<Conn>) {
         let token = conn.token;
-        self.away -= 1;
-        let Some(place) = place(&mut self.places, token) else { return };
-        place.away = false;
-        let missed = std::mem::replace(&mut place.missed, EventFlags::empty());
-        conn.readable |= missed.intersects(READABLE);
-        place.conn = Some(conn);
-        self.ready.push_back(token);
+        if self.come_home(conn).is_some() {
+            self.ready.push_back(token);
+        }
     }
 
     /// Takes a connection back whose call has ended at `now_ns`, and goes on with it.
-    pub(crate) fn check_in(&mut self, mut conn: Box<Conn>, now_ns: u64) {
+    pub(crate) fn check_in(&mut self, conn: Box<Conn>, now_ns: u64) {
         self.now_ns = now_ns;
         self.account(&conn);
-        let token = conn.token;
-        self.away -= 1;
-        let Some(place) = place(&mut self.places, token) else { return };
-        place.away = false;
-        let missed = std::mem::replace(&mut place.missed, EventFlags::empty());
-        conn.readable |= missed.intersects(READABLE);
+        let (token, keepalive_ns) = (conn.token, self.hub.options.keepalive_ns);
+        let Some(conn) = self.come_home(conn) else { return };
         let keep = conn.response.keep_alive && !conn.gone;
         if keep {
             conn.next_request();
-            conn.deadline_ns = now_ns + self.hub.options.keepalive_ns;
+            conn.deadline_ns = now_ns + keepalive_ns;
         } else {
             conn.state = State::Closing;
         }
         let deadline_ns = conn.deadline_ns;
-        place.conn = Some(conn);
         self.mark_dirty(token);
         if keep {
             self.arm(deadline_ns);
             self.advance(token);
         }
+    }
+
+    /// Puts a connection that was with the application into its place again.
+    fn come_home(&mut self, mut conn: Box<Conn>) -> Option<&mut Conn> {
+        self.away -= 1;
+        let place = place(&mut self.places, conn.token)?;
+        place.away = false;
+        let missed = std::mem::replace(&mut place.missed, EventFlags::empty());
+        conn.readable |= missed.intersects(READABLE);
+        Some(place.conn.insert(conn))
     }
 
     /// Tells whether the batch has waited long enough.
@@ -605,60 +602,6 @@ impl Reactor {
         self.hub.slot.connections.store(self.connections as u32, Relaxed);
     }
 
-    // ---- Accounts ----
-
-    fn account(&mut self, conn: &Conn) {
-        let (slot, stamps, response) = (self.hub.slot, &conn.stamps, &conn.response);
-        let us = |from: u64, to: u64| to.saturating_sub(from) / 1000;
-        let (app_us, total_us) = (us(stamps.app_ns, stamps.done_ns), us(stamps.begun_ns, stamps.done_ns));
-        slot.timed[Timed::Head as usize].record(us(stamps.begun_ns, stamps.head_ns));
-        slot.timed[Timed::Body as usize].record(us(stamps.head_ns, stamps.complete_ns));
-        slot.timed[Timed::Queue as usize].record(us(stamps.complete_ns, stamps.app_ns));
-        slot.timed[Timed::App as usize].record(app_us);
-        slot.timed[Timed::Total as usize].record(total_us);
-        add(&slot.requests, 1);
-        add(&slot.bytes_sent, response.body_bytes);
-        if let Some(class) = slot.statuses.get(usize::from(response.status / 100).wrapping_sub(1)) {
-            add(class, 1);
-        }
-        let flight = &slot.flights[(slot.flight_next.load(Relaxed) % FLIGHTS as u64) as usize];
-        add(&slot.flight_next, 1);
-        let landing = Landing {
-            id: conn.id,
-            status: response.status,
-            start_ns: stamps.begun_ns,
-            total_us,
-            app_us,
-            bytes: response.body_bytes,
-        };
-        flight.record(&landing, conn.head.method(), conn.head.get(&conn.head.path));
-        if let Some(access) = &mut self.access
-            && !conn.logged
-        {
-            access.line(conn);
-        }
-        self.completed += 1;
-        let limit = self.hub.options.requests_max;
-        if limit > 0 && self.completed >= limit && !self.retiring {
-            self.retiring = true;
-            self.hub.log.log(Level::Info, "Autorestarting worker after current request.");
-            slot.retiring.store(1, Relaxed);
-            self.hub.wake_arbiter();
-        }
-    }
-
-    fn beat(&mut self) {
-        self.hub.slot.beat_ns.store(self.now_ns, Relaxed);
-        if self.now_ns - self.parent_checked_ns >= BEAT_NS {
-            self.parent_checked_ns = self.now_ns;
-            if self.hub.parent_changed() && self.drain.is_none() {
-                let message = format!("Parent changed, shutting down: <Worker {}>", std::process::id());
-                self.hub.log.log(Level::Info, &message);
-                self.start_drain(false);
-            }
-        }
-    }
-
     // ---- Time ----
 
     fn arm(&mut self, deadline_ns: u64) {
@@ -697,105 +640,6 @@ impl Reactor {
             _ => self.close(token),
         }
     }
-
-    // ---- The end ----
-
-    fn signals(&mut self) {
-        for signal in self.hub.signals.read() {
-            match signal {
-                libc_signal::TERM => self.start_drain(false),
-                libc_signal::INT | libc_signal::QUIT => self.start_drain(true),
-                libc_signal::USR1 => self.reopen_logs(),
-                _ => {}
-            }
-        }
-    }
-
-    fn reopen_logs(&mut self) {
-        self.hub.log.reopen();
-        self.hub.reopen.store(true, Relaxed);
-        if let Some(access) = &mut self.access
-            && let Err(error) = access.reopen()
-        {
-            self.hub.log.log(Level::Error, &format!("cannot reopen the access log: {error}"));
-        }
-    }
-
-    fn start_drain(&mut self, quick: bool) {
-        let grace_ns = if quick { SECOND_NS / 10 } else { self.hub.options.graceful_timeout_ns };
-        let until_ns = self.now_ns + grace_ns;
-        match &mut self.drain {
-            Some(drain) => {
-                drain.quick |= quick;
-                drain.until_ns = drain.until_ns.min(until_ns);
-            }
-            None => {
-                // First of all, so that of several workers that go at once the last one sees that it is.
-                self.hub.slot.state.store(WorkerState::Draining as u32, Relaxed);
-                fence(SeqCst);
-                self.drain = Some(Drain { since_ns: self.now_ns, until_ns, quick });
-                self.accept_if(false);
-                if !quick && !self.hub.has_ready_sibling() {
-                    self.accept_rest();
-                }
-                // Who comes from now on is refused at once, or goes to a sibling.
-                self.listeners.clear();
-            }
-        }
-    }
-
-    /// Accepts what waits in the listen queues and in the pair: whom the kernel has let in for us is served.
-    fn accept_rest(&mut self) {
-        while self.take_one() {}
-        for number in 0..self.listeners.len() {
-            for _ in 0..ACCEPT_REST_MAX {
-                let before = self.connections;
-                self.accept(number);
-                if self.connections == before {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Lets go of connections that wait for nothing: to a sibling that stays, or closed after a while.
-    fn drain_step(&mut self) {
-        let Some(drain) = self.drain else { return };
-        self.accept_if(false);
-        let sibling = !drain.quick && self.hub.has_ready_sibling();
-        let idle_over = drain.quick || self.now_ns >= drain.since_ns + DRAIN_IDLE_NS;
-        for index in 0..self.places.len() {
-            let place = &self.places[index];
-            let token = u64::from(place.generation) << 32 | index as u64;
-            let Some(conn) = &place.conn else { continue };
-            let idle = conn.state == State::Head && conn.pending() == 0;
-            if idle && sibling {
-                self.give_idle(token);
-            } else if idle && idle_over && conn.is_untouched() {
-                self.close(token);
-            }
-        }
-    }
-
-    fn give_idle(&mut self, token: u64) {
-        let Some(place) = place(&mut self.places, token) else { return };
-        let Some(conn) = place.conn.take() else { return };
-        self.away += 1;
-        if let Err(conn) = self.give(conn) {
-            self.away -= 1;
-            if let Some(place) = self::place(&mut self.places, token) {
-                place.conn = Some(conn);
-            }
-        }
-    }
-}
-
-/// Signal numbers of Linux, the same on every architecture this builds for.
-mod libc_signal {
-    pub(super) const INT: i32 = 2;
-    pub(super) const QUIT: i32 = 3;
-    pub(super) const USR1: i32 = 10;
-    pub(super) const TERM: i32 = 15;
 }
 
 fn place(places: &mut [Place], token: u64) -> Option<&mut Place> {

@@ -12,8 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Paths: `/` answers, `/slow` sleeps 300 ms, `/echo` sends the body back, `/stream` sends in pieces, `/big` 8 MB.
-struct Demo;
+/// Paths: `/` answers, `/slow` sleeps 300 ms, `/nap` 10 ms, `/echo` sends the body back, `/stream` sends in pieces,
+/// `/big` 8 MB.
+#[derive(Default)]
+struct Demo {
+    /// How long the interpreter is somebody else's after every wait.
+    regain: Duration,
+}
 
 impl App for Demo {
     fn call(&self, mut conn: Box<Conn>, _thread: usize) -> Box<Conn> {
@@ -22,6 +27,10 @@ impl App for Demo {
             (b"/slow", _) => {
                 thread::sleep(Duration::from_millis(300));
                 b"slow".to_vec()
+            }
+            (b"/nap", _) => {
+                thread::sleep(Duration::from_millis(10));
+                b"hello".to_vec()
             }
             (b"/echo", Body::Memory(body)) => body,
             (b"/echo", Body::File { mut file, .. }) => {
@@ -43,7 +52,9 @@ impl App for Demo {
     }
 
     fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
-        blocking()
+        let result = blocking();
+        thread::sleep(self.regain);
+        result
     }
 
     fn attach(&self, body: impl FnOnce()) {
@@ -73,12 +84,18 @@ impl Signals for Pipe {
 struct Server {
     address: std::net::SocketAddr,
     signals: UnixDatagram,
-    worker: JoinHandle<Exit>,
+    workers: Vec<JoinHandle<Exit>>,
     board: &'static Scoreboard,
 }
 
 impl Server {
     fn start(options: Options) -> Self {
+        Self::with(Demo::default(), vec![options])
+    }
+
+    /// Starts a worker for each of the options.
+    fn with(demo: Demo, options: Vec<Options>) -> Self {
+        let demo = Arc::new(demo);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("non-blocking");
         let address = listener.local_addr().expect("an address");
@@ -86,21 +103,26 @@ impl Server {
         theirs.set_nonblocking(true).expect("non-blocking");
         let (near, far) = UnixDatagram::pair().expect("a pair");
         let board = SharedMemory::<Scoreboard>::create("test").expect("memory").value();
-        let context = Context {
-            listeners: vec![listener.into()],
-            handover_out: OwnedFd::from(near.try_clone().expect("a clone")),
-            handover_in: far.into(),
-            signals: Box::new(Pipe(theirs)),
-            wake_arbiter: near.into(),
-            board,
-            slot: 0,
-            parent: std::os::unix::process::parent_id() as i32,
-            log: Arc::new(Quiet),
-            access: None,
-        };
-        let demo = Arc::new(Demo);
-        let worker = thread::spawn(move || run(demo, options, context).expect("a worker"));
-        Self { address, signals, worker, board }
+        board.workers_target.store(options.len() as u32, Relaxed);
+        let workers = options.into_iter().enumerate().map(|(slot, options)| {
+            board.claim(slot, slot as u32 + 1, 0, 0);
+            let context = Context {
+                listeners: vec![listener.try_clone().expect("a clone").into()],
+                handover_out: OwnedFd::from(near.try_clone().expect("a clone")),
+                handover_in: far.try_clone().expect("a clone").into(),
+                signals: Box::new(Pipe(theirs.try_clone().expect("a clone"))),
+                wake_arbiter: OwnedFd::from(near.try_clone().expect("a clone")),
+                board,
+                slot,
+                parent: std::os::unix::process::parent_id() as i32,
+                log: Arc::new(Quiet),
+                access: None,
+            };
+            let demo = demo.clone();
+            thread::spawn(move || run(demo, options, context).expect("a worker"))
+        });
+        let workers = workers.collect();
+        Self { address, signals, workers, board }
     }
 
     fn connect(&self) -> TcpStream {
@@ -118,9 +140,29 @@ impl Server {
     }
 
     fn stop(self, signal: u8) -> Exit {
-        self.signals.send(&[signal]).expect("sent");
-        self.worker.join().expect("no panic")
+        for _ in &self.workers {
+            self.signals.send(&[signal]).expect("sent");
+        }
+        self.join()
     }
+
+    /// Returns how the last worker has ended.
+    fn join(self) -> Exit {
+        let exits = self.workers.into_iter().map(|worker| worker.join().expect("no panic"));
+        exits.last().expect("a worker")
+    }
+}
+
+/// One request on a kept connection; its response must come whole, and in time.
+fn exchange(stream: &mut TcpStream, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+    let mut text = Vec::new();
+    while !text.ends_with(b"hello") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{path}: {error} after {text:?}"));
+        text.push(byte[0]);
+    }
+    String::from_utf8(text).expect("text")
 }
 
 const TERM: u8 = 15;
@@ -280,7 +322,7 @@ fn a_running_request_is_finished_after_term() {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("a response");
     assert!(text.contains("Connection: ") && text.ends_with("slow"), "{text}");
-    assert_eq!(server.worker.join().expect("no panic"), Exit::Graceful);
+    assert_eq!(server.join(), Exit::Graceful);
 }
 
 #[test]
@@ -318,4 +360,52 @@ fn many_clients_at_once() {
     clients.into_iter().for_each(|client| client.join().expect("no panic"));
     assert_eq!(failures.load(Relaxed), 0);
     Arc::into_inner(server).expect("one owner").stop(TERM);
+}
+
+#[test]
+fn what_arrives_while_the_interpreter_is_away_is_not_lost() {
+    let demo = Demo { regain: Duration::from_millis(5) };
+    let server = Server::with(demo, vec![Options::default()]);
+    let mut stream = server.connect();
+    for _ in 0..50 {
+        exchange(&mut stream, "/");
+    }
+    assert!(server.board.workers[0].takeovers.load(Relaxed) > 0);
+    drop(stream);
+    assert_eq!(server.stop(TERM), Exit::Graceful);
+}
+
+#[test]
+fn connections_go_to_and_fro_between_busy_siblings() {
+    let server = Server::with(Demo::default(), vec![Options::default(), Options::default()]);
+    let clients = (0..6).map(|number| {
+        let mut stream = server.connect();
+        thread::spawn(move || {
+            for turn in 0..60 {
+                exchange(&mut stream, if (turn + number) % 3 == 0 { "/nap" } else { "/" });
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    clients.into_iter().for_each(|client| client.join().expect("all answered"));
+    let handed: u64 = server.board.used().iter().map(|slot| slot.handed_over.load(Relaxed)).sum();
+    assert!(handed > 5, "{handed}");
+    server.stop(TERM);
+}
+
+#[test]
+fn clients_that_keep_a_worker_busy_do_not_keep_others_out() {
+    let server = Server::start(Options::default());
+    let busy: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = server.connect();
+            thread::spawn(move || (0..60).for_each(|_| drop(exchange(&mut stream, "/nap"))))
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(100));
+    let begun = Instant::now();
+    assert!(server.get("/").ends_with("hello"));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    busy.into_iter().for_each(|client| client.join().expect("all answered"));
+    server.stop(TERM);
 }

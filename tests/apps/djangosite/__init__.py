@@ -1,0 +1,1 @@
+"""A Django project as people deploy them: admin, sessions, sqlite, static files by WhiteNoise."""
