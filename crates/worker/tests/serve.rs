@@ -396,10 +396,10 @@ fn connections_go_to_and_fro_between_busy_siblings() {
 #[test]
 fn clients_that_keep_a_worker_busy_do_not_keep_others_out() {
     let server = Server::start(Options::default());
-    let busy: Vec<_> = (0..4)
+    let busy: Vec<_> = (0..16)
         .map(|_| {
             let mut stream = server.connect();
-            thread::spawn(move || (0..60).for_each(|_| drop(exchange(&mut stream, "/nap"))))
+            thread::spawn(move || (0..20).for_each(|_| drop(exchange(&mut stream, "/nap"))))
         })
         .collect();
     thread::sleep(Duration::from_millis(100));
