@@ -5,7 +5,18 @@ import os
 import time
 from pathlib import Path
 
-from flask import Flask, abort, jsonify, make_response, redirect, request, send_file, session, stream_with_context, url_for
+from flask import (
+    Flask,
+    abort,
+    jsonify,
+    make_response,
+    redirect,
+    request,
+    send_file,
+    session,
+    stream_with_context,
+    url_for,
+)
 
 FOLDER = Path(os.environ.get("FLASKSITE_FOLDER", "."))
 

@@ -25,6 +25,7 @@ class Load:
     """``clients`` threads, together ``rate`` requests a second, until stopped.
 
     A new connection for each request, or with ``keep`` one for each client, as long as the server keeps it.
+    A request's duration counts from the moment it was due: what a stalled client could not even send is late too.
     """
 
     def __init__(self, address, path="/", *, clients=4, rate=200.0, timeout=15.0, accept_refused=False, keep=False):
@@ -58,15 +59,14 @@ class Load:
         due = time.monotonic()
         kept = None
         while not self._stop.is_set():
-            kept = self._one(kept)
+            kept = self._one(kept, due)
             due += self.interval
             self._stop.wait(max(0.0, due - time.monotonic()))
         if kept:
             kept.sock.close()
 
-    def _one(self, connection):
+    def _one(self, connection, due):
         """One request; returns the connection if there may be another on it."""
-        begun = time.monotonic()
         try:
             connection = connection or Connection(self.address, self.timeout)
         except OSError as error:
@@ -77,13 +77,13 @@ class Load:
             connection.send(request(self.path, close=not self.keep))
             response = connection.response()
         except (OSError, EOFError, AssertionError) as error:
-            self.result.failures.append(f"after {time.monotonic() - begun:.2f} s: {error!r}")
+            self.result.failures.append(f"after {time.monotonic() - due:.2f} s: {error!r}")
             connection.sock.close()
             return None
         if response.status != 200:
             self.result.failures.append(f"status {response.status}")
         self.result.bodies.append(response.body)
-        self.result.seconds.append(time.monotonic() - begun)
+        self.result.seconds.append(time.monotonic() - due)
         if self.keep and response.header("Connection") != "close":
             return connection
         connection.sock.close()

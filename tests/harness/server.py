@@ -1,6 +1,7 @@
 """Starts the installed command, waits until it listens, and stops it: never anything that it did not start."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -10,12 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-from harness.target import COMMAND
+from harness.target import COMMAND, FERRICORN
 from harness.wire import Connection, connect
 
 TESTS = Path(__file__).resolve().parents[1]
 APPS = TESTS / "apps"
 LISTENING = re.compile(r"Listening at: (.*?) \(\d+\)")
+CTL = COMMAND.with_name("ferricornctl")
 BOOTING = re.compile(r"Booting worker with pid: (\d+)")
 
 
@@ -129,6 +131,21 @@ class Server:
         """Waits until there are exactly ``count`` workers."""
         wait_until(lambda: len(self.workers()) == count, seconds, f"{count} workers")
         return self.workers()
+
+    def wait_serving(self, count, seconds=15.0):
+        """Waits until ``count`` workers have loaded the application; stock Gunicorn does not tell, so it gets a second."""
+        pids = self.wait_workers(count, seconds)
+        if not FERRICORN:
+            time.sleep(1.0)
+            return pids
+
+        def ready():
+            text = subprocess.run([CTL, "workers", "--json", str(self.pid)], capture_output=True, text=True, check=True)
+            states = [worker["state"] for worker in json.loads(text.stdout)["workers"]]
+            return states == ["ready"] * count
+
+        wait_until(ready, seconds, f"{count} workers ready")
+        return pids
 
     def log(self):
         """What the server wrote to stderr so far."""

@@ -104,10 +104,9 @@ def test_upload(flask_site, prefix):
 @pytest.mark.parametrize("prefix", ["", "/direct"])
 @pytest.mark.parametrize("size", [0, 1, 70_000, 5_000_000])
 def test_chunked_request(flask_site, prefix, size):
-    """A body whose length the client does not tell. nginx tells it where it buffers, and passes the chunks on elsewhere."""
+    """A body whose length the client does not tell; nginx does where it buffers, and else passes the chunks on."""
     content = (DATA * 5)[:size]
     pieces = (content[at : at + 9_999] for at in range(0, size, 9_999))
-    # Without a version of 1.1 to the server nginx cannot send chunks.
     response = flask_site.post(f"{prefix}/body", data=pieces, headers={"Content-Type": "application/octet-stream"})
     assert response.json() == {"size": size, "digest": hashlib.sha256(content).hexdigest()}
 
@@ -194,7 +193,8 @@ def test_no_content(flask_site):
 @pytest.mark.parametrize("tls", [False, True])
 def test_scheme_and_host(flask_site, tls):
     """From the proxy's fields: the application builds links that work for the client."""
-    seen = flask_site.get("/where/gr%C3%BC%C3%9Fe/a%20b?q=%E2%98%83", tls, headers={"X-Forwarded-For": "192.0.2.9"}).json()
+    forwarded = {"X-Forwarded-For": "192.0.2.9"}
+    seen = flask_site.get("/where/gr%C3%BC%C3%9Fe/a%20b?q=%E2%98%83", tls, headers=forwarded).json()
     scheme, port = ("https", flask_site.nginx.tls_port) if tls else ("http", flask_site.nginx.port)
     assert (seen["scheme"], seen["secure"], seen["host"]) == (scheme, tls, f"127.0.0.1:{port}")
     assert seen["rest"] == "grüße/a b"
@@ -217,7 +217,8 @@ def test_many_at_once(flask_site):
             case 2:
                 return flask_site.get(f"/stream?lines={number}").text.count(f" {number}\n") == number
             case _:
-                return flask_site.get("/file", headers={"Range": f"bytes={number}-{number}"}).content == DATA[number : number + 1]
+                part = flask_site.get("/file", headers={"Range": f"bytes={number}-{number}"}).content
+                return part == DATA[number : number + 1]
 
     with ThreadPoolExecutor(8) as clients:
         assert all(clients.map(one, range(200)))

@@ -103,13 +103,13 @@ def test_slow_upload_passed_on_as_it_comes(make_site):
     clients = [Connection(("127.0.0.1", site.nginx.port)) for _ in range(20)]
     try:
         for client in clients:
-            client.send(request("/direct/form", "POST", body=b"x")[:-1])
+            client.send(request("/direct/body", "POST", body=b"a" * 1000)[:-1])
         begun = time.monotonic()
         for _ in range(10):
             assert site.get("/").status_code == 200
         assert time.monotonic() - begun < 3.0
         for client in clients:
-            client.send(b"x")
+            client.send(b"a")
         assert [client.response().status for client in clients] == [200] * len(clients)
     finally:
         for client in clients:

@@ -91,8 +91,17 @@ def test_one_slow_request_at_a_time(server, args):
     beside(target, [f"/{name}?{SLOW}" for name in ("sleep", "burn", "lock", "drip")])
 
 
-@pytest.mark.only_ferricorn("requests given to a thread of the stuck process, or kept by it, wait for it")
-@pytest.mark.parametrize("args", CLASSES.values(), ids=CLASSES)
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(CLASSES["sync"], id="sync"),
+        pytest.param(
+            CLASSES["gthread"],
+            id="gthread",
+            marks=pytest.mark.only_ferricorn("requests that the stuck process has accepted wait for it"),
+        ),
+    ],
+)
 def test_interpreter_held(server, args):
     """C code that does not release the interpreter: the whole process is stuck, its sibling is not."""
     target = server("-w", "2", *args, app="slow_calls:app")

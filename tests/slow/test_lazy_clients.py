@@ -41,7 +41,8 @@ def instant(target, count=50):
 
 HEAD = request("/echo?slow")
 POST = request("/upload", "POST", body=b"0123456789")
-CHUNKED = b"POST /upload HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n"
+CHUNKED = b"POST /upload HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED += b"5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n"
 DIGEST = f"10 {hashlib.sha256(b'0123456789').hexdigest()}".encode()
 
 

@@ -1,4 +1,4 @@
-"""Requests that wait for a thread: given to an idle sibling if there is one, else kept in line, up to the line's limit."""
+"""Requests that wait for a thread: given to an idle sibling if there is one, else kept in line, up to its limit."""
 
 import hashlib
 import select
@@ -52,7 +52,7 @@ def pair(request, module_server):
 @pytest.mark.parametrize("pair", ["tcp", "unix"], indirect=True)
 @pytest.mark.parametrize("name", ["sleep", "burn", "lock", "hold", "drip"])
 def test_handed_to_the_idle_sibling(pair, name):
-    """Requests on connections that the busy worker keeps are served by its sibling, which learns the same of the client."""
+    """The sibling serves what comes on connections that the busy worker keeps, and learns the same of the client."""
     pid, slow, others = with_busy_worker(pair, 4, name)
     for connection in others:
         served_by, client = worker_of(connection)
@@ -79,6 +79,9 @@ def client_of(connection):
     return f"{address} {port} hi"
 
 
+CHUNKED = b"POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 @KEPT
 @pytest.mark.parametrize(
     ("before", "after", "answers"),
@@ -89,9 +92,7 @@ def client_of(connection):
         pytest.param(b"", request("/echo", "POST", body=b"x" * 30_000), 1, id="body of 30 kB"),
         pytest.param(b"", request("/echo") * 3, 3, id="three pipelined"),
         pytest.param(request("/echo")[:10], request("/echo")[10:] + request("/echo")[:9], 1, id="one and a half"),
-        pytest.param(
-            b"", b"POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 1, id="chunked"
-        ),
+        pytest.param(b"", CHUNKED + b"3\r\nabc\r\n0\r\n\r\n", 1, id="chunked"),
         pytest.param(b"", request("/echo", close=True), 1, id="last request"),
     ],
 )

@@ -17,6 +17,8 @@ use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const READ_FIRST: usize = 4 << 10;
 const READ_MORE: usize = 64 << 10;
@@ -139,6 +141,8 @@ pub struct Conn {
     pub script_len: usize,
     /// Set when the response has been logged by the application's own logger.
     pub logged: bool,
+    /// Becomes true when the worker begins to end: clients are told to come back elsewhere.
+    pub(crate) worker_ends: Option<Arc<AtomicBool>>,
     pub(crate) state: State,
     pub(crate) deadline_ns: u64,
     pub(crate) readable: bool,
@@ -174,6 +178,7 @@ impl Conn {
             stamps: Stamps::default(),
             script_len: 0,
             logged: false,
+            worker_ends: None,
             state: State::Head,
             deadline_ns: 0,
             readable: true,
@@ -210,6 +215,7 @@ impl Conn {
 
     /// Writes the response's head with our own fields; see [`Response::head`].
     pub fn write_head(&mut self, whole: Option<u64>) {
+        self.response.keep_alive &= !self.worker_ends.as_ref().is_some_and(|ends| ends.load(Relaxed));
         date::with_lines(|lines| self.response.head(whole, lines));
     }
 

@@ -26,7 +26,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Longest time a finished response waits for the others of its batch.
 const BATCH_NS: u64 = 500_000;
@@ -73,6 +73,7 @@ pub(crate) struct Reactor {
     hub: Arc<Hub>,
     /// None any more once the worker is ending.
     listeners: Vec<OwnedFd>,
+    ending: Arc<AtomicBool>,
     epoll: OwnedFd,
     events: Vec<(u64, EventFlags)>,
     places: Vec<Place>,
@@ -111,6 +112,7 @@ impl Reactor {
         let mut reactor = Self {
             hub,
             listeners,
+            ending: Arc::default(),
             epoll,
             events: Vec::with_capacity(EVENTS_MAX),
             places: Vec::new(),
@@ -452,6 +454,7 @@ impl Reactor {
         place.generation = (place.generation + 1) & 0x7fff_ffff;
         let token = u64::from(place.generation) << 32 | u64::from(index);
         conn.token = token;
+        conn.worker_ends = Some(self.ending.clone());
         conn.deadline_ns = after(self.now_ns, self.hub.options.header_timeout_ns);
         let deadline_ns = conn.deadline_ns;
         if let Err(error) = self.watch(&conn) {

@@ -56,6 +56,7 @@ impl Reactor {
                 self.hub.slot.state.store(WorkerState::Draining as u32, Relaxed);
                 fence(SeqCst);
                 self.drain = Some(Drain { since_ns: self.now_ns, until_ns, quick });
+                self.ending.store(true, Relaxed);
                 self.accept_if(false);
                 if !quick && !self.hub.has_ready_sibling() {
                     self.accept_rest();
