@@ -185,7 +185,9 @@ class Server:
             worker.alive = False
             worker.aborted = True
             self.hooks.worker_abort(worker)
-            sys.exit(1)
+            self.leave()
+            # Not by SystemExit: whatever the thread is doing, the application's code or ours, would catch it.
+            os._exit(1)
 
         signal.signal(signal.SIGABRT, aborted)
         # The loop reads TERM, INT, QUIT and USR1; Python must not turn INT into an exception.

@@ -30,18 +30,19 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Becomes another user and group, as Gunicorn does: 0 means "stay"; the groups of the user's own come along with
-/// `initgroups` if the user has a name.
+/// Becomes another user and group; 0 means "stay". The groups of the user's own come along with `initgroups` if the user
+/// has a name. Gunicorn 27.0.1 then keeps its own group as the primary one, root's mostly; we do not.
 pub fn become_user(uid: u32, gid: u32, initgroups: bool) -> io::Result<()> {
     let name = if initgroups && uid != 0 { user_name(uid)? } else { None };
     if gid != 0 {
-        match name {
+        if let Some(name) = name {
             // SAFETY: the name is a C string.
-            Some(name) => done(unsafe { libc::initgroups(name.as_ptr(), gid) })?,
-            None if initgroups => {}
-            // SAFETY: takes any number.
-            None if gid != unsafe { libc::getgid() } => done(unsafe { libc::setgid(gid) })?,
-            None => {}
+            done(unsafe { libc::initgroups(name.as_ptr(), gid) })?;
+        }
+        // SAFETY: both take any number.
+        if gid != unsafe { libc::getgid() } {
+            // SAFETY: as above.
+            done(unsafe { libc::setgid(gid) })?;
         }
     }
     // SAFETY: both take any number.

@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// Longest time a finished response waits for the others of its batch.
 const BATCH_NS: u64 = 500_000;
 const SECOND_NS: u64 = 1_000_000_000;
-/// Longest sleep: the heartbeat of the scoreboard.
+/// Time between heartbeats in the scoreboard, where `timeout` does not ask for more.
 const BEAT_NS: u64 = SECOND_NS;
 const EVENTS_MAX: usize = 256;
 /// Bytes dropped from a client after a refusal, and how long they may take.
@@ -92,6 +92,8 @@ pub(crate) struct Reactor {
     retiring: bool,
     parent_checked_ns: u64,
     drain: Option<Drain>,
+    /// Longest sleep: several heartbeats within `timeout`.
+    beat_every_ns: u64,
     /// Calls in a row that were fast; tells when the loop may go back to an app thread.
     pub(crate) fast_calls: u32,
     now_ns: u64,
@@ -109,6 +111,10 @@ impl Reactor {
         epoll::add(&epoll, hub.pool.wake_fd(), EventData::new_u64(FINISHED), EventFlags::IN)?;
         epoll::add(&epoll, hub.signals.fd(), EventData::new_u64(SIGNALS), EventFlags::IN)?;
         let now_ns = clock::now_ns();
+        let beat_every_ns = match hub.options.timeout_ns {
+            0 => BEAT_NS,
+            timeout_ns => BEAT_NS.min(timeout_ns / 4).max(BEAT_NS / 100),
+        };
         let mut reactor = Self {
             hub,
             listeners,
@@ -131,6 +137,7 @@ impl Reactor {
             retiring: false,
             parent_checked_ns: now_ns,
             drain: None,
+            beat_every_ns,
             fast_calls: 0,
             now_ns,
         };
@@ -154,7 +161,7 @@ impl Reactor {
 
     /// Returns how long the loop may sleep.
     pub(crate) fn sleep_ns(&self) -> u64 {
-        let mut until = self.expiry_ns.min(self.now_ns + BEAT_NS);
+        let mut until = self.expiry_ns.min(self.now_ns + self.beat_every_ns);
         if let Some(drain) = self.drain {
             until = until.min(drain.until_ns).min(self.now_ns + SECOND_NS / 10);
         }

@@ -189,7 +189,15 @@ impl App for Wsgi {
     }
 
     fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
-        Python::attach(|py| py.detach(blocking))
+        Python::attach(|py| {
+            let result = py.detach(blocking);
+            // Handlers of the application's signals run here while it has nothing to do; on other threads than the
+            // main one this does nothing.
+            if let Err(error) = py.check_signals() {
+                error.write_unraisable(py, None);
+            }
+            result
+        })
     }
 
     fn attach(&self, body: impl FnOnce()) {
