@@ -138,6 +138,7 @@ def test_failing_post_fork_is_a_failed_boot(server):
     assert "ValueError: no" in target.log()
 
 
+@pytest.mark.only_ferricorn("waits in its own signal handler")
 def test_stopping_from_a_hook(server):
     config = "def child_exit(server, worker):\n    server.stop()\n"
     target = server(config=config)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import wait_until
+from harness import FERRICORN, wait_until
 from harness.load import Load
 from harness.wire import Connection, request
 
@@ -35,7 +35,9 @@ def test_term_lets_running_requests_finish(server, options):
         begun = time.monotonic()
         target.kill(signal.SIGTERM)
         response = client.response()
-        assert (response.status, response.body, response.header("Connection")) == (200, b"slept", "close")
+        assert (response.status, response.body) == (200, b"slept")
+        # Gunicorn's threads promise to keep what is about to be closed.
+        assert response.header("Connection") == "close" or not FERRICORN
         assert time.monotonic() - begun > 0.8
     assert target.wait() == 0
 
@@ -245,4 +247,6 @@ def test_reload_can_listen_elsewhere(server, tmp_path):
     wait_until(second.exists)
     target.address = str(second)
     assert target.get().status == 200
-    wait_until(lambda: not first.exists())
+    # Gunicorn leaves the file of the old socket behind.
+    if FERRICORN:
+        wait_until(lambda: not first.exists())

@@ -81,6 +81,7 @@ def test_workers_are_recycled_without_loss(server, options):
     assert "Autorestarting worker after current request." in target.log()
 
 
+@pytest.mark.only_ferricorn("looks for its parent every 15 s")
 def test_workers_do_not_outlive_their_master(server):
     target = server("-w", "2")
     workers = target.wait_serving(2)
@@ -113,6 +114,7 @@ def test_descriptors_do_not_pile_up(server, count):
     assert len(os.listdir(f"/proc/{target.pid}/fd")) <= before
 
 
+@pytest.mark.only_ferricorn("each has a heartbeat file of its own")
 def test_workers_hold_no_more_than_they_need(server):
     """Neither pidfile nor the master's own pipes, and nothing of a sibling."""
     target = server("-w", "2", bind="unix")
