@@ -82,6 +82,7 @@ test: test-system test-env
 test-system:
 	@missing=; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx"; \
+	command -v openssl >/dev/null || missing="$$missing openssl"; \
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	$(PYTHON) -c '$(HAS_LIBPYTHON)' 2>/dev/null || missing="$$missing python3-dev"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
@@ -131,7 +132,7 @@ test-fuzz:
 
 test-python: test-env
 	@set -x; VIRTUAL_ENV='$(abspath $(TEST_VENV))' $(MOLD) '$(TEST_VENV)/bin/maturin' develop --quiet
-	'$(TEST_VENV)/bin/python' -m pytest $(PYTEST_ARGS)
+	'$(TEST_VENV)/bin/python' -m pytest -n 2 $(PYTEST_ARGS)
 
 # --- the rest ------------------------------------------------------------------------------------------------------
 
