@@ -222,8 +222,9 @@ def test_workers_become_their_user(server, tmp_path, initgroups):
     tmp_path.parent.chmod(0o755)
     logs = tmp_path / "logs"
     logs.mkdir(mode=0o755)
+    # Loaded before, since the interpreter's own files may be closed to that user.
     target = server(
-        "-u", "nobody", "-g", str(NOBODY.pw_gid), *initgroups, "--access-logfile", logs / "access.log",
+        "--preload", "-u", "nobody", "-g", str(NOBODY.pw_gid), *initgroups, "--access-logfile", logs / "access.log",
         "--worker-tmp-dir", "/tmp",
     )
     seen = json.loads(target.get("/identity").body)
