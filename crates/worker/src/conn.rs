@@ -9,6 +9,7 @@ use crate::http::response::{Exchange, Response};
 use crate::options::Options;
 use crate::spool::{self, Limits, Spool};
 use rustix::buffer::spare_capacity;
+use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::sendfile;
 use rustix::io::Errno;
@@ -145,7 +146,9 @@ pub struct Conn {
     pub(crate) worker_ends: Option<Arc<AtomicBool>>,
     pub(crate) state: State,
     pub(crate) deadline_ns: u64,
-    pub(crate) readable: bool,
+    readable: bool,
+    /// The client has shut its side: behind what has arrived stands the end, which no further edge tells of.
+    shut: bool,
     pub(crate) eof: bool,
     pub(crate) gone: bool,
     pub(crate) token: u64,
@@ -182,6 +185,7 @@ impl Conn {
             state: State::Head,
             deadline_ns: 0,
             readable: true,
+            shut: false,
             eof: false,
             gone: false,
             token: 0,
@@ -233,6 +237,11 @@ impl Conn {
     /// Returns the bytes that wait to be sent, without those in a file.
     pub fn pending(&self) -> usize {
         self.response.output.len() - self.response.written
+    }
+
+    /// Tells whether a part of a response waits to be sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.pending() > 0 || self.file.is_some()
     }
 
     /// Sends what it can without waiting.
@@ -298,6 +307,19 @@ impl Conn {
         }
     }
 
+    /// Takes note of what epoll has told.
+    pub(crate) fn heard(&mut self, flags: EventFlags) {
+        let over = EventFlags::HUP | EventFlags::ERR;
+        self.gone |= flags.intersects(over);
+        self.shut |= flags.intersects(over | EventFlags::RDHUP);
+        self.readable |= self.shut || flags.contains(EventFlags::IN);
+    }
+
+    /// Tells whether a read would tell something new.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
     /// Reads what has arrived and takes it as far as one complete request.
     pub(crate) fn receive(&mut self, options: &Options) -> Result<Progress, Refusal> {
         loop {
@@ -329,7 +351,7 @@ impl Conn {
         match receive(&self.socket, &mut self.input) {
             Ok(0) => self.eof = true,
             // A read that does not fill the buffer has emptied the socket; the next edge tells of more.
-            Ok(count) if count < room => self.readable = false,
+            Ok(count) if count < room => self.readable = self.shut,
             Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => self.readable = false,
             Err(_) => {

@@ -47,10 +47,6 @@ const HANDOVER: u64 = LISTENER | 0xffff;
 const FINISHED: u64 = LISTENER | 0x1_0000;
 const SIGNALS: u64 = LISTENER | 0x1_0001;
 
-/// Events after which a read tells something new.
-const READABLE: EventFlags =
-    EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::HUP).union(EventFlags::ERR);
-
 #[derive(Debug)]
 struct Place {
     generation: u32,
@@ -246,7 +242,7 @@ impl Reactor {
         let place = place(&mut self.places, conn.token)?;
         place.away = false;
         let missed = std::mem::replace(&mut place.missed, EventFlags::empty());
-        conn.readable |= missed.intersects(READABLE);
+        conn.heard(missed);
         Some(place.conn.insert(conn))
     }
 
@@ -396,11 +392,8 @@ impl Reactor {
             return;
         }
         let Some(conn) = &mut place.conn else { return };
-        if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
-            conn.gone = true;
-        }
-        conn.readable |= flags.intersects(READABLE);
-        if flags.contains(EventFlags::OUT) && (conn.pending() > 0 || conn.file.is_some()) {
+        conn.heard(flags);
+        if flags.contains(EventFlags::OUT) && conn.is_sending() {
             self.send(token);
         }
         self.advance(token);
@@ -500,6 +493,10 @@ impl Reactor {
                 conn.deadline_ns = 0;
                 self.ready.push_back(token);
             }
+            // A client that shut its side after a request still gets what is gathered for it.
+            Ok(Progress::Partial) if conn.eof && !conn.gone && conn.is_sending() => {
+                conn.state = State::Closing
+            }
             Ok(Progress::Partial) if conn.eof || conn.gone => self.close(token),
             Ok(Progress::Partial) => self.partial(token),
             Err(refusal) => self.refuse(token, &refusal),
@@ -572,7 +569,7 @@ impl Reactor {
         conn.half_close();
         conn.deadline_ns = self.now_ns + LINGER_NS;
         let mut limit = LINGER_BYTES;
-        let over = sent == Sent::Gone || conn.readable && !conn.drain(&mut limit);
+        let over = sent == Sent::Gone || conn.is_readable() && !conn.drain(&mut limit);
         let deadline_ns = conn.deadline_ns;
         self.arm(deadline_ns);
         if over {
@@ -640,7 +637,7 @@ impl Reactor {
 
     fn time_out(&mut self, token: u64) {
         let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
-        let blocked = conn.pending() > 0 || conn.file.is_some();
+        let blocked = conn.is_sending();
         match conn.state {
             _ if blocked => self.close(token),
             State::Head if !conn.is_untouched() => {
