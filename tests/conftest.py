@@ -5,7 +5,7 @@ import pytest
 from harness import FERRICORN, NAME, Server
 
 TIMEOUT_SECONDS = 60
-CONTRACTS = ("http", "wsgi", "arbiter", "logs", "proxy", "slow")
+CONTRACTS = ("deadlines", "http", "wsgi", "arbiter", "logs", "proxy", "slow")
 
 
 def pytest_configure(config):

@@ -8,3 +8,18 @@ def ctl(argv: list[str]) -> int:
 
 def settings_json() -> str:
     """Returns the settings table: a JSON list of objects with at least ``name`` and ``default``."""
+
+INTERRUPT_SIGNAL: int
+"""The signal that frees a worker's main thread from a late request."""
+
+def interrupted() -> bool:
+    """Tells whether the request of the main thread is to be interrupted."""
+
+def deadline() -> float | None:
+    """Returns the seconds that are left to the request of this thread."""
+
+def extend_deadline(seconds: float) -> float | None:
+    """Gives the request of this thread more time; returns the seconds that are left."""
+
+def shield(up: bool) -> None:
+    """Puts off interrupts of the request of this thread, or ends that."""

@@ -22,6 +22,7 @@ from ferricorn import __version__, hooks
 from ferricorn.app import Application, prepare_path
 from ferricorn.config import DEFAULT_LOGGER, Config
 from ferricorn.errors import AppImportError
+from ferricorn.timeouts import catch_interrupts
 from ferricorn.wsgi import FileWrapper, WSGIErrorsWrapper
 
 BOOT_ERROR = 3
@@ -190,6 +191,7 @@ class Server:
             os._exit(1)
 
         signal.signal(signal.SIGABRT, aborted)
+        catch_interrupts()
         # The loop reads TERM, INT, QUIT and USR1; Python must not turn INT into an exception.
         signal.signal(signal.SIGWINCH, signal.SIG_IGN)
 

@@ -60,7 +60,7 @@ def test_frozen_worker_is_replaced(server):
 @pytest.mark.only_ferricorn("sync: kills the worker")
 @pytest.mark.parametrize("options", [(), ("--threads", "2")])
 def test_slow_request_is_no_frozen_worker(server, options):
-    target = server("--timeout", "1", *options)
+    target = server("--timeout", "1", *options, config='route_timeouts = {"/sleep": 30}\n')
     before = target.workers()
     assert target.get("/sleep?2.5").body == b"slept"
     assert target.workers() == before

@@ -57,6 +57,8 @@ fn busy(board: &Scoreboard) {
         id,
         start_ns: NOW - age_s * SECOND,
         deadline_ns: NOW - age_s * SECOND + 30 * SECOND,
+        app_ns: NOW - age_s * SECOND,
+        place: 0,
         tid: 200 + id as u32,
         fd: 9,
         method: b"GET",

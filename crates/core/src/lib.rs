@@ -3,6 +3,8 @@
 //! and decisions are returned as actions.
 #![forbid(unsafe_code)]
 
+pub mod claim;
+pub mod deadline;
 pub mod fleet;
 pub mod histogram;
 pub mod log;

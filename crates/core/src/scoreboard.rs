@@ -7,6 +7,7 @@
 //!
 //! Times are nanoseconds of `CLOCK_MONOTONIC`, the same for every process of a host; 0 means "not yet".
 
+use crate::claim::Client;
 use crate::histogram::Histogram;
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -17,11 +18,13 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most app threads of a worker whose requests are shown.
 pub const THREADS_MAX: usize = 128;
+/// Most client connections of a worker.
+pub const CLIENTS_MAX: usize = 16_384;
 /// Requests remembered per worker by the flight recorder.
 pub const FLIGHTS: usize = 128;
 
@@ -122,7 +125,7 @@ pub struct WorkerSlot {
     pub ready_ns: AtomicU64,
     /// Last time its loop made progress: the heartbeat.
     pub beat_ns: AtomicU64,
-    /// 1 while it wants to be replaced (`max_requests`): the arbiter spawns first, then sends TERM.
+    /// 1 while it wants to be replaced (`max_requests`, a stuck thread): the arbiter spawns first, then sends TERM.
     pub retiring: AtomicU32,
     /// App threads that wait for work and can get the interpreter: what siblings look at before a hand-over.
     pub threads_free: AtomicU32,
@@ -142,6 +145,8 @@ pub struct WorkerSlot {
     pub refused: AtomicU64,
     /// Requests refused for want of room (503).
     pub shed: AtomicU64,
+    /// Requests answered at their deadline, in the application's place.
+    pub timed_out: AtomicU64,
     /// Bytes of responses.
     pub bytes_sent: AtomicU64,
     /// Times the loop was taken over.
@@ -158,6 +163,8 @@ pub struct WorkerSlot {
     pub flight_next: AtomicU64,
     /// The last requests.
     pub flights: [Flight; FLIGHTS],
+    /// What each connection is owed, by its place in the loop.
+    pub clients: [Client; CLIENTS_MAX],
 }
 
 impl WorkerSlot {
@@ -178,6 +185,7 @@ impl WorkerSlot {
             &self.requests,
             &self.refused,
             &self.shed,
+            &self.timed_out,
             &self.bytes_sent,
             &self.takeovers,
             &self.handed_over,
@@ -189,6 +197,8 @@ impl WorkerSlot {
         self.timed.iter().for_each(Histogram::clear);
         self.in_flight.iter().for_each(|record| record.phase.store(Phase::Idle as u32, Relaxed));
         self.flights.iter().for_each(|flight| flight.id.store(0, Relaxed));
+        // Most have never been used, and touching them would cost their memory.
+        self.clients.iter().take_while(|client| client.was_used()).for_each(Client::clear);
         self.age.store(age, Relaxed);
         self.generation.store(generation, Relaxed);
         self.spawned_ns.store(now_ns, Relaxed);
@@ -220,13 +230,17 @@ impl WorkerSlot {
 
 /// The request that an app thread is working on. Written by that thread alone.
 #[repr(C)]
+#[derive(Debug)]
 pub struct InFlight {
     seq: AtomicU32,
     phase: AtomicU32,
     tid: AtomicU32,
     fd: AtomicU32,
+    place: AtomicU32,
+    shields: AtomicU32,
     id: AtomicU64,
     start_ns: AtomicU64,
+    app_ns: AtomicU64,
     deadline_ns: AtomicU64,
     bytes_sent: AtomicU64,
     method: Text<2>,
@@ -241,12 +255,16 @@ pub struct Entry<'a> {
     pub id: u64,
     /// When its first byte arrived.
     pub start_ns: u64,
+    /// When it entered the application.
+    pub app_ns: u64,
     /// When `timeout` runs out; 0 without one.
     pub deadline_ns: u64,
     /// Kernel id of the app thread.
     pub tid: u32,
     /// Descriptor of the client's connection.
     pub fd: u32,
+    /// Place of the connection in the loop, and in [`WorkerSlot::clients`].
+    pub place: u32,
     /// Request method.
     pub method: &'a [u8],
     /// Path as received, cut at 128 bytes.
@@ -264,12 +282,18 @@ pub struct InFlightView {
     pub id: u64,
     /// When its first byte arrived.
     pub start_ns: u64,
+    /// When it entered the application.
+    pub app_ns: u64,
     /// When `timeout` runs out; 0 without one.
     pub deadline_ns: u64,
+    /// Whether the application has asked not to be interrupted.
+    pub shielded: bool,
     /// Kernel id of the app thread.
     pub tid: u32,
     /// Descriptor of the client's connection.
     pub fd: u32,
+    /// Place of the connection in the loop, and in [`WorkerSlot::clients`].
+    pub place: u32,
     /// Bytes of the response written so far by the app thread (streams).
     pub bytes_sent: u64,
     /// Request method.
@@ -286,8 +310,11 @@ impl InFlight {
         let seq = open(&self.seq);
         self.tid.store(entry.tid, Relaxed);
         self.fd.store(entry.fd, Relaxed);
+        self.place.store(entry.place, Relaxed);
+        self.shields.store(0, Relaxed);
         self.id.store(entry.id, Relaxed);
         self.start_ns.store(entry.start_ns, Relaxed);
+        self.app_ns.store(entry.app_ns, Relaxed);
         self.deadline_ns.store(entry.deadline_ns, Relaxed);
         self.bytes_sent.store(0, Relaxed);
         self.method.store(entry.method);
@@ -301,6 +328,33 @@ impl InFlight {
     pub fn writing(&self, bytes_sent: u64) {
         self.bytes_sent.store(bytes_sent, Relaxed);
         self.phase.store(Phase::Write as u32, Relaxed);
+    }
+
+    /// Returns when the time of the request in flight is over; 0 for never. For the thread that works on it.
+    pub fn deadline_ns(&self) -> u64 {
+        self.deadline_ns.load(Relaxed)
+    }
+
+    /// Sets when the time of the request in flight is over. For the thread that works on it.
+    pub fn set_deadline(&self, deadline_ns: u64) {
+        self.deadline_ns.store(deadline_ns, Relaxed);
+    }
+
+    /// Says that the request in flight is not to be interrupted, once more or (`false`) once less. For the thread that
+    /// works on it.
+    pub fn shield(&self, up: bool) {
+        let shields = self.shields.load(Relaxed);
+        self.shields.store(if up { shields.saturating_add(1) } else { shields.saturating_sub(1) }, Relaxed);
+    }
+
+    /// Tells whether the request in flight is not to be interrupted.
+    pub fn is_shielded(&self) -> bool {
+        self.shields.load(Relaxed) > 0
+    }
+
+    /// Tells whether the thread is at work, without reading the record.
+    pub fn is_busy(&self) -> bool {
+        self.phase.load(Relaxed) != Phase::Idle as u32
     }
 
     /// Says that the thread is free again.
@@ -320,9 +374,12 @@ impl InFlight {
                 phase,
                 id: self.id.load(Relaxed),
                 start_ns: self.start_ns.load(Relaxed),
+                app_ns: self.app_ns.load(Relaxed),
                 deadline_ns: self.deadline_ns.load(Relaxed),
+                shielded: self.is_shielded(),
                 tid: self.tid.load(Relaxed),
                 fd: self.fd.load(Relaxed),
+                place: self.place.load(Relaxed),
                 bytes_sent: self.bytes_sent.load(Relaxed),
                 method: self.method.load(),
                 path: self.path.load(),
@@ -426,6 +483,7 @@ impl Flight {
 
 /// Text of at most `8 * W` bytes as words; the first byte's word starts with a length kept beside.
 #[repr(C)]
+#[derive(Debug)]
 struct Text<const W: usize> {
     len: AtomicU64,
     words: [AtomicU64; W],
@@ -464,9 +522,9 @@ fn open(seq: &AtomicU32) -> u32 {
 }
 
 const _: () = assert!(size_of::<Text<2>>() == 24);
-const _: () = assert!(size_of::<InFlight>() == 264);
+const _: () = assert!(size_of::<InFlight>() == 280);
 const _: () = assert!(size_of::<Flight>() == 144);
-const _: () = assert!(size_of::<Scoreboard>() < 32 << 20);
+const _: () = assert!(size_of::<Scoreboard>() < 64 << 20);
 
 #[cfg(test)]
 mod tests {
@@ -479,8 +537,11 @@ mod tests {
             phase: AtomicU32::new(0),
             tid: AtomicU32::new(0),
             fd: AtomicU32::new(0),
+            place: AtomicU32::new(0),
+            shields: AtomicU32::new(0),
             id: text(),
             start_ns: text(),
+            app_ns: text(),
             deadline_ns: text(),
             bytes_sent: text(),
             method: Text { len: text(), words: Default::default() },
@@ -497,9 +558,11 @@ mod tests {
         record.enter(&Entry {
             id: 7,
             start_ns: 1,
+            app_ns: 1,
             deadline_ns: 2,
             tid: 3,
             fd: 4,
+            place: 5,
             method: b"GET",
             path: &path,
             client: b"127.0.0.1:9",
@@ -521,9 +584,11 @@ mod tests {
                     let entry = Entry {
                         id: n,
                         start_ns: n,
+                        app_ns: n,
                         deadline_ns: n,
                         tid: 0,
                         fd: 0,
+                        place: 0,
                         method: b"GET",
                         path: &letter,
                         client: b"",

@@ -4,14 +4,16 @@
 //! Not for: acting on any of it.
 
 use ferricorn_settings::{
-    ParsedArgs, SETTINGS, Said, Settings, Source, Surroundings, Value, environment, merge, parse_args,
+    Kind, ParsedArgs, SETTINGS, Said, Settings, Source, Surroundings, Value, environment, merge, parse_args,
     resolve, split_words, warnings,
 };
+use ferricorn_worker::Route;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything that was said, and what it means.
 pub(crate) struct Configured {
@@ -19,6 +21,8 @@ pub(crate) struct Configured {
     pub(crate) said: Said,
     /// What it means.
     pub(crate) settings: Settings,
+    /// `route_timeouts`.
+    pub(crate) routes: Vec<(Route, Duration)>,
     /// Lines for the log: settings that are not served, names that are none.
     pub(crate) warnings: Vec<String>,
     /// The application, `module:name`.
@@ -74,9 +78,15 @@ pub(crate) fn load(py: Python<'_>, cli: &ParsedArgs) -> Result<Configured, Failu
         Value::Str(app) => Some(app),
         _ => None,
     });
+    let routes = settings.route_timeouts.iter().map(|(text, time)| {
+        let route = Route::parse(text)
+            .map_err(|reason| Failure::Said(format!("Invalid value for route_timeouts: {reason}"), 1))?;
+        Ok((route, *time))
+    });
+    let routes = routes.collect::<Result<_, Failure>>()?;
     let mut lines = warnings(&said);
     lines.extend(file.unknown);
-    Ok(Configured { said, settings, warnings: lines, app, objects: file.objects })
+    Ok(Configured { said, settings, routes, warnings: lines, app, objects: file.objects })
 }
 
 impl Configured {
@@ -121,7 +131,10 @@ fn read_file(py: Python<'_>, location: Option<Value>) -> Result<File, Failure> {
     let mut file = File::default();
     for setting in SETTINGS {
         let Some(object) = namespace.get_item(setting.name)? else { continue };
-        let value = value_of(&object)?;
+        let value = match setting.kind {
+            Kind::Times => times_of(&object)?,
+            _ => value_of(&object)?,
+        };
         if matches!(value, Value::Object(_)) {
             file.objects.insert(setting.name, object.unbind());
         }
@@ -196,6 +209,15 @@ fn map_of(object: &Bound<'_, PyAny>) -> PyResult<Value> {
         Ok(pairs) => Ok(Value::Map(pairs)),
         Err(_) => described(object),
     }
+}
+
+/// A dict of texts and numbers.
+fn times_of(object: &Bound<'_, PyAny>) -> PyResult<Value> {
+    let Ok(dict) = object.cast::<PyDict>() else { return value_of(object) };
+    let text = |(name, time): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        Ok((name.str()?.extract()?, time.str()?.extract()?))
+    };
+    dict.iter().map(text).collect::<PyResult<_>>().map(Value::Map)
 }
 
 fn described(object: &Bound<'_, PyAny>) -> PyResult<Value> {

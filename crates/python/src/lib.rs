@@ -8,6 +8,7 @@ mod config;
 mod entry;
 mod ffi;
 mod host;
+mod interrupt;
 mod log;
 mod work;
 mod wsgi;
@@ -19,5 +20,10 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(entry::run, module)?)?;
     module.add_function(wrap_pyfunction!(entry::ctl, module)?)?;
-    module.add_function(wrap_pyfunction!(entry::settings_json, module)?)
+    module.add_function(wrap_pyfunction!(entry::settings_json, module)?)?;
+    module.add("INTERRUPT_SIGNAL", ferricorn_sys::signal::INTERRUPT)?;
+    module.add_function(wrap_pyfunction!(interrupt::interrupted, module)?)?;
+    module.add_function(wrap_pyfunction!(interrupt::deadline, module)?)?;
+    module.add_function(wrap_pyfunction!(interrupt::extend_deadline, module)?)?;
+    module.add_function(wrap_pyfunction!(interrupt::shield, module)?)
 }

@@ -49,6 +49,8 @@ pub(crate) fn work(
         notify: server.getattr("notify")?.unbind(),
     };
     let mut options = options(settings);
+    options.route_timeouts =
+        configured.routes.iter().map(|(route, time)| (route.clone(), nanoseconds(*time))).collect();
     options.requests_max = server.call_method0("max_requests")?.extract()?;
     ferricorn_worker::run(Arc::new(Wsgi::new(py, parts)?), options, context)?;
     Ok(())
@@ -99,6 +101,9 @@ fn options(settings: &Settings) -> Options {
         write_timeout_ns: nanoseconds(settings.write_timeout),
         graceful_timeout_ns: nanoseconds(settings.graceful_timeout),
         timeout_ns: nanoseconds(settings.timeout),
+        route_timeouts: Vec::new(),
+        request_timeout_ns: nanoseconds(settings.request_timeout),
+        queue_timeout_ns: nanoseconds(settings.queue_timeout),
         requests_max: 0,
         body_memory_max: settings.body_memory_limit,
         body_max: settings.body_limit,

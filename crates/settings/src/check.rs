@@ -10,6 +10,7 @@ use crate::said::Source;
 use crate::setting::Kind;
 use crate::table::SETTINGS;
 use crate::value::{Value, quoted};
+use std::time::Duration;
 
 /// A value that its setting does not take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,7 @@ impl Kind {
             Kind::Networks => networks(value),
             Kind::Protocols => protocols(value),
             Kind::Dict => dict(value),
+            Kind::Times => times(value),
             Kind::Hook { .. } => hook(value),
             Kind::Class => class(value),
             Kind::User | Kind::Group => identity(value),
@@ -179,6 +181,21 @@ fn dict(value: Value) -> Result<Value, String> {
         Value::Object(ref repr) if repr.starts_with('{') => Ok(value),
         other => Err(format!("Value is not a dictionary: {}", other.shown())),
     }
+}
+
+fn times(value: Value) -> Result<Value, String> {
+    let Value::Map(pairs) = &value else {
+        return Err(format!("Value is not a dictionary of names and seconds: {}", value.shown()));
+    };
+    match pairs.iter().find(|(_, text)| seconds(text).is_none()) {
+        Some((name, text)) => Err(format!("'{text}' of '{name}' is no number of seconds")),
+        None => Ok(value),
+    }
+}
+
+/// Reads a time; a part of a second may be named.
+pub(crate) fn seconds(text: &str) -> Option<Duration> {
+    text.parse().ok().and_then(|number| Duration::try_from_secs_f64(number).ok())
 }
 
 fn hook(value: Value) -> Result<Value, String> {

@@ -106,6 +106,9 @@ fn schema(kind: &Kind) -> Option<Json> {
         Kind::Int { min, max, .. } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Choice { names, .. } => json!({ "enum": names }),
         Kind::List | Kind::Files | Kind::Csv | Kind::Networks | Kind::Protocols => texts,
+        Kind::Times => {
+            json!({ "type": "object", "additionalProperties": { "type": "number", "minimum": 0 } })
+        }
         Kind::Dict => json!({ "type": "object" }),
         Kind::User | Kind::Group => json!({ "type": ["string", "integer", "null"] }),
         Kind::Anything => json!({}),
@@ -143,6 +146,7 @@ fn annotation(setting: &Setting) -> String {
         Kind::Int { .. } | Kind::User | Kind::Group => optional("int"),
         Kind::List | Kind::Files | Kind::Csv | Kind::Networks | Kind::Protocols => "list[str]".to_owned(),
         Kind::Dict => "dict[str, Any]".to_owned(),
+        Kind::Times => "dict[str, float]".to_owned(),
         Kind::Class => "str | type[Any]".to_owned(),
         Kind::Address => "tuple[str, int] | str | None".to_owned(),
         Kind::Anything => "Any".to_owned(),

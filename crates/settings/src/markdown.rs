@@ -107,6 +107,7 @@ fn kind(kind: &Kind) -> String {
         Kind::Csv | Kind::Protocols => "words with commas between them".to_owned(),
         Kind::Networks => "addresses and networks with commas between them, or `*`".to_owned(),
         Kind::Dict => "dictionary".to_owned(),
+        Kind::Times => "dictionary of seconds".to_owned(),
         Kind::Hook { parameters } => format!("function `({})`", parameters.join(", ")),
         Kind::Class => "name of a class, or a class".to_owned(),
         Kind::User | Kind::Group => "name or number".to_owned(),

@@ -2,7 +2,7 @@
 //! Not for: looking users and groups up, which needs the system's databases.
 
 use crate::address::BindAddress;
-use crate::check::{Invalid, check};
+use crate::check::{Invalid, check, seconds};
 use crate::network::AllowList;
 use crate::said::Said;
 use crate::surroundings::Surroundings;
@@ -118,6 +118,12 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// `write_timeout`.
     pub write_timeout: Duration,
+    /// `request_timeout`; zero for none.
+    pub request_timeout: Duration,
+    /// `route_timeouts`: routes as they were written, and their times; zero for none.
+    pub route_timeouts: Vec<(String, Duration)>,
+    /// `queue_timeout`; zero for none.
+    pub queue_timeout: Duration,
     /// `queue_limit`.
     pub queue_limit: usize,
     /// `body_memory_limit`.
@@ -252,6 +258,9 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         header_timeout: read.seconds("header_timeout"),
         body_timeout: read.seconds("body_timeout"),
         write_timeout: read.seconds("write_timeout"),
+        request_timeout: read.seconds("request_timeout"),
+        route_timeouts: read.times("route_timeouts"),
+        queue_timeout: read.seconds("queue_timeout"),
         queue_limit: read.count("queue_limit"),
         body_memory_limit: read.count("body_memory_limit"),
         body_limit: read.count("body_limit"),
@@ -335,6 +344,13 @@ impl Reading<'_> {
             }
             _ => Err(self.invalid(name, "names and values must be strings".to_owned())),
         }
+    }
+
+    fn times(&self, name: &str) -> Vec<(String, Duration)> {
+        let Value::Map(pairs) = self.value(name) else {
+            return Vec::new();
+        };
+        pairs.into_iter().filter_map(|(name, text)| Some((name, seconds(&text)?))).collect()
     }
 
     fn networks(&self, name: &str) -> Result<AllowList, Invalid> {

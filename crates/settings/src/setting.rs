@@ -138,6 +138,8 @@ pub enum Kind {
     Protocols,
     /// A Python dictionary.
     Dict,
+    /// A Python dictionary whose values are seconds.
+    Times,
     /// A Python function with these parameters.
     Hook {
         /// Names of the parameters.
@@ -186,6 +188,7 @@ impl Kind {
             Kind::Networks => "networks",
             Kind::Protocols => "protocols",
             Kind::Dict => "dict",
+            Kind::Times => "times",
             Kind::Hook { .. } => "hook",
             Kind::Class => "class",
             Kind::User => "user",

@@ -13,3 +13,4 @@ pub mod proctitle;
 pub mod shared;
 pub mod signal;
 pub mod slot;
+pub mod task;

@@ -15,6 +15,23 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
 
 pub use rustix::process::Signal;
 
+/// The signal that frees a worker's main thread from a late request: a real-time one, which applications leave alone.
+/// The same on every architecture this builds for.
+pub const INTERRUPT: i32 = 57;
+
+/// Sends a signal to one thread of this process.
+///
+/// # Errors
+/// There is no such thread (any more).
+pub fn signal_thread(tid: u32, signal: i32) -> io::Result<()> {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: the call takes three numbers; thread and process are checked against each other by the kernel.
+    match unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Where handlers write; -1 for nowhere.
 static WRITE_END: AtomicI32 = AtomicI32::new(-1);
 /// The signals that have a handler of ours, as bits.

@@ -1,6 +1,7 @@
 //! The application as the worker sees it.
 
 use crate::conn::Conn;
+use std::time::Duration;
 
 /// An application and the interpreter it runs in.
 ///
@@ -16,8 +17,33 @@ pub trait App: Send + Sync + 'static {
     /// Runs `body` on this new thread, attached. False if the interpreter is ending and the thread must not start.
     fn attach(&self, body: impl FnOnce());
 
+    /// Finds out where the application is in a request, and tells it in lines, the application's own code first. Never
+    /// waits: what is found is told later, from another thread, or never if the thread has moved on.
+    fn look(&self, at: At, tell: Box<dyn FnOnce(Vec<String>) + Send>);
+
+    /// Raises in an app thread whose request was answered in its place, if it still works on that request. Never waits.
+    fn interrupt(&self, late: At);
+
+    /// Gives the application a last chance to say something before its process ends with threads that are stuck. Never
+    /// waits, never attached: what is said is said within [`ABORT`], by the main thread if that is free.
+    fn abort(&self);
+
     /// Tells the application that the worker stops, or that logs were rotated. Called attached.
     fn notify(&self, stop: Stop);
+}
+
+/// What is left of a process after [`App::abort`].
+pub const ABORT: Duration = Duration::from_secs(1);
+
+/// A thread and the request that it is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Number of the app thread.
+    pub thread: usize,
+    /// Its kernel id.
+    pub tid: u32,
+    /// The request.
+    pub request: u64,
 }
 
 /// What an application is told.

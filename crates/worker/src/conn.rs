@@ -8,6 +8,9 @@ use crate::http::refusal::Refusal;
 use crate::http::response::{Exchange, Response};
 use crate::options::Options;
 use crate::spool::{self, Limits, Spool};
+use ferricorn_core::claim::Client;
+use ferricorn_core::scoreboard::{InFlight, InFlightView};
+use ferricorn_sys::clock;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -115,7 +118,8 @@ pub(crate) enum Progress {
 /// A connection.
 #[derive(Debug)]
 pub struct Conn {
-    socket: OwnedFd,
+    /// Shared with its place in the loop, which answers over it when a thread is late.
+    socket: Arc<OwnedFd>,
     /// The client's address.
     pub peer: Peer,
     /// The client's address as text: `ip:port`, empty for unix sockets.
@@ -140,6 +144,12 @@ pub struct Conn {
     pub stamps: Stamps,
     /// Bytes of the path that belong to SCRIPT_NAME; the bridge says so.
     pub script_len: usize,
+    /// The record of the app thread that runs the application for it.
+    pub record: Option<&'static InFlight>,
+    /// How long the application may take for the call and for each piece of its response, nanoseconds; 0 for any time.
+    pub(crate) time_ns: u64,
+    /// When the whole request must be over; 0 for never.
+    pub(crate) until_ns: u64,
     /// Set when the response has been logged by the application's own logger.
     pub logged: bool,
     /// Becomes true when the worker begins to end: clients are told to come back elsewhere.
@@ -152,6 +162,12 @@ pub struct Conn {
     pub(crate) eof: bool,
     pub(crate) gone: bool,
     pub(crate) token: u64,
+    /// Where it is decided who answers.
+    claim: Option<&'static Client>,
+    /// The request whose response waits there, or waited last: `id` is that of the next one as soon as it has come.
+    owed: u64,
+    /// Nothing of that response has been sent, and nobody has claimed it.
+    unclaimed: bool,
     input: Vec<u8>,
     at: usize,
     scan: Scan,
@@ -166,12 +182,16 @@ impl Conn {
             Peer::Tcp(address) => (address.to_string(), (options.trusts)(address.ip().to_canonical())),
             Peer::Unix => (String::new(), true),
         };
+        Self { client, trusted, listener, ..Self::empty(Arc::new(socket), peer) }
+    }
+
+    fn empty(socket: Arc<OwnedFd>, peer: Peer) -> Self {
         Self {
             socket,
             peer,
-            client,
-            trusted,
-            listener,
+            client: String::new(),
+            trusted: false,
+            listener: 0,
             id: 0,
             served: 0,
             head: Head::default(),
@@ -180,6 +200,9 @@ impl Conn {
             file: None,
             stamps: Stamps::default(),
             script_len: 0,
+            record: None,
+            time_ns: 0,
+            until_ns: 0,
             logged: false,
             worker_ends: None,
             state: State::Head,
@@ -189,12 +212,29 @@ impl Conn {
             eof: false,
             gone: false,
             token: 0,
+            claim: None,
+            owed: 0,
+            unclaimed: false,
             input: Vec::new(),
             at: 0,
             scan: Scan::default(),
             decoder: Decoder::default(),
             spool: Spool::default(),
         }
+    }
+
+    /// Stands for a connection that does not come back from the application: what is known of its request.
+    pub(crate) fn stand_in(socket: Arc<OwnedFd>, call: &InFlightView) -> Self {
+        let (client, served) = (call.client.clone(), 1);
+        let stamps = Stamps {
+            begun_ns: call.start_ns,
+            head_ns: call.start_ns,
+            complete_ns: call.app_ns,
+            app_ns: call.app_ns,
+            done_ns: 0,
+        };
+        let head = Head::of(&call.method, &call.path);
+        Self { client, served, stamps, head, id: call.id, ..Self::empty(socket, Peer::Unix) }
     }
 
     /// Tells whether the client has gone.
@@ -205,6 +245,75 @@ impl Conn {
     /// Returns the socket.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Returns the socket, for whoever may have to answer in the place of the thread that has the connection.
+    pub(crate) fn shared_socket(&self) -> Arc<OwnedFd> {
+        self.socket.clone()
+    }
+
+    /// Returns the deadline of a piece of the application's work that begins now; 0 for none.
+    pub(crate) fn deadline_from(&self, now_ns: u64) -> u64 {
+        match (self.time_ns, self.until_ns) {
+            (0, until_ns) => until_ns,
+            (time_ns, 0) => now_ns + time_ns,
+            (time_ns, until_ns) => until_ns.min(now_ns + time_ns),
+        }
+    }
+
+    /// Says that the application has made a piece of its response: the next one has its own deadline.
+    pub fn has_progressed(&self) {
+        let next_ns = self.deadline_from(clock::now_ns());
+        if let Some(record) = self.record
+            && next_ns > 0
+        {
+            // The application may have asked for more.
+            record.set_deadline(next_ns.max(record.deadline_ns()));
+        }
+    }
+
+    /// Says that the application waits for its client, which `write_timeout` limits.
+    pub fn waits_for_client(&self) {
+        if let Some(record) = self.record {
+            record.set_deadline(0);
+        }
+    }
+
+    /// Returns the number of its place in the loop.
+    pub(crate) fn place(&self) -> u32 {
+        self.token as u32
+    }
+
+    /// Says where it is decided who answers.
+    pub(crate) fn settle_at(&mut self, claim: &'static Client) {
+        claim.clear();
+        self.claim = Some(claim);
+    }
+
+    /// Says that the request at hand waits for its response.
+    pub(crate) fn owe(&mut self) {
+        if let Some(claim) = self.claim {
+            claim.owe(self.id, self.is_sending());
+            self.owed = self.id;
+            self.unclaimed = true;
+        }
+    }
+
+    /// Tells whether the request was answered in the application's place: what it still says goes nowhere.
+    pub fn is_late(&self) -> bool {
+        self.claim.is_some_and(|claim| !claim.is_open(self.owed))
+    }
+
+    /// Tells whether its answer was given in the application's place; false where a response was cut that had begun.
+    pub fn was_answered(&self) -> bool {
+        self.unclaimed && self.is_late()
+    }
+
+    fn may_answer(&mut self) -> bool {
+        if self.unclaimed && self.claim.is_none_or(|claim| claim.begin(self.owed)) {
+            self.unclaimed = false;
+        }
+        !self.unclaimed
     }
 
     /// Returns the number of the socket's descriptor.
@@ -246,6 +355,9 @@ impl Conn {
 
     /// Sends what it can without waiting.
     pub fn send(&mut self) -> Sent {
+        if self.is_sending() && !self.may_answer() {
+            return self.lost();
+        }
         while self.pending() > 0 {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             match send(&self.socket, &self.response.output[self.response.written..], flags) {

@@ -7,6 +7,7 @@
 
 mod access;
 mod app;
+mod climb;
 mod conn;
 mod date;
 mod handover;
@@ -14,12 +15,15 @@ pub mod http;
 mod options;
 mod pool;
 mod reactor;
+mod route;
 mod run;
 mod spool;
 mod stage;
 
 pub use access::{AccessFormat, AccessLog};
-pub use app::{App, Stop};
+pub use app::{App, At, Stop};
 pub use conn::{Body, Conn, FileBody, Peer};
 pub use options::{Level, Log, Options};
+pub use reactor::LATE;
+pub use route::Route;
 pub use run::{Context, Exit, Signals, run};

@@ -1,6 +1,7 @@
 //! What a worker needs to know of the settings, and where its words go. Plain data, filled by the composition root.
 
-use crate::http::head::Rules;
+use crate::http::head::{Head, Rules};
+use crate::route::Route;
 pub use ferricorn_core::log::Level;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,8 +26,14 @@ pub struct Options {
     pub write_timeout_ns: u64,
     /// Time to finish after TERM.
     pub graceful_timeout_ns: u64,
-    /// The application's deadline; recorded in the scoreboard.
+    /// The application's deadline: the call, and each piece of its response.
     pub timeout_ns: u64,
+    /// Deadlines of single routes, the first that fits; 0 for none.
+    pub route_timeouts: Vec<(Route, u64)>,
+    /// The deadline of a whole request, from its first byte.
+    pub request_timeout_ns: u64,
+    /// Longest time that a request waits for an app thread.
+    pub queue_timeout_ns: u64,
     /// Requests after which the worker asks to be replaced; 0 for never.
     pub requests_max: u64,
     /// Bytes of a body kept in memory.
@@ -37,6 +44,19 @@ pub struct Options {
     pub upload_dir: PathBuf,
     /// Which peers may speak for their clients (`forwarded_allow_ips`); unix peers always may.
     pub trusts: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+}
+
+impl Options {
+    /// Tells whether any request has a deadline.
+    pub(crate) fn has_deadlines(&self) -> bool {
+        self.timeout_ns > 0 || self.request_timeout_ns > 0 || !self.route_timeouts.is_empty()
+    }
+
+    /// Returns how long the application may take for this request; 0 for any time.
+    pub(crate) fn time_for(&self, head: &Head) -> u64 {
+        let route = |(route, _): &&(Route, u64)| route.fits(head.method(), head.get(&head.path));
+        self.route_timeouts.iter().find(route).map_or(self.timeout_ns, |(_, time_ns)| *time_ns)
+    }
 }
 
 impl Default for Options {
@@ -54,6 +74,9 @@ impl Default for Options {
             write_timeout_ns: 60 * SECOND,
             graceful_timeout_ns: 30 * SECOND,
             timeout_ns: 30 * SECOND,
+            route_timeouts: Vec::new(),
+            request_timeout_ns: 0,
+            queue_timeout_ns: 30 * SECOND,
             requests_max: 0,
             body_memory_max: 1 << 20,
             body_max: 0,

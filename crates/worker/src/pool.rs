@@ -20,7 +20,7 @@ pub(crate) enum Job {
     Serve(Box<Conn>),
     /// Own the loop.
     Own(Box<Reactor>),
-    /// The worker has ended.
+    /// The worker has ended, or has a thread too many.
     Leave,
 }
 
@@ -29,6 +29,8 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) struct Pool {
     line: Mutex<Line>,
+    /// The main thread waits here, the others at `arrived`.
+    arrived_main: Condvar,
     arrived: Condvar,
     done: Mutex<Vec<Box<Conn>>>,
     done_wake: OwnedFd,
@@ -41,6 +43,10 @@ struct Line {
     /// Ticks of the watchdog since the loop has been offered.
     offered_ticks: u32,
     idle: usize,
+    /// The main thread is among them, and nothing is meant for it yet.
+    main_idle: bool,
+    /// Threads that are too many.
+    surplus: usize,
     closed: bool,
 }
 
@@ -48,6 +54,7 @@ impl Pool {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             line: Mutex::default(),
+            arrived_main: Condvar::new(),
             arrived: Condvar::new(),
             done: Mutex::default(),
             done_wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -55,10 +62,14 @@ impl Pool {
     }
 
     /// Waits for something to do. Called attached; waits detached.
-    pub(crate) fn next<A: App>(&self, app: &A) -> Job {
+    pub(crate) fn next<A: App>(&self, app: &A, is_main: bool) -> Job {
         loop {
-            app.wait(|| self.wait());
+            app.wait(|| self.wait(is_main));
             let mut line = self.line();
+            if !is_main && line.surplus > 0 {
+                line.surplus -= 1;
+                return Job::Leave;
+            }
             if let Some(reactor) = line.reactor.take() {
                 return Job::Own(reactor);
             }
@@ -71,22 +82,39 @@ impl Pool {
         }
     }
 
-    fn wait(&self) {
+    fn wait(&self, is_main: bool) {
         let mut line = self.line();
         line.idle += 1;
         if line.idle == 1 || self.has_finished() {
             self.wake();
         }
-        while line.waiting.is_empty() && line.reactor.is_none() && !line.closed {
-            line = self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner);
+        while line.waiting.is_empty()
+            && line.reactor.is_none()
+            && !line.closed
+            && (is_main || line.surplus == 0)
+        {
+            line.main_idle |= is_main;
+            let arrived = if is_main { &self.arrived_main } else { &self.arrived };
+            line = arrived.wait(line).unwrap_or_else(PoisonError::into_inner);
         }
         line.idle -= 1;
+        line.main_idle &= !is_main;
     }
 
     /// Puts a request at the end of the line.
     pub(crate) fn push(&self, conn: Box<Conn>) {
-        self.line().waiting.push_back(conn);
-        self.arrived.notify_one();
+        let mut line = self.line();
+        line.waiting.push_back(conn);
+        self.call_one(&mut line);
+    }
+
+    /// Wakes a thread: the main one if it is free, for it can be freed from almost anything it gets stuck in.
+    fn call_one(&self, line: &mut Line) {
+        if std::mem::take(&mut line.main_idle) {
+            self.arrived_main.notify_one()
+        } else {
+            self.arrived.notify_one()
+        }
     }
 
     /// Takes the first of the line back, to give it to a sibling or to refuse it.
@@ -94,10 +122,18 @@ impl Pool {
         self.line().waiting.pop_front()
     }
 
+    /// Takes the first of the line back if it has waited since this moment or longer.
+    pub(crate) fn pull_before(&self, since_ns: u64) -> Option<Box<Conn>> {
+        let mut line = self.line();
+        let over = line.waiting.front().is_some_and(|conn| conn.stamps.complete_ns <= since_ns);
+        if over { line.waiting.pop_front() } else { None }
+    }
+
     /// Puts a request back at the front.
     pub(crate) fn unpull(&self, conn: Box<Conn>) {
-        self.line().waiting.push_front(conn);
-        self.arrived.notify_one();
+        let mut line = self.line();
+        line.waiting.push_front(conn);
+        self.call_one(&mut line);
     }
 
     /// Returns how many requests wait, since when the first does, and how many threads wait for work.
@@ -117,8 +153,7 @@ impl Pool {
         let mut line = self.line();
         line.reactor = Some(reactor);
         line.offered_ticks = 0;
-        drop(line);
-        self.arrived.notify_one();
+        self.call_one(&mut line);
     }
 
     /// Tells whether the loop is offered and nobody has taken it yet.
@@ -160,9 +195,16 @@ impl Pool {
         self.done_wake.as_fd()
     }
 
+    /// Sends one app thread home.
+    pub(crate) fn dismiss(&self) {
+        self.line().surplus += 1;
+        self.arrived.notify_all();
+    }
+
     /// Sends every app thread home.
     pub(crate) fn close(&self) {
         self.line().closed = true;
+        self.arrived_main.notify_all();
         self.arrived.notify_all();
     }
 

@@ -8,11 +8,14 @@
 
 mod account;
 mod drain;
+mod late;
+
+pub use late::LATE;
 
 use crate::access::AccessLog;
 use crate::conn::{Conn, Peer, Progress, Sent, State};
 use crate::handover;
-use crate::http::refusal::{Refusal, page};
+use crate::http::refusal::{Form, Page, Refusal, page};
 use crate::options::Level;
 use crate::run::Hub;
 use ferricorn_sys::clock;
@@ -53,6 +56,25 @@ struct Place {
     conn: Option<Box<Conn>>,
     away: bool,
     missed: EventFlags,
+    /// To answer over while the connection is away.
+    socket: Option<Arc<OwnedFd>>,
+    /// How, and whether without a body.
+    form: Form,
+    head_only: bool,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            generation: 0,
+            conn: None,
+            away: false,
+            missed: EventFlags::empty(),
+            socket: None,
+            form: Form::default(),
+            head_only: false,
+        }
+    }
 }
 
 /// Why the loop is ending.
@@ -76,6 +98,8 @@ pub(crate) struct Reactor {
     free: Vec<u32>,
     connections: usize,
     away: usize,
+    /// Requests that were answered while away, until their threads come back.
+    late: Vec<late::Late>,
     ready: VecDeque<u64>,
     dirty: Vec<u64>,
     dirty_since_ns: u64,
@@ -121,6 +145,7 @@ impl Reactor {
             free: Vec::new(),
             connections: 0,
             away: 0,
+            late: Vec::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
             dirty_since_ns: 0,
@@ -188,14 +213,19 @@ impl Reactor {
             let keep_alive = self.hub.options.keepalive_ns > 0 && self.drain.is_none();
             let Some(place) = place(&mut self.places, token) else { continue };
             let Some(mut conn) = place.conn.take() else { continue };
-            if conn.gone {
+            // Behind an unsent response of a pipelined request the deadline could not be answered.
+            let lost = conn.is_sending() && conn.send() == Sent::Gone;
+            if lost || conn.gone {
                 place.conn = Some(conn);
                 self.close(token);
                 continue;
             }
             place.away = true;
             place.missed = EventFlags::empty();
+            place.form = conn.head.form;
+            place.head_only = conn.head.method() == b"HEAD";
             self.away += 1;
+            conn.owe();
             conn.open_response(keep_alive);
             return Some(conn);
         }
@@ -218,6 +248,7 @@ impl Reactor {
     /// Takes a connection back whose call has ended at `now_ns`, and goes on with it.
     pub(crate) fn check_in(&mut self, conn: Box<Conn>, now_ns: u64) {
         self.now_ns = now_ns;
+        let Some(conn) = self.come_late(conn) else { return };
         self.account(&conn);
         let (token, keepalive_ns) = (conn.token, self.hub.options.keepalive_ns);
         let Some(conn) = self.come_home(conn) else { return };
@@ -330,10 +361,10 @@ impl Reactor {
         self.now_ns
     }
 
-    /// Answers 503 to a request that found the line full.
-    pub(crate) fn shed(&mut self, conn: Box<Conn>) {
+    /// Answers 503 to a request for which there is no room in the line, or no thread.
+    pub(crate) fn shed(&mut self, conn: Box<Conn>, detail: &'static str) {
         add(&self.hub.slot.shed, 1);
-        let refusal = Refusal::new(503, "all workers are busy and the queue is full");
+        let refusal = Refusal::new(503, detail);
         self.refuse_away(conn, &refusal);
     }
 
@@ -446,7 +477,7 @@ impl Reactor {
 
     fn admit(&mut self, mut conn: Conn) {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, conn: None, away: false, missed: EventFlags::empty() });
+            self.places.push(Place::new());
             (self.places.len() - 1) as u32
         });
         let place = &mut self.places[index as usize];
@@ -462,7 +493,10 @@ impl Reactor {
             self.free.push(index);
             return;
         }
-        self.places[index as usize].conn = Some(Box::new(conn));
+        conn.settle_at(&self.hub.slot.clients[index as usize]);
+        let place = &mut self.places[index as usize];
+        place.socket = Some(conn.shared_socket());
+        place.conn = Some(Box::new(conn));
         self.connections += 1;
         self.hub.slot.connections.store(self.connections as u32, Relaxed);
         self.arm(deadline_ns);
@@ -564,7 +598,16 @@ impl Reactor {
     fn refuse(&mut self, token: u64, refusal: &Refusal) {
         let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
         self.hub.refused(refusal, &conn.client);
-        refusal.write(&mut conn.response.output, false);
+        match conn.state {
+            State::Body => {
+                let form = conn.head.form;
+                page(
+                    &mut conn.response.output,
+                    &Page { form, ..Page::new(refusal.status, &refusal.detail, false) },
+                );
+            }
+            _ => refusal.write(&mut conn.response.output, false),
+        }
         let sent = conn.send();
         conn.half_close();
         conn.deadline_ns = self.now_ns + LINGER_NS;
@@ -581,7 +624,15 @@ impl Reactor {
     fn refuse_away(&mut self, mut conn: Box<Conn>, refusal: &Refusal) {
         let token = conn.token;
         let head_only = conn.head.method() == b"HEAD";
-        page(&mut conn.response.output, refusal.status, &refusal.detail, head_only);
+        let id = self.hub.request_id(conn.id);
+        let answer = Page {
+            status: refusal.status,
+            detail: &refusal.detail,
+            form: conn.head.form,
+            request: &id,
+            head_only,
+        };
+        page(&mut conn.response.output, &answer);
         conn.response.abort();
         conn.state = State::Closing;
         conn.deadline_ns = after(self.now_ns, self.hub.options.write_timeout_ns);
@@ -604,6 +655,8 @@ impl Reactor {
         let Some(place) = place(&mut self.places, token) else { return };
         place.generation = (place.generation + 1) & 0x7fff_ffff;
         place.away = false;
+        // With the connection's own, this closes the socket, which takes it out of the epoll set.
+        place.socket = None;
         self.free.push(token as u32);
         self.connections -= 1;
         self.hub.slot.connections.store(self.connections as u32, Relaxed);

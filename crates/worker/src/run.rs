@@ -6,7 +6,8 @@
 //! number of app threads alone.
 
 use crate::access::AccessLog;
-use crate::app::{App, Stop};
+use crate::app::{ABORT, App, Stop};
+use crate::climb::Climb;
 use crate::conn::Conn;
 use crate::http::refusal::Refusal;
 use crate::options::{Level, Log, Options};
@@ -19,7 +20,7 @@ use ferricorn_sys::exit::exit_now;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// A request that waits longer than this although threads are free waits for the interpreter.
@@ -86,7 +87,9 @@ pub(crate) struct Hub {
     board: &'static Scoreboard,
     wake: OwnedFd,
     parent: AtomicI32,
-    threads: AtomicU32,
+    /// Numbers given to app threads so far; those of threads that have left are given again.
+    numbers: AtomicU32,
+    free_numbers: Mutex<Vec<u32>>,
     exit: Mutex<Option<Exit>>,
 }
 
@@ -96,6 +99,11 @@ impl Hub {
         self.slot.refused.store(self.slot.refused.load(Relaxed) + 1, Relaxed);
         let client = client.rsplit_once(':').map_or("", |(ip, _)| ip);
         self.log.log(Level::Warning, &format!("Invalid request from ip={client}: {}", refusal.detail));
+    }
+
+    /// Returns the number by which logs and pages know a request.
+    pub(crate) fn request_id(&self, id: u64) -> String {
+        format!("{}-{id}", std::process::id())
     }
 
     /// Tells the arbiter that this worker's place in the scoreboard has news.
@@ -130,6 +138,33 @@ impl Hub {
         self.board.used().iter().filter(ready).filter(move |slot| !std::ptr::eq(*slot, me))
     }
 
+    /// Returns how many numbers of app threads are or have been in use.
+    pub(crate) fn numbers(&self) -> usize {
+        self.numbers.load(Relaxed) as usize
+    }
+
+    /// Lets an app thread go that is one too many.
+    pub(crate) fn dismiss(&self) {
+        self.slot.threads.fetch_sub(1, Relaxed);
+        self.pool.dismiss();
+    }
+
+    fn running(&self) -> u32 {
+        self.numbers.load(Relaxed) - self.free_numbers().len() as u32
+    }
+
+    fn number(&self) -> u32 {
+        self.free_numbers().pop().unwrap_or_else(|| self.numbers.fetch_add(1, Relaxed))
+    }
+
+    fn number_is_free(&self, number: u32) {
+        self.free_numbers().push(number);
+    }
+
+    fn free_numbers(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.free_numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set_exit(&self, exit: Exit) {
         *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
         self.pool.close();
@@ -154,7 +189,8 @@ pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Resul
         board: context.board,
         wake: context.wake_arbiter,
         parent: AtomicI32::new(context.parent),
-        threads: AtomicU32::new(1),
+        numbers: AtomicU32::new(1),
+        free_numbers: Mutex::default(),
         exit: Mutex::new(None),
         options,
     });
@@ -183,24 +219,21 @@ fn watch<A: App>(hub: &Arc<Hub>, app: &Arc<A>) {
         slot.taken_over.store(1, Relaxed);
         slot.takeovers.store(slot.takeovers.load(Relaxed) + 1, Relaxed);
         start_threads(hub, app);
-        keep(hub, reactor);
+        keep(hub, app, reactor);
         slot.taken_over.store(0, Relaxed);
         slot.threads_free.store(slot.threads.load(Relaxed), Relaxed);
     }
 }
 
-/// Starts the app threads beside the main one, once, when they are first needed.
-fn start_threads<A: App>(hub: &Arc<Hub>, app: &Arc<A>) {
-    let wanted = hub.slot.threads.load(Relaxed);
-    for number in hub.threads.load(Relaxed)..wanted {
+/// Starts the app threads that there are to be beside the main one and that have not been started yet.
+pub(crate) fn start_threads<A: App>(hub: &Arc<Hub>, app: &Arc<A>) {
+    while hub.running() < hub.slot.threads.load(Relaxed) {
+        let number = hub.number();
         let (hub_of, app_of) = (hub.clone(), app.clone());
         let body = move || app_of.attach(|| app_thread(&hub_of, &*app_of, number as usize, None));
-        match thread::Builder::new().name(format!("app-{number}")).spawn(body) {
-            Ok(_) => hub.threads.store(number + 1, Relaxed),
-            Err(error) => {
-                hub.log.log(Level::Error, &format!("cannot start app thread {number}: {error}"));
-                return;
-            }
+        if let Err(error) = thread::Builder::new().name(format!("app-{number}")).spawn(body) {
+            hub.log.log(Level::Error, &format!("cannot start app thread {number}: {error}"));
+            return hub.number_is_free(number);
         }
     }
 }
@@ -213,7 +246,7 @@ fn app_thread<A: App>(hub: &Hub, app: &A, thread: usize, mut reactor: Option<Box
         {
             finish(hub, finished);
         }
-        match hub.pool.next(app) {
+        match hub.pool.next(app, thread == 0) {
             Job::Own(offered) => reactor = Some(offered),
             Job::Serve(conn) => {
                 reopen_logs(hub, app);
@@ -222,7 +255,7 @@ fn app_thread<A: App>(hub: &Hub, app: &A, thread: usize, mut reactor: Option<Box
                 let _ = conn.send();
                 hub.pool.finished(conn);
             }
-            Job::Leave => return,
+            Job::Leave => return hub.number_is_free(thread as u32),
         }
     }
 }
@@ -274,23 +307,33 @@ fn reopen_logs<A: App>(hub: &Hub, app: &A) {
     }
 }
 
+/// Returns the end of a time that begins at `start_ns`; 0 for none.
+fn after(start_ns: u64, limit_ns: u64) -> u64 {
+    if limit_ns > 0 { start_ns + limit_ns } else { 0 }
+}
+
 /// Calls the application for one request.
 fn serve<A: App>(hub: &Hub, app: &A, thread: usize, mut conn: Box<Conn>) -> Box<Conn> {
     let now_ns = clock::now_ns();
     conn.stamps.app_ns = now_ns;
     let record = &hub.slot.in_flight[thread.min(THREADS_MAX - 1)];
-    let timeout_ns = hub.options.timeout_ns;
+    conn.time_ns = hub.options.time_for(&conn.head);
+    conn.until_ns = after(conn.stamps.begun_ns, hub.options.request_timeout_ns);
     record.enter(&Entry {
         id: conn.id,
         start_ns: conn.stamps.begun_ns,
-        deadline_ns: if timeout_ns > 0 { now_ns + timeout_ns } else { 0 },
+        app_ns: now_ns,
+        deadline_ns: conn.deadline_from(now_ns),
         tid: thread_id(),
         fd: conn.fd() as u32,
+        place: conn.place(),
         method: conn.head.method(),
         path: conn.head.get(&conn.head.path),
         client: conn.client.as_bytes(),
     });
+    conn.record = Some(record);
     let mut conn = app.call(conn, thread);
+    conn.record = None;
     record.leave();
     conn.stamps.done_ns = clock::now_ns();
     conn
@@ -304,8 +347,9 @@ fn thread_id() -> u32 {
 }
 
 /// Keeps the loop while Python is slow; ends when the loop has gone back to an app thread or the worker has ended.
-fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
+fn keep<A: App>(hub: &Arc<Hub>, app: &Arc<A>, mut reactor: Box<Reactor>) {
     reactor.fast_calls = 0;
+    let mut climb = Climb::new(hub);
     // The owner may have gathered events and then waited for the interpreter: an edge is told only once.
     reactor.turn();
     let (mut busy_ns, mut completed) = (reactor.now_ns(), reactor.completed());
@@ -315,16 +359,18 @@ fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
                 relieve(hub, &mut reactor);
             }
             if hub.pool.load().waiting >= hub.options.queue_max {
-                reactor.shed(conn);
+                reactor.shed(conn, "all workers are busy and the queue is full");
             } else {
                 hub.pool.push(conn);
             }
         }
         let starved = relieve(hub, &mut reactor);
+        expire(hub, &mut reactor);
+        climb.step(hub, app, &mut reactor, starved);
         reactor.flush();
         reactor.flush_log();
         if reactor.is_finished() || reactor.is_overdue() {
-            return wind_up(hub, reactor);
+            return wind_up(hub, &**app, reactor);
         }
         let load = hub.pool.load();
         let free = if starved { 0 } else { load.idle.saturating_sub(load.waiting) };
@@ -334,7 +380,7 @@ fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
             busy_ns = reactor.now_ns();
         }
         let calm = reactor.fast_calls >= CALM_CALLS || reactor.now_ns() - busy_ns >= CALM_NS;
-        if calm && !starved && reactor.drain().is_none() {
+        if calm && !starved && !climb.has_slow(reactor.now_ns()) && reactor.drain().is_none() {
             hub.slot.queued.store(0, Relaxed);
             hub.pool.pull_all().into_iter().for_each(|conn| reactor.put_back(conn));
             return hub.pool.offer(reactor);
@@ -346,7 +392,7 @@ fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
             completed = reactor.completed();
             reactor.take_in();
         }
-        let mut sleep_ns = reactor.sleep_ns();
+        let mut sleep_ns = reactor.sleep_ns().min(climb.sleep_ns(reactor.now_ns()));
         if load.waiting > 0 {
             sleep_ns = sleep_ns.min(LOOK_NS);
         } else if reactor.away() == 0 {
@@ -354,6 +400,16 @@ fn keep(hub: &Hub, mut reactor: Box<Reactor>) {
         }
         reactor.poll(sleep_ns);
         reactor.turn();
+    }
+}
+
+/// Answers 503 to requests that have stood in line for too long.
+fn expire(hub: &Hub, reactor: &mut Reactor) {
+    let limit_ns = hub.options.queue_timeout_ns;
+    if limit_ns > 0 {
+        while let Some(conn) = hub.pool.pull_before(reactor.now_ns().saturating_sub(limit_ns)) {
+            reactor.shed(conn, "all workers are busy and the queue does not move");
+        }
     }
 }
 
@@ -379,17 +435,25 @@ fn relieve(hub: &Hub, reactor: &mut Reactor) -> bool {
 }
 
 /// The end of a worker whose loop is kept by the watchdog's thread.
-fn wind_up(hub: &Hub, mut reactor: Box<Reactor>) {
-    if !reactor.is_overdue() {
+fn wind_up<A: App>(hub: &Hub, app: &A, mut reactor: Box<Reactor>) {
+    let (cut, stuck) = (reactor.unanswered(), reactor.stuck());
+    if cut == 0 && stuck == 0 {
         // No call is running, so the main thread is free and will end the process by itself.
         return finish(hub, reactor);
     }
+    reactor.flush();
+    reactor.give_up_late();
     reactor.flush_log();
     let quick = reactor.drain().is_some_and(|drain| drain.quick);
-    if !quick {
-        let message =
-            format!("Worker graceful timeout (pid:{}): {} requests cut", std::process::id(), reactor.away());
+    if cut > 0 && !quick {
+        let message = format!("Worker graceful timeout (pid:{}): {cut} requests cut", std::process::id());
         hub.log.log(Level::Warning, &message);
+    }
+    if stuck > 0 {
+        app.abort();
+        // Wakes the main thread, where it waits for work.
+        hub.set_exit(Exit::Graceful);
+        thread::sleep(ABORT);
     }
     hub.log.log(Level::Info, &format!("Worker exiting (pid: {})", std::process::id()));
     exit_now(0);

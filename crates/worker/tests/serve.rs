@@ -2,7 +2,7 @@
 
 use ferricorn_core::scoreboard::Scoreboard;
 use ferricorn_sys::shared::SharedMemory;
-use ferricorn_worker::{App, Body, Conn, Context, Exit, Level, Log, Options, Signals, Stop, run};
+use ferricorn_worker::{App, At, Body, Conn, Context, Exit, Level, Log, Options, Signals, Stop, run};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -60,6 +60,12 @@ impl App for Demo {
     fn attach(&self, body: impl FnOnce()) {
         body();
     }
+
+    fn look(&self, _at: At, _tell: Box<dyn FnOnce(Vec<String>) + Send>) {}
+
+    fn interrupt(&self, _late: At) {}
+
+    fn abort(&self) {}
 
     fn notify(&self, _stop: Stop) {}
 }

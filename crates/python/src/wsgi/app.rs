@@ -4,11 +4,13 @@ use super::environ::{Environ, Unservable};
 use super::respond::respond;
 use super::start::StartResponse;
 use crate::ffi::latin1;
-use ferricorn_worker::http::refusal::page;
-use ferricorn_worker::{App, Conn, Stop};
+use crate::interrupt::{Passage, interrupt, look};
+use ferricorn_worker::http::refusal::{Form, Page, page};
+use ferricorn_worker::{App, At, Conn, LATE, Stop};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use rustix::process::{Signal, getpid, kill_process};
 use std::time::Duration;
 
 /// Everything a WSGI application needs, made once per worker.
@@ -45,7 +47,7 @@ impl Wsgi {
         Ok(Self { parts, environ })
     }
 
-    fn handle(&self, py: Python<'_>, mut conn: Box<Conn>) -> Box<Conn> {
+    fn handle(&self, py: Python<'_>, mut conn: Box<Conn>, thread: usize) -> Box<Conn> {
         let keep = self.parts.observer.is_some();
         let built = self.environ.build(py, &mut conn).and_then(|(environ, socket)| {
             Ok((environ, socket, Bound::new(py, StartResponse::new(self.parts.write_timeout_ns, keep))?))
@@ -64,8 +66,10 @@ impl Wsgi {
                 return conn;
             }
         };
+        let passage = Passage::begin(py, thread, conn.id, conn.record);
         start.borrow_mut().lend(conn);
         let outcome = self.call(py, &environ, &start);
+        passage.end(py);
         let mut conn = self.settle(py, &start, outcome);
         if let Ok(mut socket) = socket.try_borrow_mut()
             && let Err(error) = socket.expire(py)
@@ -157,6 +161,14 @@ impl Wsgi {
         outcome: PyResult<Option<PyErr>>,
     ) -> Box<Conn> {
         let mut conn = reclaim(py, start);
+        if conn.is_late() {
+            // Its error is the interrupt's, or comes of it; nobody waits for what it says.
+            if conn.was_answered() {
+                conn.response.status = LATE;
+            }
+            conn.response.abort();
+            return conn;
+        }
         match outcome {
             Ok(None) => {}
             Ok(Some(error)) => self.error(py, &conn, Some(&error), ""),
@@ -184,8 +196,8 @@ impl Wsgi {
 }
 
 impl App for Wsgi {
-    fn call(&self, conn: Box<Conn>, _thread: usize) -> Box<Conn> {
-        Python::attach(|py| self.handle(py, conn))
+    fn call(&self, conn: Box<Conn>, thread: usize) -> Box<Conn> {
+        Python::attach(|py| self.handle(py, conn, thread))
     }
 
     fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
@@ -202,6 +214,19 @@ impl App for Wsgi {
 
     fn attach(&self, body: impl FnOnce()) {
         Python::attach(|_| body());
+    }
+
+    fn look(&self, at: At, tell: Box<dyn FnOnce(Vec<String>) + Send>) {
+        look(at, tell);
+    }
+
+    fn interrupt(&self, late: At) {
+        interrupt(late);
+    }
+
+    fn abort(&self) {
+        // To itself: cannot fail.
+        let _ = kill_process(getpid(), Signal::ABORT);
     }
 
     fn notify(&self, stop: Stop) {
@@ -232,7 +257,9 @@ fn reclaim(py: Python<'_>, start: &Bound<'_, StartResponse>) -> Box<Conn> {
 fn replace(conn: &mut Conn, detail: &str) {
     if conn.response.take_back() {
         conn.file = None;
-        conn.response.replace(500, |out, head_only| page(out, 500, detail, head_only));
+        conn.response.replace(500, |out, head_only| {
+            page(out, &Page { form: Form::Html, ..Page::new(500, detail, head_only) })
+        });
     } else {
         conn.response.abort();
     }

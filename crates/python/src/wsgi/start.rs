@@ -62,7 +62,9 @@ impl StartResponse {
         let limit_ns = self.write_timeout_ns;
         let conn = self.conn()?;
         let _ = conn.send();
+        conn.has_progressed();
         while conn.pending() > UNSENT_MAX {
+            conn.waits_for_client();
             let waiting = &*conn;
             if !py.detach(|| waiting.wait_writable(limit_ns)) {
                 conn.response.abort();
@@ -71,6 +73,7 @@ impl StartResponse {
                 ));
             }
             let _ = conn.send();
+            conn.has_progressed();
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Section "Ferricorn": what Gunicorn has no setting for.
 
 use super::{COUNT, int};
-use crate::setting::Setting;
+use crate::setting::{DefaultValue, Kind, Setting};
 
 pub(super) const ROWS: &[Setting] = &[
     Setting::new(
@@ -34,6 +34,39 @@ pub(super) const ROWS: &[Setting] = &[
          Then its connection is closed.",
     )
     .flags(&["--write-timeout"])
+    .metavar("SECONDS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "request_timeout",
+        COUNT,
+        int(0),
+        "Seconds within which a whole request must be over; 0 means any time.\n\n\
+         They count from its first byte to the last one that the application makes of its response. Then it is answered with 504, or cut where its response has begun, as at the end of `timeout`.",
+    )
+    .flags(&["--request-timeout"])
+    .metavar("SECONDS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "route_timeouts",
+        Kind::Times,
+        DefaultValue::Map(&[]),
+        "What takes the place of `timeout` for some requests, in seconds.\n\n\
+         As in `{\"POST /api/reports/*\": 120}`. \
+         A route is a method and a path, or a path alone for every method; `*` stands for any text. The first one that \
+         fits counts; 0 means any time.",
+    )
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "queue_timeout",
+        COUNT,
+        int(30),
+        "Seconds that a request may wait until a thread of its worker is free; 0 means any time.\n\n\
+         Then it gets 503 with `Retry-After`.",
+    )
+    .flags(&["--queue-timeout"])
     .metavar("SECONDS")
     .since("0.1.0")
     .ours(),

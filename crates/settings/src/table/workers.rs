@@ -73,7 +73,10 @@ pub(super) const ROWS: &[Setting] = &[
         "timeout",
         COUNT,
         int(30),
-        "Seconds after which a worker that shows no sign of life is killed and replaced; 0 means never.",
+        "Seconds that the application may take for one request; 0 means any time.\n\n\
+         Then the client gets 504, and the thread is interrupted; no other request is touched. A worker whose thread does not \
+         come free is replaced. Each piece of a response that comes in pieces has this time anew. `route_timeouts` has other \
+         times for some requests.",
     )
     .flags(&["-t", "--timeout"])
     .metavar("INT"),

@@ -6,7 +6,7 @@
 //! keep two parsers from reading one message differently (Gunicorn 27, RFC 9112 sections 6 and 11).
 //! Not for: bodies (see [`super::body`]).
 
-use super::refusal::Refusal;
+use super::refusal::{Form, Refusal};
 use super::token::{is_token, trim};
 use memchr::{memchr, memchr_iter, memmem};
 use std::ops::Range;
@@ -118,9 +118,26 @@ pub struct Head {
     pub expect_continue: bool,
     /// Whether a trusted proxy says that the client speaks https.
     pub https: bool,
+    /// How the client reads a page of ours best.
+    pub form: Form,
 }
 
 impl Head {
+    /// Returns a head of which only method and path are known.
+    pub(crate) fn of(method: &str, path: &str) -> Self {
+        let raw = format!("{method} {path} HTTP/1.1").into_bytes();
+        let (at, end) = (method.len() + 1, method.len() + 1 + path.len());
+        Self {
+            raw,
+            method: span(0..method.len()),
+            target: span(at..end),
+            path: span(at..end),
+            query: span(end..end),
+            version: (1, 1),
+            ..Self::default()
+        }
+    }
+
     /// Returns the bytes of one of the ranges.
     pub fn get(&self, range: &Range<u32>) -> &[u8] {
         &self.raw[range.start as usize..range.end as usize]
@@ -368,6 +385,7 @@ struct Seen {
     scheme: Option<bool>,
     close: bool,
     keep: bool,
+    form: Form,
 }
 
 fn fields(head: &mut Head, at: usize, rules: &Rules, trusted: bool) -> Result<(), Refusal> {
@@ -437,6 +455,7 @@ fn keep_field(
             // RFC 9110 section 10.1.1: an HTTP/1.0 client cannot be waiting for it.
             *expect_continue = version >= (1, 1);
         }
+        6 if name.eq_ignore_ascii_case(b"accept") => seen.form = Form::of(value),
         _ => {}
     }
     if trusted && let Some(https) = scheme_header(name, value, rules) {
@@ -530,6 +549,7 @@ fn conclude(head: &mut Head, seen: &Seen) -> Result<(), Refusal> {
     let connect = head.method() == b"CONNECT";
     head.keep_alive = !seen.close && !seen.other_coding && !connect && (modern || seen.keep);
     head.https = seen.scheme == Some(true);
+    head.form = seen.form;
     Ok(())
 }
 

@@ -1,7 +1,8 @@
-//! Requests that never reach an application: their status and the page that says why.
+//! Responses of the server's own: their status and the page that says why.
 //!
-//! Status codes are Gunicorn 27's (400, 403, 414, 417, 431, 501) with 408, 413 and 503 beside them; the page has the
-//! shape of Gunicorn's error page, with the reason phrase that belongs to the status (RFC 9110 section 15).
+//! Status codes are Gunicorn 27's (400, 403, 414, 417, 431, 501) with 408, 413, 503 and 504 beside them. A malformed
+//! request gets a page in the shape of Gunicorn's; what a good request can meet (408, 503, 504) is written as its client
+//! reads it best, by default as `application/problem+json` (RFC 9457).
 
 use std::borrow::Cow;
 
@@ -33,26 +34,116 @@ impl Refusal {
 
     /// Appends the whole response, head and page, to `out`. The connection closes after it.
     pub fn write(&self, out: &mut Vec<u8>, head_only: bool) {
-        page(out, self.status, &self.detail, head_only);
+        page(out, &Page { form: Form::Html, ..Page::new(self.status, &self.detail, head_only) });
+    }
+}
+
+/// How a page of ours is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `application/problem+json` (RFC 9457).
+    #[default]
+    Problem,
+    /// Gunicorn's error page.
+    Html,
+    /// Plain text.
+    Text,
+}
+
+impl Form {
+    /// Returns what a client with this `Accept` field reads best: what it names first, if that is HTML or plain text.
+    pub fn of(accept: &[u8]) -> Self {
+        let first = accept.split(|byte| matches!(byte, b',' | b';')).next().unwrap_or_default().trim_ascii();
+        match first {
+            b"text/html" | b"application/xhtml+xml" => Self::Html,
+            b"text/plain" => Self::Text,
+            _ => Self::Problem,
+        }
+    }
+}
+
+/// An error response of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// Its status.
+    pub status: u16,
+    /// What happened, in one line.
+    pub detail: &'a str,
+    /// How it is written.
+    pub form: Form,
+    /// By which the log knows the request; empty if it does not.
+    pub request: &'a str,
+    /// Without its body, for HEAD.
+    pub head_only: bool,
+}
+
+impl<'a> Page<'a> {
+    /// Returns a page about a request that the log does not know.
+    pub const fn new(status: u16, detail: &'a str, head_only: bool) -> Self {
+        Self { status, detail, form: Form::Problem, request: "", head_only }
     }
 }
 
 /// Appends an error response of ours that closes the connection.
-pub fn page(out: &mut Vec<u8>, status: u16, detail: &str, head_only: bool) {
-    let reason = reason(status);
-    let body = format!(
-        "<html>\n  <head>\n    <title>{reason}</title>\n  </head>\n  <body>\n    <h1><p>{reason}</p></h1>\n    {}\n  </body>\n</html>\n",
-        escape(detail)
-    );
+pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
+    let (status, reason) = (page.status, reason(page.status));
+    let (kind, body) = match page.form {
+        Form::Problem => ("application/problem+json", problem(page)),
+        Form::Html => ("text/html", html(page)),
+        Form::Text => {
+            let id =
+                if page.request.is_empty() { String::new() } else { format!("Request {}\n", page.request) };
+            ("text/plain; charset=utf-8", format!("{status} {reason}\n{}\n{id}", page.detail))
+        }
+    };
     let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
+    let id =
+        if page.request.is_empty() { String::new() } else { format!("X-Request-Id: {}\r\n", page.request) };
     let head = format!(
-        "HTTP/1.1 {status} {reason}\r\nConnection: close\r\n{retry}Content-Type: text/html\r\nContent-Length: {}\r\n\r\n",
+        "HTTP/1.1 {status} {reason}\r\nConnection: close\r\n{retry}{id}Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     out.extend_from_slice(head.as_bytes());
-    if !head_only {
+    if !page.head_only {
         out.extend_from_slice(body.as_bytes());
     }
+}
+
+fn html(page: &Page<'_>) -> String {
+    let reason = reason(page.status);
+    let id = if page.request.is_empty() {
+        String::new()
+    } else {
+        format!("\n    <p>Request {}</p>", page.request)
+    };
+    format!(
+        "<html>\n  <head>\n    <title>{reason}</title>\n  </head>\n  <body>\n    <h1><p>{reason}</p></h1>\n    {}{id}\n  </body>\n</html>\n",
+        escape(page.detail)
+    )
+}
+
+fn problem(page: &Page<'_>) -> String {
+    let (status, title) = (page.status, reason(page.status));
+    let id =
+        if page.request.is_empty() { String::new() } else { format!(",\"request_id\":\"{}\"", page.request) };
+    format!(
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"{}\"{id}}}\n",
+        quoted(page.detail)
+    )
+}
+
+/// Escapes text for a JSON string (RFC 8259 section 7).
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            control if control < ' ' => out.push_str(&format!("\\u{:04x}", control as u32)),
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 /// Returns the reason phrase of a status that this server makes itself (RFC 9110 section 15).
@@ -67,6 +158,7 @@ pub fn reason(status: u16) -> &'static str {
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         _ => "Internal Server Error",
     }
 }
@@ -89,6 +181,37 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn written(page_: &Page<'_>) -> String {
+        let mut out = Vec::new();
+        page(&mut out, page_);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn the_form_is_what_accept_names_first() {
+        assert_eq!(Form::of(b"text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"), Form::Html);
+        assert_eq!(Form::of(b" text/plain;q=0.5"), Form::Text);
+        for other in [&b"*/*"[..], b"application/json, text/html", b"", b",", b"text/htmlx"] {
+            assert_eq!(Form::of(other), Form::Problem);
+        }
+    }
+
+    #[test]
+    fn a_problem_names_the_request() {
+        let page = Page { request: "12-7", ..Page::new(504, "no \"end\"\n", false) };
+        let text = written(&page);
+        assert!(text.starts_with("HTTP/1.1 504 Gateway Timeout\r\n"), "{text}");
+        assert!(
+            text.contains("\r\nX-Request-Id: 12-7\r\nContent-Type: application/problem+json\r\n"),
+            "{text}"
+        );
+        let body = r#"{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"no \"end\"\u000a","request_id":"12-7"}"#;
+        assert!(text.ends_with(&format!("\r\n\r\n{body}\n")), "{text}");
+        assert!(written(&Page { form: Form::Text, ..page }).ends_with("Request 12-7\n"));
+        assert!(written(&Page { form: Form::Html, ..page }).contains("<p>Request 12-7</p>"));
+        assert!(written(&Page { head_only: true, ..page }).ends_with("\r\n\r\n"));
+    }
 
     #[test]
     fn the_page_escapes_what_it_quotes() {

@@ -1,0 +1,222 @@
+//! Seeing where an app thread is stuck, freeing it from a request that was answered in its place, and what the
+//! application can say about its deadline.
+//!
+//! The main thread is told by a real-time signal: its handler runs in the middle of most waits and raises. Other
+//! threads get an asynchronous exception, which Python delivers at their next bytecode; a thread of ours takes the
+//! interpreter for that. Both look first whether the request is still the one that is meant, and everything that is
+//! looked at changes with the interpreter held only: no later request is ever hit.
+
+use crate::ffi;
+use ferricorn_core::scoreboard::{InFlight, THREADS_MAX};
+use ferricorn_sys::clock;
+use ferricorn_sys::signal::{INTERRUPT, signal_thread};
+use ferricorn_worker::At;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+
+/// What is known of each app thread.
+static GUARDS: [Guard; THREADS_MAX] = [const { Guard::new() }; THREADS_MAX];
+
+struct Guard {
+    /// Python's number of the thread.
+    ident: AtomicU64,
+    /// The request whose application code runs here; 0 for none.
+    request: AtomicU64,
+    /// The request that is to be interrupted.
+    ordered: AtomicU64,
+    /// The request for which an exception was left with the thread.
+    struck: AtomicU64,
+}
+
+impl Guard {
+    const fn new() -> Self {
+        Self {
+            ident: AtomicU64::new(0),
+            request: AtomicU64::new(0),
+            ordered: AtomicU64::new(0),
+            struck: AtomicU64::new(0),
+        }
+    }
+
+    fn is_meant(&self) -> bool {
+        let request = self.request.load(SeqCst);
+        request != 0 && request == self.ordered.load(SeqCst)
+    }
+}
+
+thread_local! {
+    static IDENT: Cell<u64> = const { Cell::new(0) };
+    static CURRENT: Cell<Option<(usize, &'static InFlight)>> = const { Cell::new(None) };
+}
+
+/// The time in which an app thread runs the application for a request, and may be interrupted.
+pub(crate) struct Passage {
+    thread: usize,
+}
+
+impl Passage {
+    pub(crate) fn begin(
+        py: Python<'_>,
+        thread: usize,
+        request: u64,
+        record: Option<&'static InFlight>,
+    ) -> Self {
+        let thread = thread.min(THREADS_MAX - 1);
+        let guard = &GUARDS[thread];
+        guard.ident.store(ident(py), SeqCst);
+        CURRENT.set(record.map(|record| (thread, record)));
+        guard.request.store(request, SeqCst);
+        Self { thread }
+    }
+
+    /// Ends it, with the interpreter held; an exception that has not been delivered yet is taken back.
+    pub(crate) fn end(self, py: Python<'_>) {
+        let guard = &GUARDS[self.thread];
+        let request = guard.request.swap(0, SeqCst);
+        CURRENT.set(None);
+        if guard.struck.load(SeqCst) == request {
+            guard.struck.store(0, SeqCst);
+            ffi::raise_in_thread(py, guard.ident.load(SeqCst), None);
+        }
+    }
+}
+
+/// Python's number of this thread.
+fn ident(py: Python<'_>) -> u64 {
+    IDENT.with(|known| {
+        if known.get() == 0 {
+            let number = py.import("threading").and_then(|module| module.call_method0("get_ident"));
+            known.set(number.and_then(|number| number.extract()).unwrap_or(0));
+        }
+        known.get()
+    })
+}
+
+/// What the thread that attends to others is to do, in this order.
+enum Order {
+    /// Say where the thread is.
+    Look(At, Box<dyn FnOnce(Vec<String>) + Send>),
+    /// Leave an exception with the thread.
+    Strike(usize),
+}
+
+/// Finds out where a thread is in the application, as soon as the interpreter can be had; never waits for it.
+pub(crate) fn look(at: At, tell: Box<dyn FnOnce(Vec<String>) + Send>) {
+    order(Order::Look(at, tell));
+}
+
+/// Interrupts a thread, soon; never waits for the interpreter.
+pub(crate) fn interrupt(late: At) {
+    let Some(guard) = GUARDS.get(late.thread) else { return };
+    guard.ordered.store(late.request, SeqCst);
+    if late.thread == 0 {
+        // A thread that has ended meanwhile needs no interrupt.
+        let _ = signal_thread(late.tid, INTERRUPT);
+    } else {
+        order(Order::Strike(late.thread));
+    }
+}
+
+fn order(order: Order) {
+    static ATTENDANT: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
+    let sender = ATTENDANT.get_or_init(|| Mutex::new(attendant()));
+    // Only gone if it could not be started: the ladder then goes on without it.
+    let _ = sender.lock().unwrap_or_else(PoisonError::into_inner).send(order);
+}
+
+/// Starts the thread that takes the interpreter to attend to others.
+fn attendant() -> Sender<Order> {
+    let (sender, orders) = channel();
+    let body = move || {
+        for order in orders {
+            match order {
+                Order::Look(at, tell) => {
+                    // Written without the interpreter.
+                    if let Some(lines) = Python::attach(|py| seen(py, at)) {
+                        tell(lines);
+                    }
+                }
+                Order::Strike(thread) => Python::attach(|py| strike(py, thread)),
+            }
+        }
+    };
+    drop(thread::Builder::new().name("ferricorn-attend".into()).spawn(body));
+    sender
+}
+
+/// Where a thread is, in lines; `None` if it has moved on.
+fn seen(py: Python<'_>, at: At) -> Option<Vec<String>> {
+    let guard = GUARDS.get(at.thread)?;
+    if guard.request.load(SeqCst) != at.request {
+        return None;
+    }
+    let where_ = || py.import("ferricorn.timeouts")?.call_method1("where", (guard.ident.load(SeqCst),));
+    match where_().and_then(|lines| lines.extract()) {
+        Ok(lines) => Some(lines),
+        Err(error) => Some(vec![format!("where it is cannot be said: {error}")]),
+    }
+}
+
+fn strike(py: Python<'_>, thread: usize) {
+    let guard = &GUARDS[thread];
+    if !guard.is_meant() {
+        return;
+    }
+    let class = match request_timeout(py) {
+        Ok(class) => class,
+        Err(error) => return error.write_unraisable(py, None),
+    };
+    guard.struck.store(guard.request.load(SeqCst), SeqCst);
+    ffi::raise_in_thread(py, guard.ident.load(SeqCst), Some(&class));
+}
+
+fn request_timeout(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    Ok(py.import("ferricorn.timeouts")?.getattr("RequestTimeout")?.cast_into()?)
+}
+
+/// Tells the handler of the interrupt signal, on the main thread, whether the request there is the one that is meant.
+#[pyfunction]
+pub(crate) fn interrupted() -> bool {
+    let shielded = CURRENT.get().is_some_and(|(_, record)| record.is_shielded());
+    !shielded && GUARDS[0].is_meant()
+}
+
+/// Returns the seconds until the deadline of the request that this thread works on; `None` if it has none.
+#[pyfunction]
+pub(crate) fn deadline() -> Option<f64> {
+    let (_, record) = CURRENT.get()?;
+    match record.deadline_ns() {
+        0 => None,
+        at_ns => Some((at_ns as f64 - clock::now_ns() as f64) / 1e9),
+    }
+}
+
+/// Moves the deadline of the request that this thread works on; returns the seconds that are left.
+#[pyfunction]
+pub(crate) fn extend_deadline(seconds: f64) -> PyResult<Option<f64>> {
+    if !seconds.is_finite() || seconds < 0.0 {
+        let message = format!("a deadline is extended by 0 seconds or more, not by {seconds}");
+        return Err(pyo3::exceptions::PyValueError::new_err(message));
+    }
+    if let Some((_, record)) = CURRENT.get()
+        && record.deadline_ns() > 0
+    {
+        // Ten years are as good as for ever.
+        let more_ns = (seconds.min(3.2e8) * 1e9) as u64;
+        record.set_deadline(record.deadline_ns() + more_ns);
+    }
+    Ok(deadline())
+}
+
+/// Puts off interrupts of the request that this thread works on, or (`false`) ends that.
+#[pyfunction]
+pub(crate) fn shield(up: bool) {
+    if let Some((_, record)) = CURRENT.get() {
+        record.shield(up);
+    }
+}

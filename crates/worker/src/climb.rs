@@ -1,0 +1,161 @@
+//! The shell round `core::deadline`: which calls there are, and what is done about those that are late. A part of
+//! keeping the loop ([`crate::run`]); never attached.
+
+use crate::app::{App, At};
+use crate::options::Level;
+use crate::reactor::Reactor;
+use crate::run::{Hub, start_threads};
+use ferricorn_core::claim::Claim;
+use ferricorn_core::deadline::{Action, Call, Ladder, Plan, Reason};
+use ferricorn_core::scoreboard::{InFlightView, THREADS_MAX};
+use ferricorn_sys::task;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A call that has lasted so long keeps the loop from going back to an app thread: its deadline has to be seen.
+const SLOW_NS: u64 = 20_000_000;
+/// Most lines about where a late request is.
+const LINES: usize = 8;
+const SECOND: f64 = 1e9;
+
+/// The calls of a worker and what is being done about them.
+pub(crate) struct Climb {
+    ladder: Ladder,
+    calls: Vec<Call>,
+    /// There are deadlines at all.
+    watched: bool,
+}
+
+impl Climb {
+    pub(crate) fn new(hub: &Hub) -> Self {
+        Self {
+            ladder: Ladder::new(Plan::for_threads(hub.options.threads)),
+            calls: Vec::new(),
+            watched: hub.options.has_deadlines(),
+        }
+    }
+
+    /// Tells whether a call has lasted so long that its deadline has to be watched.
+    pub(crate) fn has_slow(&self, now_ns: u64) -> bool {
+        // Also one that has no deadline now, because it waits for its client: it may have one again.
+        self.watched && self.calls.iter().any(|call| now_ns.saturating_sub(call.start_ns) >= SLOW_NS)
+    }
+
+    /// Returns how long the loop may sleep.
+    pub(crate) fn sleep_ns(&self, now_ns: u64) -> u64 {
+        self.ladder.next_ns().saturating_sub(now_ns)
+    }
+
+    /// Looks at all calls and does what is due. `held`: something keeps the interpreter from waiting requests.
+    pub(crate) fn step<A: App>(&mut self, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut Reactor, held: bool) {
+        self.calls.clear();
+        self.calls.extend(calls(hub));
+        for action in self.ladder.step(&self.calls, held, reactor.now_ns()) {
+            carry_out(action, hub, app, reactor);
+        }
+    }
+}
+
+fn calls(hub: &Hub) -> impl Iterator<Item = Call> {
+    let threads = hub.numbers().min(THREADS_MAX);
+    let records = hub.slot.in_flight[..threads].iter().enumerate();
+    records.filter(|(_, record)| record.is_busy()).filter_map(|(thread, record)| {
+        let view = record.read()?;
+        Some(Call {
+            thread,
+            id: view.id,
+            start_ns: view.app_ns,
+            deadline_ns: view.deadline_ns,
+            shielded: view.shielded,
+        })
+    })
+}
+
+fn carry_out<A: App>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut Reactor) {
+    // The record of a call that is over by now is another's, or nobody's.
+    let view = |thread: usize, id: u64| hub.slot.in_flight[thread].read().filter(|view| view.id == id);
+    match action {
+        Action::Warn { thread, id } => {
+            if let Some(view) = view(thread, id) {
+                hub.log.log(Level::Warning, &format!("Slow request: {}", told(hub, &view, reactor.now_ns())));
+                look(Level::Warning, 1, thread, &view, hub, &**app);
+            }
+        }
+        Action::Answer { thread, id } => {
+            if let Some(view) = view(thread, id)
+                && answer(&view, hub, reactor)
+            {
+                look(Level::Critical, LINES, thread, &view, hub, &**app);
+            }
+        }
+        Action::Interrupt { thread, id, .. } => {
+            if let Some(view) = view(thread, id) {
+                app.interrupt(At { thread, tid: view.tid, request: id });
+            }
+        }
+        Action::Compensate { thread, id } => {
+            let request = hub.request_id(id);
+            let message =
+                format!("Thread {thread} does not come free from request {request}: a spare stands in");
+            hub.log.log(Level::Error, &message);
+            hub.slot.threads.fetch_add(1, Relaxed);
+            start_threads(hub, app);
+        }
+        Action::Dismiss => hub.dismiss(),
+        Action::Condemn(reason) => condemn(reason, hub),
+    }
+}
+
+/// Answers a late request; false if somebody else has.
+fn answer(view: &InFlightView, hub: &Hub, reactor: &mut Reactor) -> bool {
+    let detail = "The application did not answer in time.";
+    let done = match reactor.answer_late(view, detail) {
+        Claim::Answer => "answered 504",
+        Claim::Cut => "response cut",
+        Claim::Over => return false,
+    };
+    // Gunicorn's line, for those who wait for it.
+    hub.log.log(Level::Critical, &format!("WORKER TIMEOUT (pid:{})", process::id()));
+    let message = format!("  {}: {done}", told(hub, view, reactor.now_ns()));
+    hub.log.log(Level::Critical, &message);
+    true
+}
+
+/// Says where a request is: for what its thread waits, as the kernel sees it, and soon where in the application.
+fn look<A: App>(level: Level, lines: usize, thread: usize, view: &InFlightView, hub: &Hub, app: &A) {
+    let request = hub.request_id(view.id);
+    hub.log.log(level, &format!("  request {request}: thread {thread} is {}", task::doing(view.tid)));
+    let log = hub.log.clone();
+    let tell = move |found: Vec<String>| {
+        let left_out = found.len().saturating_sub(lines);
+        for line in found.iter().take(lines) {
+            log.log(level, &format!("  request {request}: {line}"));
+        }
+        if left_out > 0 && lines > 1 {
+            log.log(level, &format!("  request {request}: {left_out} more"));
+        }
+    };
+    app.look(At { thread, tid: view.tid, request: view.id }, Box::new(tell));
+}
+
+fn condemn(reason: Reason, hub: &Hub) {
+    let message = format!("Worker (pid:{}) is to be replaced: {reason}", process::id());
+    hub.log.log(Level::Error, &message);
+    hub.slot.retiring.store(1, Relaxed);
+    hub.wake_arbiter();
+}
+
+/// Who asked for what, and for how long it has been running.
+fn told(hub: &Hub, view: &InFlightView, now_ns: u64) -> String {
+    let seconds = |since_ns: u64, until_ns: u64| until_ns.saturating_sub(since_ns) as f64 / SECOND;
+    let client = if view.client.is_empty() { String::new() } else { format!(" from {}", view.client) };
+    format!(
+        "{} {} (request {}){client}, {:.1} s of {:.1} s in the application",
+        view.method,
+        view.path,
+        hub.request_id(view.id),
+        seconds(view.app_ns, now_ns),
+        seconds(view.app_ns, view.deadline_ns),
+    )
+}

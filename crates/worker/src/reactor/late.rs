@@ -1,0 +1,96 @@
+//! Requests whose time is over: answered by the loop in the application's place, and written down when their thread
+//! comes back, or never does.
+
+use super::{Reactor, add};
+use crate::conn::Conn;
+use crate::http::refusal::{Page, page};
+use ferricorn_core::claim::Claim;
+use ferricorn_core::scoreboard::InFlightView;
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Status of a request that the application did not answer in time (RFC 9110 section 15.6.5).
+pub const LATE: u16 = 504;
+
+/// An answered request whose thread has not come back.
+#[derive(Debug)]
+pub(super) struct Late {
+    token: u64,
+    call: InFlightView,
+    socket: Arc<OwnedFd>,
+    answered_ns: u64,
+    /// Of the answer; `None` where a response that had begun was cut.
+    body_bytes: Option<u64>,
+}
+
+impl Reactor {
+    /// Answers a request whose time is over, or cuts its response where that has begun. The thread that has the
+    /// connection finds out by itself, when it next wants to send.
+    pub(crate) fn answer_late(&mut self, call: &InFlightView, detail: &str) -> Claim {
+        let claim = self.hub.slot.clients[call.place as usize].time_out(call.id);
+        let id = self.hub.request_id(call.id);
+        let Some(place) = self.places.get(call.place as usize) else { return Claim::Over };
+        let Some(socket) = place.socket.clone() else { return Claim::Over };
+        let token = u64::from(place.generation) << 32 | u64::from(call.place);
+        let mut body_bytes = None;
+        match claim {
+            Claim::Over => return claim,
+            Claim::Cut => {
+                // A client that has gone has got its cut already.
+                let _ = shutdown(&*socket, Shutdown::Both);
+            }
+            Claim::Answer => {
+                let answer =
+                    Page { status: LATE, detail, form: place.form, request: &id, head_only: place.head_only };
+                let mut bytes = Vec::new();
+                page(&mut bytes, &answer);
+                let head = memchr::memmem::find(&bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+                body_bytes = Some((bytes.len() - head) as u64);
+                // Nothing of ours is unsent here, so this fits; a client that has gone needs no answer.
+                let _ = send(&*socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+                let _ = shutdown(&*socket, Shutdown::Write);
+            }
+        }
+        add(&self.hub.slot.timed_out, 1);
+        self.late.push(Late { token, call: call.clone(), socket, answered_ns: self.now_ns, body_bytes });
+        self.forget(token);
+        claim
+    }
+
+    /// Takes a connection back; those that were answered meanwhile are written down with the truth, and closed.
+    pub(super) fn come_late(&mut self, mut conn: Box<Conn>) -> Option<Box<Conn>> {
+        let Some(at) = self.late.iter().position(|late| late.token == conn.token) else { return Some(conn) };
+        let late = self.late.swap_remove(at);
+        self.write_down(&late, &mut conn);
+        None
+    }
+
+    /// Writes down the requests whose threads do not come back.
+    pub(crate) fn give_up_late(&mut self) {
+        for late in std::mem::take(&mut self.late) {
+            let mut conn = Conn::stand_in(late.socket.clone(), &late.call);
+            self.write_down(&late, &mut conn);
+        }
+    }
+
+    fn write_down(&mut self, late: &Late, conn: &mut Conn) {
+        self.away -= 1;
+        if let Some(bytes) = late.body_bytes {
+            conn.response.status = LATE;
+            conn.response.body_bytes = bytes;
+        }
+        conn.stamps.done_ns = late.answered_ns;
+        self.account(conn);
+    }
+
+    /// Returns how many requests are with the application that still wait for their answer.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.away - self.late.len()
+    }
+
+    /// Returns how many threads have not come back from requests that are answered.
+    pub(crate) fn stuck(&self) -> usize {
+        self.late.len()
+    }
+}
