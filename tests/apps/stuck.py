@@ -1,9 +1,11 @@
 """Requests that do not end by themselves, one path for each way; and what an application can say about its deadline."""
 
 import ctypes
+import os
 import queue
 import random
 import re
+import signal
 import socket
 import threading
 import time
@@ -64,6 +66,22 @@ def regex():
     re.match(r"(a+)+$", "a" * 64 + "b")
 
 
+def exit():
+    os._exit(1)
+
+
+def segfault():
+    ctypes.string_at(0)
+
+
+def abort():
+    os.abort()
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def swallow():
     while True:
         try:
@@ -72,7 +90,7 @@ def swallow():
             pass
 
 
-STUCK = {call.__name__: call for call in (sleep, loop, deadlock, recv, peer, get, hold, regex, swallow)}
+STUCK = {call.__name__: call for call in (sleep, loop, deadlock, recv, peer, get, hold, regex, swallow, exit, segfault, abort, killed)}
 
 
 def stuck(environ, start_response):

@@ -198,7 +198,7 @@ impl WorkerSlot {
         self.in_flight.iter().for_each(|record| record.phase.store(Phase::Idle as u32, Relaxed));
         self.flights.iter().for_each(|flight| flight.id.store(0, Relaxed));
         // Most have never been used, and touching them would cost their memory.
-        self.clients.iter().take_while(|client| client.was_used()).for_each(Client::clear);
+        self.clients.iter().take_while(|client| client.is_used()).for_each(Client::close);
         self.age.store(age, Relaxed);
         self.generation.store(generation, Relaxed);
         self.spawned_ns.store(now_ns, Relaxed);

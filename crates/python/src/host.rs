@@ -16,10 +16,11 @@ use ferricorn_sys::exit::exit_now;
 use ferricorn_sys::shared::SharedMemory;
 use ferricorn_sys::signal::Signal;
 use ferricorn_worker::Log;
+use ferricorn_worker::guardian::{self, Ward};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 /// Gunicorn's exit code of a worker that could not begin.
@@ -159,7 +160,33 @@ impl<'py> PythonHost<'_, 'py> {
         Ok(options)
     }
 
+    /// Starts the process that answers for this one when it has died.
+    fn be_guarded(&self, context: &Context) -> io::Result<()> {
+        let settings = &self.configured.settings;
+        let log = |message: &str| match &self.file {
+            // Into a logger in Python only Python can write.
+            None => {}
+            Some(_) => {
+                if let Ok(file) = ErrorFile::of(settings) {
+                    file.log(Level::Error, message);
+                }
+            }
+        };
+        guardian::start(&Ward {
+            board: context.board,
+            slot: context.spec.slot,
+            handover_out: context.handover_out.as_fd(),
+            log: &log,
+            name: &settings.proc_name,
+        })
+    }
+
     fn try_work(&mut self, context: Context) -> PyResult<i32> {
+        // First of all, while there is one thread.
+        if let Err(error) = self.be_guarded(&context) {
+            let message = format!("Worker has no guardian: {error}; if it dies, its clients get no answer");
+            self.log(Level::Warning, &message);
+        }
         let code: i32 = self.server.call_method0("boot")?.extract()?;
         let Some(access) = self.access.take() else { return Ok(BOOT_ERROR) };
         if code != 0 {

@@ -5,6 +5,7 @@
 use crate::config::Configured;
 use crate::log::{PythonLog, log_path};
 use crate::wsgi::{Wsgi, WsgiParts};
+use ferricorn_core::scoreboard::CLIENTS_MAX;
 use ferricorn_settings::{HeaderMap, Settings};
 use ferricorn_sys::signal::SignalPipe;
 use ferricorn_worker::http::head::{self, Rules};
@@ -93,7 +94,7 @@ fn options(settings: &Settings) -> Options {
     Options {
         rules: rules(settings),
         threads: settings.threads,
-        connections_max: settings.worker_connections.max(1),
+        connections_max: settings.worker_connections.clamp(1, CLIENTS_MAX),
         queue_max: settings.queue_limit,
         keepalive_ns: nanoseconds(settings.keepalive),
         header_timeout_ns: nanoseconds(settings.header_timeout),

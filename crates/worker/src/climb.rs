@@ -15,6 +15,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// A call that has lasted so long keeps the loop from going back to an app thread: its deadline has to be seen.
 const SLOW_NS: u64 = 20_000_000;
+/// What the client of a late request is told.
+pub(crate) const LATE_DETAIL: &str = "The application did not answer in time.";
 /// Most lines about where a late request is.
 const LINES: usize = 8;
 const SECOND: f64 = 1e9;
@@ -109,8 +111,7 @@ fn carry_out<A: App>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut
 
 /// Answers a late request; false if somebody else has.
 fn answer(view: &InFlightView, hub: &Hub, reactor: &mut Reactor) -> bool {
-    let detail = "The application did not answer in time.";
-    let done = match reactor.answer_late(view, detail) {
+    let done = match reactor.answer_late(view, LATE_DETAIL) {
         Claim::Answer => "answered 504",
         Claim::Cut => "response cut",
         Claim::Over => return false,

@@ -8,7 +8,7 @@ use crate::http::refusal::Refusal;
 use crate::http::response::{Exchange, Response};
 use crate::options::Options;
 use crate::spool::{self, Limits, Spool};
-use ferricorn_core::claim::Client;
+use ferricorn_core::claim::{Client, Marks, Standing};
 use ferricorn_core::scoreboard::{InFlight, InFlightView};
 use ferricorn_sys::clock;
 use rustix::buffer::spare_capacity;
@@ -286,14 +286,27 @@ impl Conn {
 
     /// Says where it is decided who answers.
     pub(crate) fn settle_at(&mut self, claim: &'static Client) {
-        claim.clear();
         self.claim = Some(claim);
+        self.stands(Standing::Idle);
     }
 
-    /// Says that the request at hand waits for its response.
-    pub(crate) fn owe(&mut self) {
+    /// Says how it stands.
+    pub(crate) fn stands(&self, standing: Standing) {
         if let Some(claim) = self.claim {
-            claim.owe(self.id, self.is_sending());
+            let marks = Marks {
+                fd: self.fd().cast_unsigned(),
+                listener: self.listener as u8,
+                form: self.head.form as u8,
+                head_only: self.head.method() == b"HEAD",
+            };
+            claim.set(standing, self.id, marks);
+        }
+    }
+
+    /// Says that the request at hand waits for its response; once. Behind an unsent one nobody else can give it.
+    pub(crate) fn owe(&mut self) {
+        if self.claim.is_some() && self.owed != self.id {
+            self.stands(if self.is_sending() { Standing::Begun } else { Standing::Owed });
             self.owed = self.id;
             self.unclaimed = true;
         }
@@ -373,7 +386,12 @@ impl Conn {
         self.response.output.clear();
         self.response.output.shrink_to(KEEP_MAX);
         self.response.written = 0;
-        self.send_file()
+        let sent = self.send_file();
+        let response = &self.response;
+        if sent == Sent::All && response.keep_alive && response.is_complete() && self.at >= self.input.len() {
+            self.stands(Standing::Idle);
+        }
+        sent
     }
 
     fn send_file(&mut self) -> Sent {

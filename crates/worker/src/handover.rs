@@ -9,15 +9,40 @@ use crate::options::Options;
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    SendFlags, getpeername, recvmsg, sendmsg,
 };
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Most unread bytes that travel along; a connection with more waits for its own worker.
 pub(crate) const BYTES_MAX: usize = 64 << 10;
 const FIXED: usize = 11;
+
+/// Gives a connection away of which nothing has been read.
+pub(crate) fn give_idle(pair: BorrowedFd<'_>, socket: BorrowedFd<'_>, listener: u8) -> io::Result<()> {
+    let client = match getpeername(socket)?.map(SocketAddr::try_from) {
+        Some(Ok(address)) => address.to_string(),
+        _ => String::new(),
+    };
+    let mut message = vec![listener, 0];
+    // A connection that has served is closed after `keepalive`, not refused as slow.
+    message.extend_from_slice(&1u64.to_le_bytes());
+    message.push(client.len() as u8);
+    message.extend_from_slice(client.as_bytes());
+    send_along(pair, &message, socket)
+}
+
+fn send_along(pair: BorrowedFd<'_>, message: &[u8], socket: BorrowedFd<'_>) -> io::Result<()> {
+    let descriptors = [socket];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(pair, &[IoSlice::new(message)], &mut control, flags)?;
+    Ok(())
+}
 
 /// Gives a connection away; it stays if the pair is full or its bytes cannot travel.
 pub(crate) fn give(pair: BorrowedFd<'_>, conn: Box<Conn>) -> Result<(), Box<Conn>> {
@@ -28,13 +53,8 @@ pub(crate) fn give(pair: BorrowedFd<'_>, conn: Box<Conn>) -> Result<(), Box<Conn
     message.push(conn.client.len() as u8);
     message.extend_from_slice(conn.client.as_bytes());
     message.extend_from_slice(&unread);
-    let descriptors = [conn.socket()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    match sendmsg(pair, &[IoSlice::new(&message)], &mut control, flags) {
-        Ok(_) => Ok(()),
+    match send_along(pair, &message, conn.socket()) {
+        Ok(()) => Ok(()),
         Err(_) => Err(conn),
     }
 }

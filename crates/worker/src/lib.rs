@@ -10,6 +10,7 @@ mod app;
 mod climb;
 mod conn;
 mod date;
+pub mod guardian;
 mod handover;
 pub mod http;
 mod options;

@@ -11,6 +11,7 @@ mod drain;
 mod late;
 
 pub use late::LATE;
+pub(crate) use late::answer_over;
 
 use crate::access::AccessLog;
 use crate::conn::{Conn, Peer, Progress, Sent, State};
@@ -18,6 +19,7 @@ use crate::handover;
 use crate::http::refusal::{Form, Page, Refusal, page};
 use crate::options::Level;
 use crate::run::Hub;
+use ferricorn_core::claim::Standing;
 use ferricorn_sys::clock;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -525,6 +527,9 @@ impl Reactor {
                 self.next_id += 1;
                 conn.id = self.next_id;
                 conn.deadline_ns = 0;
+                if !conn.is_sending() {
+                    conn.owe();
+                }
                 self.ready.push_back(token);
             }
             // A client that shut its side after a request still gets what is gathered for it.
@@ -541,6 +546,9 @@ impl Reactor {
         let (now_ns, options) = (self.now_ns, &self.hub.options);
         let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
         let mut greet = false;
+        if !conn.is_untouched() && !conn.is_sending() {
+            conn.stands(Standing::Partial);
+        }
         if conn.state == State::Body {
             stamp_head(conn, now_ns);
             conn.deadline_ns = after(now_ns, options.body_timeout_ns);
@@ -609,6 +617,7 @@ impl Reactor {
             _ => refusal.write(&mut conn.response.output, false),
         }
         let sent = conn.send();
+        conn.stands(Standing::Begun);
         conn.half_close();
         conn.deadline_ns = self.now_ns + LINGER_NS;
         let mut limit = LINGER_BYTES;
@@ -655,6 +664,7 @@ impl Reactor {
         let Some(place) = place(&mut self.places, token) else { return };
         place.generation = (place.generation + 1) & 0x7fff_ffff;
         place.away = false;
+        self.hub.slot.clients[token as u32 as usize].close();
         // With the connection's own, this closes the socket, which takes it out of the epoll set.
         place.socket = None;
         self.free.push(token as u32);

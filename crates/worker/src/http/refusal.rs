@@ -1,7 +1,7 @@
 //! Responses of the server's own: their status and the page that says why.
 //!
-//! Status codes are Gunicorn 27's (400, 403, 414, 417, 431, 501) with 408, 413, 503 and 504 beside them. A malformed
-//! request gets a page in the shape of Gunicorn's; what a good request can meet (408, 503, 504) is written as its client
+//! Status codes are Gunicorn 27's (400, 403, 414, 417, 431, 501) with 408, 413, 502, 503 and 504 beside them. A malformed
+//! request gets a page in the shape of Gunicorn's; what a good request can meet (408, 502, 503, 504) is written as its client
 //! reads it best, by default as `application/problem+json` (RFC 9457).
 
 use std::borrow::Cow;
@@ -51,6 +51,15 @@ pub enum Form {
 }
 
 impl Form {
+    /// Returns the form of a number that was made from one.
+    pub(crate) fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Html,
+            2 => Self::Text,
+            _ => Self::Problem,
+        }
+    }
+
     /// Returns what a client with this `Accept` field reads best: what it names first, if that is HTML or plain text.
     pub fn of(accept: &[u8]) -> Self {
         let first = accept.split(|byte| matches!(byte, b',' | b';')).next().unwrap_or_default().trim_ascii();
@@ -157,6 +166,7 @@ pub fn reason(status: u16) -> &'static str {
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         _ => "Internal Server Error",

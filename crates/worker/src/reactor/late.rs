@@ -7,7 +7,7 @@ use crate::http::refusal::{Page, page};
 use ferricorn_core::claim::Claim;
 use ferricorn_core::scoreboard::InFlightView;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Status of a request that the application did not answer in time (RFC 9110 section 15.6.5).
@@ -22,6 +22,17 @@ pub(super) struct Late {
     answered_ns: u64,
     /// Of the answer; `None` where a response that had begun was cut.
     body_bytes: Option<u64>,
+}
+
+/// Sends a page in the application's place; returns the bytes of its body. Nothing of ours is unsent where this is done, so it
+/// fits; a client that has gone needs no answer.
+pub(crate) fn answer_over(socket: BorrowedFd<'_>, answer: &Page<'_>) -> u64 {
+    let mut bytes = Vec::new();
+    page(&mut bytes, answer);
+    let head = memchr::memmem::find(&bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    let _ = send(socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let _ = shutdown(socket, Shutdown::Write);
+    (bytes.len() - head) as u64
 }
 
 impl Reactor {
@@ -43,13 +54,7 @@ impl Reactor {
             Claim::Answer => {
                 let answer =
                     Page { status: LATE, detail, form: place.form, request: &id, head_only: place.head_only };
-                let mut bytes = Vec::new();
-                page(&mut bytes, &answer);
-                let head = memchr::memmem::find(&bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-                body_bytes = Some((bytes.len() - head) as u64);
-                // Nothing of ours is unsent here, so this fits; a client that has gone needs no answer.
-                let _ = send(&*socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-                let _ = shutdown(&*socket, Shutdown::Write);
+                body_bytes = Some(answer_over(socket.as_fd(), &answer));
             }
         }
         add(&self.hub.slot.timed_out, 1);
