@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import threading
 import time
 
@@ -9,6 +10,7 @@ import pytest
 
 from harness import request, wait_until
 from harness.load import Load
+from harness.server import CTL
 
 pytestmark = pytest.mark.only_ferricorn("kills the whole worker, or nothing at all")
 
@@ -259,6 +261,16 @@ def test_a_stream_that_stops_is_cut(target):
             client.response()
         assert 2.5 <= time.monotonic() - begun <= 3.0 + SLACK
     target.wait_log(r"GET /drip .*: response cut$")
+
+
+def test_late_requests_are_counted(target):
+    def counted():
+        text = subprocess.run([CTL, "workers", "--json", str(target.pid)], capture_output=True, text=True, check=True)
+        return sum(worker["timed_out"] for worker in json.loads(text.stdout)["workers"])
+
+    before = counted()
+    stuck(target, "sleep")
+    assert counted() == before + 1
 
 
 def test_a_client_that_went_meanwhile_harms_nobody(target):

@@ -101,7 +101,7 @@ PID  AGE  STATE         UP  BOOT  REQUESTS  REQ/S  BUSY  QUEUED  CONNS  P50 ms  
 102    2  ready     1m 42s  2.0s    12,000    120   2/4       5  1,200    1.02    30.7    2     9*       4
 103    3  booting    250ms     -         0      -   0/0       0      0       -       -    0      0       0
 arbiter 100, up 2h 01m: 1 of 2 workers ready, 2 of 4 threads busy, 5 queued, 1,200 connections; \
-12,000 requests, 2 answered 5xx, 3 refused, 0 shed
+12,000 requests, 2 answered 5xx, 3 refused, 0 shed, 0 timed out
 ";
     assert_eq!(render(workers::table), expected);
 }
@@ -167,7 +167,7 @@ fn workers_for_a_script() {
         "threads": 4, "threads_busy": 2, "queued": 5, "connections": 1200, "taken_over": true,
         "requests": 12000, "requests_per_s": 120.0,
         "responses": {"1xx": 0, "2xx": 11998, "3xx": 0, "4xx": 0, "5xx": 2},
-        "refused": 3, "shed": 0, "bytes_sent": 0, "takeovers": 9, "handed_over": 4, "taken_in": 0,
+        "refused": 3, "shed": 0, "timed_out": 0, "bytes_sent": 0, "takeovers": 9, "handed_over": 4, "taken_in": 0,
         "phases": {
             "head": nothing, "body": nothing, "queue": nothing, "total": nothing,
             "app": {"count": 4, "sum_s": 0.0329, "p50_ms": 1.024, "p90_ms": 30.72, "p99_ms": 30.72},

@@ -72,9 +72,10 @@ fn summary(snapshot: &Snapshot) -> String {
     let ready = snapshot.workers.iter().filter(|worker| worker.state == State::Ready).count();
     let refused = sum(|worker| worker.refused);
     let shed = sum(|worker| worker.shed);
+    let timed_out = sum(|worker| worker.timed_out);
     format!(
         "arbiter {}, up {}: {ready} of {} workers ready, {} of {} threads busy, {} queued, {} connections; \
-         {} requests, {} answered 5xx, {} refused, {} shed",
+         {} requests, {} answered 5xx, {} refused, {} shed, {} timed out",
         snapshot.arbiter_pid,
         span(snapshot.uptime_s),
         snapshot.workers_target,
@@ -86,6 +87,7 @@ fn summary(snapshot: &Snapshot) -> String {
         count(sum(|worker| worker.statuses[SERVER_ERRORS])),
         count(refused),
         count(shed),
+        count(timed_out),
     )
 }
 
@@ -171,6 +173,7 @@ struct WorkerJson {
     responses: BTreeMap<String, u64>,
     refused: u64,
     shed: u64,
+    timed_out: u64,
     bytes_sent: u64,
     takeovers: u64,
     handed_over: u64,
@@ -208,6 +211,7 @@ impl WorkerJson {
                 .collect(),
             refused: worker.refused,
             shed: worker.shed,
+            timed_out: worker.timed_out,
             bytes_sent: worker.bytes_sent,
             takeovers: worker.takeovers,
             handed_over: worker.handed_over,

@@ -55,6 +55,8 @@ pub struct Worker {
     pub refused: u64,
     /// Requests refused for want of room.
     pub shed: u64,
+    /// Requests answered 504 at their deadline, or cut.
+    pub timed_out: u64,
     /// Bytes of responses.
     pub bytes_sent: u64,
     /// Times the loop was taken over.
@@ -128,6 +130,7 @@ fn worker(slot: &WorkerSlot, now_ns: u64) -> Worker {
         statuses: std::array::from_fn(|class| slot.statuses[class].load(Relaxed)),
         refused: slot.refused.load(Relaxed),
         shed: slot.shed.load(Relaxed),
+        timed_out: slot.timed_out.load(Relaxed),
         bytes_sent: slot.bytes_sent.load(Relaxed),
         takeovers: slot.takeovers.load(Relaxed),
         handed_over: slot.handed_over.load(Relaxed),
