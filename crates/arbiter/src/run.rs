@@ -14,7 +14,7 @@ use ferricorn_sys::process::Fork;
 use ferricorn_sys::proctitle;
 use ferricorn_sys::shared::SharedMemory;
 use ferricorn_sys::signal::{Blocked, Signal, SignalPipe};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -382,10 +382,7 @@ fn asked_to_stop(signals: &SignalPipe) -> bool {
 fn poll_in(fds: &[BorrowedFd<'_>], patience_ns: u64) {
     let mut waiting: Vec<PollFd<'_>> =
         fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-    let patience = Timespec {
-        tv_sec: (patience_ns / SECOND_NS).cast_signed(),
-        tv_nsec: (patience_ns % SECOND_NS).cast_signed(),
-    };
+    let patience = clock::timespec(patience_ns);
     // Interrupted is as good as woken.
     let _ = poll(&mut waiting, Some(&patience));
 }

@@ -57,6 +57,12 @@ impl Scoreboard {
         self.workers[slot].claim(age, generation, now_ns);
     }
 
+    /// Returns the workers beside this one that serve and are to stay.
+    pub fn ready_beside<'a>(&'a self, slot: &'a WorkerSlot) -> impl Iterator<Item = &'a WorkerSlot> {
+        let ready = |other: &&WorkerSlot| other.state() == State::Ready && other.retiring.load(Relaxed) == 0;
+        self.used().iter().filter(ready).filter(move |other| !std::ptr::eq(*other, slot))
+    }
+
     /// Returns the slots that have ever been claimed.
     pub fn used(&self) -> &[WorkerSlot] {
         &self.workers[..(self.slots_used.load(Relaxed) as usize).min(WORKERS_MAX)]

@@ -51,7 +51,7 @@ impl Guard {
 
 thread_local! {
     static IDENT: Cell<u64> = const { Cell::new(0) };
-    static CURRENT: Cell<Option<(usize, &'static InFlight)>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<&'static InFlight>> = const { Cell::new(None) };
 }
 
 /// The time in which an app thread runs the application for a request, and may be interrupted.
@@ -69,7 +69,7 @@ impl Passage {
         let thread = thread.min(THREADS_MAX - 1);
         let guard = &GUARDS[thread];
         guard.ident.store(ident(py), SeqCst);
-        CURRENT.set(record.map(|record| (thread, record)));
+        CURRENT.set(record);
         guard.request.store(request, SeqCst);
         Self { thread }
     }
@@ -182,15 +182,14 @@ fn request_timeout(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
 /// Tells the handler of the interrupt signal, on the main thread, whether the request there is the one that is meant.
 #[pyfunction]
 pub(crate) fn interrupted() -> bool {
-    let shielded = CURRENT.get().is_some_and(|(_, record)| record.is_shielded());
+    let shielded = CURRENT.get().is_some_and(InFlight::is_shielded);
     !shielded && GUARDS[0].is_meant()
 }
 
 /// Returns the seconds until the deadline of the request that this thread works on; `None` if it has none.
 #[pyfunction]
 pub(crate) fn deadline() -> Option<f64> {
-    let (_, record) = CURRENT.get()?;
-    match record.deadline_ns() {
+    match CURRENT.get()?.deadline_ns() {
         0 => None,
         at_ns => Some((at_ns as f64 - clock::now_ns() as f64) / 1e9),
     }
@@ -203,7 +202,7 @@ pub(crate) fn extend_deadline(seconds: f64) -> PyResult<Option<f64>> {
         let message = format!("a deadline is extended by 0 seconds or more, not by {seconds}");
         return Err(pyo3::exceptions::PyValueError::new_err(message));
     }
-    if let Some((_, record)) = CURRENT.get()
+    if let Some(record) = CURRENT.get()
         && record.deadline_ns() > 0
     {
         // Ten years are as good as for ever.
@@ -216,7 +215,7 @@ pub(crate) fn extend_deadline(seconds: f64) -> PyResult<Option<f64>> {
 /// Puts off interrupts of the request that this thread works on, or (`false`) ends that.
 #[pyfunction]
 pub(crate) fn shield(up: bool) {
-    if let Some((_, record)) = CURRENT.get() {
+    if let Some(record) = CURRENT.get() {
         record.shield(up);
     }
 }

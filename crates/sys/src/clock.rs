@@ -1,13 +1,19 @@
 //! The clocks of the server: monotonic nanoseconds, comparable between processes of a host, and the wall clock for
 //! dates that people read.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::mem::MaybeUninit;
 
 /// Returns the monotonic time in nanoseconds.
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Returns a duration in nanoseconds as system calls want it.
+pub fn timespec(ns: u64) -> Timespec {
+    const SECOND: u64 = 1_000_000_000;
+    Timespec { tv_sec: (ns / SECOND).cast_signed(), tv_nsec: (ns % SECOND).cast_signed() }
 }
 
 /// Returns the seconds since 1970; the coarse clock, at most 4 ms behind.

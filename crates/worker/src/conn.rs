@@ -13,7 +13,7 @@ use ferricorn_core::scoreboard::{InFlight, InFlightView};
 use ferricorn_sys::clock;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::EventFlags;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::sendfile;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
@@ -423,10 +423,7 @@ impl Conn {
 
     /// Waits until the client takes more, or the time is over (false). For app threads with a long response, detached.
     pub fn wait_writable(&self, limit_ns: u64) -> bool {
-        let limit = Timespec {
-            tv_sec: (limit_ns / 1_000_000_000) as i64,
-            tv_nsec: (limit_ns % 1_000_000_000) as i64,
-        };
+        let limit = clock::timespec(limit_ns);
         let limit = (limit_ns > 0).then_some(&limit);
         loop {
             match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], limit) {

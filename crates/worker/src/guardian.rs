@@ -2,8 +2,8 @@
 //! descriptors and the scoreboard, and nothing else.
 //!
 //! When the worker dies with requests in flight (a segmentation fault, `os._exit`, SIGKILL, the OOM killer) the guardian
-//! answers them with 502, gives idle connections to a sibling, and ends. While the worker is stopped (SIGSTOP, a frozen
-//! host) it answers 504 at the deadlines that nobody else keeps. It closes nothing: all its descriptors are the worker's.
+//! answers them with 502, gives idle connections to a sibling, and ends. While the worker is stopped (SIGSTOP)
+//! it answers 504 at the deadlines that nobody else keeps. It closes nothing: all its descriptors are the worker's.
 //!
 //! Not for: TLS (it has no keys), or anything while the worker is well.
 
@@ -11,14 +11,15 @@ use crate::climb::LATE_DETAIL;
 use crate::handover;
 use crate::http::refusal::{Form, Page};
 use crate::reactor::{LATE, answer_over};
+use crate::run::request_id;
 use ferricorn_core::claim::{Claim, Marks, Standing};
-use ferricorn_core::scoreboard::{Scoreboard, State, WorkerSlot};
+use ferricorn_core::scoreboard::{Scoreboard, WorkerSlot};
 use ferricorn_sys::clock;
 use ferricorn_sys::exit::exit_now;
 use ferricorn_sys::process::{Fork, fork_sharing_files, lent};
 use ferricorn_sys::proctitle;
 use ferricorn_sys::signal::Blocked;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use std::io;
@@ -65,19 +66,17 @@ pub fn start(ward: &Ward<'_>) -> io::Result<()> {
             std::mem::forget(blocked);
             // Looks only.
             let _ = proctitle::set(&format!("ferricorn: guardian of {} [{}]", pid.as_raw_pid(), ward.name));
-            watch(ward, &worker, pid.as_raw_pid());
+            watch(ward, &worker, pid.as_raw_pid().cast_unsigned());
             exit_now(0);
         }
     }
 }
 
 /// Waits until the worker has died, and answers for it.
-fn watch(ward: &Ward<'_>, worker: &OwnedFd, pid: i32) {
+fn watch(ward: &Ward<'_>, worker: &OwnedFd, pid: u32) {
     let slot = &ward.board.workers[ward.slot];
     loop {
-        let patience_ns = patience(slot);
-        let limit =
-            Timespec { tv_sec: (patience_ns / IDLE_NS) as i64, tv_nsec: (patience_ns % IDLE_NS) as i64 };
+        let limit = clock::timespec(patience(slot));
         match poll(&mut [PollFd::new(worker, PollFlags::IN)], Some(&limit)) {
             Ok(0) => answer_late(slot, pid),
             Ok(_) => return bury(ward, slot, pid),
@@ -98,29 +97,29 @@ fn patience(slot: &WorkerSlot) -> u64 {
 }
 
 /// Answers requests whose deadline the worker has let pass: it does not run.
-fn answer_late(slot: &WorkerSlot, pid: i32) {
+fn answer_late(slot: &WorkerSlot, pid: u32) {
     let now_ns = clock::now_ns();
     for view in slot.in_flight.iter().filter(|record| record.is_busy()).filter_map(|record| record.read()) {
         let over = view.deadline_ns > 0 && now_ns >= view.deadline_ns + MARGIN_NS;
         let Some(client) = slot.clients.get(view.place as usize).filter(|_| over) else { continue };
         let Some((Standing::Owed, id, marks)) = client.read() else { continue };
         if id == view.id & 0xffff_ffff && client.time_out(view.id) == Claim::Answer {
-            answer(&marks, LATE, LATE_DETAIL, &format!("{pid}-{}", view.id));
+            answer(&marks, LATE, LATE_DETAIL, &request_id(pid, view.id));
             slot.timed_out.fetch_add(1, Relaxed);
         }
     }
 }
 
 /// Answers whom the worker owed something.
-fn bury(ward: &Ward<'_>, slot: &WorkerSlot, pid: i32) {
+fn bury(ward: &Ward<'_>, slot: &WorkerSlot, pid: u32) {
     // The arbiter may have given its place back by now; it is the last one to be taken again.
     let (mut answered, mut cut, mut given) = (0, 0, 0);
-    let sibling = has_ready_sibling(ward.board, ward.slot);
+    let sibling = ward.board.ready_beside(slot).next().is_some();
     for client in slot.clients.iter().take_while(|client| client.is_used()) {
         let Some((standing, id, marks)) = client.read() else { continue };
         match standing {
             Standing::Owed | Standing::Partial => {
-                let id = if standing == Standing::Owed { format!("{pid}-{id}") } else { String::new() };
+                let id = if standing == Standing::Owed { request_id(pid, id) } else { String::new() };
                 answer(&marks, 502, DIED, &id);
                 answered += 1;
             }
@@ -150,11 +149,4 @@ fn answer(marks: &Marks, status: u16, detail: &str, request: &str) {
     let form = Form::from_number(marks.form);
     let page = Page { status, detail, form, request, head_only: marks.head_only };
     answer_over(lent(marks.fd).as_fd(), &page);
-}
-
-fn has_ready_sibling(board: &Scoreboard, slot: usize) -> bool {
-    let others = board.used().iter().enumerate().filter(|(index, _)| *index != slot);
-    others
-        .map(|(_, other)| other)
-        .any(|other| other.state() == State::Ready && other.retiring.load(Relaxed) == 0)
 }

@@ -21,7 +21,6 @@ use crate::options::Level;
 use crate::run::Hub;
 use ferricorn_core::claim::Standing;
 use ferricorn_sys::clock;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
@@ -173,7 +172,7 @@ impl Reactor {
     /// Waits at most `limit_ns` for events; true if there are some. Gathers them for [`Self::turn`].
     pub(crate) fn poll(&mut self, limit_ns: u64) -> bool {
         self.events.clear();
-        let wait = Timespec { tv_sec: (limit_ns / SECOND_NS) as i64, tv_nsec: (limit_ns % SECOND_NS) as i64 };
+        let wait = clock::timespec(limit_ns);
         // EINTR and the like read as "nothing yet"; the next poll tells.
         let mut space = [const { MaybeUninit::<Event>::uninit() }; EVENTS_MAX];
         if let Ok((events, _)) = epoll::wait(&self.epoll, &mut space[..], Some(&wait)) {
@@ -654,7 +653,6 @@ impl Reactor {
 
     fn close(&mut self, token: u64) {
         if let Some(place) = place(&mut self.places, token) {
-            // Dropping the socket closes it, which takes it out of the epoll set.
             place.conn = None;
             self.forget(token);
         }
@@ -737,7 +735,7 @@ fn peer(address: Option<SocketAddrAny>) -> Peer {
 }
 
 /// The moment when a limit is over; 0 (never) for no limit.
-fn after(now_ns: u64, limit_ns: u64) -> u64 {
+pub(crate) fn after(now_ns: u64, limit_ns: u64) -> u64 {
     if limit_ns == 0 { 0 } else { now_ns + limit_ns }
 }
 

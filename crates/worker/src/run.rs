@@ -12,9 +12,9 @@ use crate::conn::Conn;
 use crate::http::refusal::Refusal;
 use crate::options::{Level, Log, Options};
 use crate::pool::{Job, Pool};
-use crate::reactor::Reactor;
+use crate::reactor::{Reactor, after};
 use crate::stage::Stage;
-use ferricorn_core::scoreboard::{Entry, Scoreboard, State, THREADS_MAX, WorkerSlot};
+use ferricorn_core::scoreboard::{Entry, Scoreboard, THREADS_MAX, WorkerSlot};
 use ferricorn_sys::clock;
 use ferricorn_sys::exit::exit_now;
 use std::io;
@@ -64,6 +64,11 @@ pub trait Signals: Send + Sync {
     fn read(&self) -> Vec<i32>;
 }
 
+/// Returns the number by which logs and pages know a request of the worker with this pid.
+pub(crate) fn request_id(pid: u32, id: u64) -> String {
+    format!("{pid}-{id}")
+}
+
 /// How a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -103,7 +108,7 @@ impl Hub {
 
     /// Returns the number by which logs and pages know a request.
     pub(crate) fn request_id(&self, id: u64) -> String {
-        format!("{}-{id}", std::process::id())
+        request_id(std::process::id(), id)
     }
 
     /// Tells the arbiter that this worker's place in the scoreboard has news.
@@ -133,9 +138,7 @@ impl Hub {
     }
 
     fn siblings(&self) -> impl Iterator<Item = &'static WorkerSlot> {
-        let me: *const WorkerSlot = self.slot;
-        let ready = |slot: &&WorkerSlot| slot.state() == State::Ready && slot.retiring.load(Relaxed) == 0;
-        self.board.used().iter().filter(ready).filter(move |slot| !std::ptr::eq(*slot, me))
+        self.board.ready_beside(self.slot)
     }
 
     /// Returns how many numbers of app threads are or have been in use.
@@ -305,11 +308,6 @@ fn reopen_logs<A: App>(hub: &Hub, app: &A) {
     if hub.reopen.load(Relaxed) && hub.reopen.swap(false, Relaxed) {
         app.notify(Stop::ReopenLogs);
     }
-}
-
-/// Returns the end of a time that begins at `start_ns`; 0 for none.
-fn after(start_ns: u64, limit_ns: u64) -> u64 {
-    if limit_ns > 0 { start_ns + limit_ns } else { 0 }
 }
 
 /// Calls the application for one request.

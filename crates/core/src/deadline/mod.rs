@@ -158,13 +158,15 @@ impl Ladder {
         self.next_ns
     }
 
+    #[cfg(test)]
     /// Tells whether a request was answered in the application's place whose call has not come back.
-    pub fn has_stuck(&self) -> bool {
+    fn has_stuck(&self) -> bool {
         self.climbs.values().any(|climb| climb.rung.is_answered())
     }
 
+    #[cfg(test)]
     /// Tells whether the worker is to be replaced.
-    pub fn is_condemned(&self) -> bool {
+    fn is_condemned(&self) -> bool {
         self.condemned
     }
 

@@ -99,6 +99,7 @@ impl Rung {
         (rung, step)
     }
 
+    #[cfg(test)]
     pub(super) fn is_answered(self) -> bool {
         matches!(self, Self::Answered { .. } | Self::Lost { .. })
     }
