@@ -1,5 +1,7 @@
 """Fixtures of the contract tests, which run the installed command; see ``harness`` for what they are made of."""
 
+import os
+
 import pytest
 
 from harness import FERRICORN, NAME, Server
@@ -13,6 +15,12 @@ def pytest_configure(config):
         "markers",
         "only_ferricorn(reason): Gunicorn is known to be weaker here; not run against it",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def records_of_the_session(tmp_path_factory):
+    """No test writes into the folder where this user's servers keep their records."""
+    os.environ["STATE_DIRECTORY"] = str(tmp_path_factory.mktemp("state"))
 
 
 def pytest_report_header():

@@ -4,6 +4,14 @@ Works in every thread that the server runs the application on; elsewhere, and un
 deadline and nothing happens.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+# Most calls of a stack that are told.
+CALLS_MAX = 60
+
 
 class RequestTimeout(BaseException):
     """Raised in a thread whose request was answered with 504 in its place, so that the thread comes free.
@@ -55,48 +63,36 @@ def catch_interrupts() -> None:
     signal.signal(_native.INTERRUPT_SIGNAL, interrupt)
 
 
-def where(ident: int) -> list[str]:
-    """Tells where a thread is: the line of the application, who called it, and what it has called outside of it."""
-    import linecache
+def where(ident: int) -> tuple[str | None, list[tuple[str, str, int]]]:
+    """Tells where a thread is: the pattern of its route, where the framework knows one, and its calls, the innermost
+    first, as function, file and line."""
     import sys
 
     frame = sys._current_frames().get(ident)
-    # The server's own command stands below every main thread.
-    last = sys.modules["__main__"].__dict__.get("__file__")
-    own: list[str] = []
-    outside = ""
-    while frame is not None:
-        code, line = frame.f_code, frame.f_lineno
-        name = getattr(code, "co_qualname", code.co_name)
-        place = f"{_short(code.co_filename)}:{line} in {name}"
-        if _is_library(code.co_filename) or code.co_filename == last:
-            outside = outside or place
-        else:
-            if not own:
-                text = linecache.getline(code.co_filename, line).strip()
-                own.append(f"at {place}: {text}" if text else f"at {place}")
-                if outside:
-                    own.append(f"inside {outside}")
-            else:
-                own.append(f"called from {place}")
+    route = None
+    calls = []
+    while frame is not None and len(calls) < CALLS_MAX:
+        code = frame.f_code
+        calls.append((getattr(code, "co_qualname", code.co_name), code.co_filename, frame.f_lineno or 0))
+        route = route or _route(frame)
         frame = frame.f_back
-    return own or [f"at {outside}" if outside else "not in Python code"]
+    return route, calls
 
 
-def _is_library(path: str) -> bool:
-    """True for Python's own modules, installed packages, and ours."""
-    import os
-    import sysconfig
+def _route(frame: "FrameType") -> str | None:
+    """The pattern of the route, if this is the call in which Flask or Django hands a request to its view."""
+    for end, function, pattern in _DISPATCHERS:
+        if frame.f_code.co_name == function and frame.f_code.co_filename.endswith(end):
+            try:
+                found = pattern(frame.f_locals)
+            except Exception:
+                return None
+            return found if isinstance(found, str) else None
+    return None
 
-    if path.startswith("<"):
-        return path.startswith("<frozen ")
-    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return path.startswith((*(folder + os.sep for folder in folders), os.path.dirname(__file__) + os.sep))
 
-
-def _short(path: str) -> str:
-    """The path as the working directory sees it, where it lies below."""
-    import os
-
-    folder = os.getcwd() + os.sep
-    return path[len(folder) :] if path.startswith(folder) else path
+# Where frameworks hold the route that they have chosen: end of the file, function, and how to get at it.
+_DISPATCHERS = (
+    ("/flask/app.py", "dispatch_request", lambda known: known["rule"].rule),
+    ("/django/core/handlers/base.py", "_get_response", lambda known: known["request"].resolver_match.route),
+)

@@ -48,6 +48,23 @@ def alive(pid):
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
+def children(pid):
+    """Pids of the live children of a process."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(child) for child in found if alive(int(child))]
+
+
+def is_observer(pid):
+    """True for the process beside the workers that looks at them."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ferricorn: reflex")
+    except OSError:
+        return False
+
+
 class Server:
     """A server process of one test."""
 
@@ -96,9 +113,13 @@ class Server:
 
         def ready():
             assert self.process.poll() is None, f"exited with {self.process.returncode}:\n{self.log()}"
-            return self.accepts() and self.workers()
+            return self.accepts() and self.workers() and self.observed()
 
         wait_until(ready, seconds, "server ready")
+
+    def observed(self):
+        """True once the observer can be told from a worker by its title, if there is to be one."""
+        return COMMAND.name == "gunicorn" or "--no-reflex" in self.args or any(map(is_observer, children(self.pid)))
 
     def accepts(self):
         try:
@@ -120,12 +141,7 @@ class Server:
 
     def workers(self, master=None):
         """Pids of the live workers, youngest last."""
-        master = master or self.pid
-        try:
-            children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-        except OSError:
-            return []
-        return [int(pid) for pid in children if alive(int(pid))]
+        return [pid for pid in children(master or self.pid) if not is_observer(pid)]
 
     def wait_workers(self, count, seconds=15.0):
         """Waits until there are exactly ``count`` workers."""

@@ -4,10 +4,11 @@ use crate::host::{Context, Hook, Host, Options, WorkerSpec};
 use crate::sockets::{Sockets, open_own};
 use ferricorn_core::log::Level;
 use ferricorn_core::scoreboard::Scoreboard;
+use ferricorn_sys::events::Teller;
 use ferricorn_sys::process::become_user;
 use ferricorn_sys::proctitle;
 use ferricorn_sys::signal::{Blocked, Signal, SignalPipe};
-use rustix::process::{getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{PTracer, getpid, getppid, set_parent_process_death_signal, set_ptracer};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,12 +23,13 @@ pub(crate) struct Heritage {
     pub(crate) handover: (OwnedFd, OwnedFd),
     pub(crate) wake_arbiter: OwnedFd,
     pub(crate) board: &'static Scoreboard,
+    pub(crate) teller: Teller,
     pub(crate) parent: i32,
 }
 
 /// Is a worker. The arbiter's own descriptors are closed and its signals put back before; `blocked` ends here.
 pub(crate) fn live<H: Host>(host: &mut H, spec: WorkerSpec, heritage: Heritage, blocked: Blocked) -> i32 {
-    let Heritage { options, sockets, handover, wake_arbiter, board, parent } = heritage;
+    let Heritage { options, sockets, handover, wake_arbiter, board, teller, parent } = heritage;
     // Log files may be rotated while the application loads.
     let signals = SignalPipe::install(&[Signal::USR1]);
     drop(blocked);
@@ -49,6 +51,8 @@ pub(crate) fn live<H: Host>(host: &mut H, spec: WorkerSpec, heritage: Heritage, 
     if or_log(host, "become its user", became.and_then(|()| follow_parent())).is_none() {
         return BOOT_ERROR;
     }
+    // The observer may look into this process, also where only ancestors may (Yama); without Yama there is no such call.
+    let _ = set_ptracer(rustix::process::Pid::from_raw(parent).map_or(PTracer::None, PTracer::ProcessID));
     // It died before we asked to be told.
     if getppid().is_none_or(|now| now.as_raw_pid() != parent) {
         return 0;
@@ -61,6 +65,7 @@ pub(crate) fn live<H: Host>(host: &mut H, spec: WorkerSpec, heritage: Heritage, 
         handover_in: handover.1,
         wake_arbiter,
         board,
+        teller,
         signals,
     })
 }

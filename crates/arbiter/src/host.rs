@@ -3,6 +3,7 @@
 use ferricorn_core::fleet::Plan;
 use ferricorn_core::log::Level;
 use ferricorn_core::scoreboard::Scoreboard;
+use ferricorn_sys::events::{Hearer, Teller};
 use ferricorn_sys::listener::{Bind, Listener, Manner};
 use ferricorn_sys::process::Fork;
 use ferricorn_sys::signal::SignalPipe;
@@ -37,6 +38,7 @@ pub struct Options {
     /// `group`, as a number.
     pub gid: u32,
     pub initgroups: bool,
+    pub reflex: bool,
 }
 
 impl Default for Options {
@@ -57,6 +59,7 @@ impl Default for Options {
             uid: geteuid().as_raw(),
             gid: getegid().as_raw(),
             initgroups: false,
+            reflex: false,
         }
     }
 }
@@ -112,9 +115,21 @@ pub struct Context {
     pub wake_arbiter: OwnedFd,
     /// The scoreboard.
     pub board: &'static Scoreboard,
+    /// Where the observer is told of what it cannot see.
+    pub teller: Teller,
     /// Catches USR1 already. Once the application is loaded, TERM, INT and QUIT are to be caught as well
     /// ([`SignalPipe::catch`]); until then they end the process, as they should.
     pub signals: SignalPipe,
+}
+
+/// What the observer finds.
+pub struct Observation {
+    /// The scoreboard.
+    pub board: &'static Scoreboard,
+    /// What it is told.
+    pub hearer: Hearer,
+    /// The arbiter's pid.
+    pub parent: i32,
 }
 
 /// A server hook that is due.
@@ -187,6 +202,15 @@ pub trait Host {
     /// Is the worker; returns its exit code. Called in the child alone, with its privileges dropped.
     fn work(&mut self, context: Context) -> i32;
 
+    /// Forks the observer. Signals are blocked meanwhile.
+    ///
+    /// # Errors
+    /// The system's.
+    fn fork_observer(&mut self) -> io::Result<Fork>;
+
+    /// Is the observer, until the arbiter has ended or tells it to leave. Called in the child alone.
+    fn observe(&mut self, context: Observation);
+
     /// Calls `wait`, which may take a second, with whatever the host's own threads need meanwhile.
     fn wait(&mut self, wait: &mut (dyn FnMut() + Send)) {
         wait();
@@ -203,15 +227,15 @@ pub trait Host {
 pub enum Ended {
     /// The arbiter; all is cleared up.
     Arbiter(i32),
-    /// A worker.
-    Worker(i32),
+    /// A process that it has started.
+    Child(i32),
 }
 
 impl Ended {
     /// Returns the exit code.
     pub fn code(self) -> i32 {
         match self {
-            Self::Arbiter(code) | Self::Worker(code) => code,
+            Self::Arbiter(code) | Self::Child(code) => code,
         }
     }
 }

@@ -6,7 +6,9 @@
 
 mod birth;
 mod host;
+mod inquest;
 mod notify;
+mod observer;
 mod places;
 mod run;
 mod sockets;
@@ -14,5 +16,5 @@ mod sockets;
 pub use ferricorn_core::log::Level;
 pub use ferricorn_sys::listener::{Bind, ListenAddress, Listener};
 pub use ferricorn_sys::process::Fork;
-pub use host::{Context, Ended, Hook, Host, Options, WorkerSpec};
+pub use host::{Context, Ended, Hook, Host, Observation, Options, WorkerSpec};
 pub use run::run;

@@ -1,14 +1,18 @@
 //! The arbiter's life: start, then wait, tell the fleet what has happened, and do what it says.
 
 use crate::birth::{self, Heritage};
-use crate::host::{Ended, Hook, Host, Options, WorkerSpec};
+use crate::host::{Ended, Hook, Host, Observation, Options, WorkerSpec};
+use crate::inquest::Inquest;
 use crate::notify;
+use crate::observer::Observer;
 use crate::places::Places;
 use crate::sockets::{NotOpen, Sockets};
-use ferricorn_core::fleet::{Action, Event, ExitStatus, Fleet, Order, Signal as Told, Vital};
+use ferricorn_core::event::Event as Told;
+use ferricorn_core::fleet::{Action, Event, ExitStatus, Fleet, Order, Signal as FleetSignal, Vital};
 use ferricorn_core::log::Level;
 use ferricorn_core::scoreboard::{MAGIC, Scoreboard, VERSION};
 use ferricorn_sys::clock;
+use ferricorn_sys::events::{Hearer, Teller, channel};
 use ferricorn_sys::pidfile::Pidfile;
 use ferricorn_sys::process::Fork;
 use ferricorn_sys::proctitle;
@@ -27,17 +31,17 @@ use std::sync::atomic::Ordering::Relaxed;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// The signals that the arbiter acts on.
-const SIGNALS: [(Signal, Told); 10] = [
-    (Signal::TERM, Told::Term),
-    (Signal::INT, Told::Int),
-    (Signal::QUIT, Told::Quit),
-    (Signal::HUP, Told::Hup),
-    (Signal::TTIN, Told::Ttin),
-    (Signal::TTOU, Told::Ttou),
-    (Signal::USR1, Told::Usr1),
-    (Signal::USR2, Told::Usr2),
-    (Signal::WINCH, Told::Winch),
-    (Signal::CHILD, Told::Chld),
+const SIGNALS: [(Signal, FleetSignal); 10] = [
+    (Signal::TERM, FleetSignal::Term),
+    (Signal::INT, FleetSignal::Int),
+    (Signal::QUIT, FleetSignal::Quit),
+    (Signal::HUP, FleetSignal::Hup),
+    (Signal::TTIN, FleetSignal::Ttin),
+    (Signal::TTOU, FleetSignal::Ttou),
+    (Signal::USR1, FleetSignal::Usr1),
+    (Signal::USR2, FleetSignal::Usr2),
+    (Signal::WINCH, FleetSignal::Winch),
+    (Signal::CHILD, FleetSignal::Chld),
 ];
 
 /// Runs a server until it ends. Also returns in every worker, with what [`Host::work`] has returned.
@@ -69,6 +73,9 @@ struct Arbiter<'h, H> {
     /// The place of every living worker, by pid.
     workers: BTreeMap<i32, usize>,
     events: VecDeque<Event>,
+    channel: (Teller, Hearer),
+    observer: Observer,
+    inquest: Inquest,
 }
 
 /// How it goes on after an action.
@@ -77,6 +84,8 @@ enum Next {
     Halt(i32),
     /// This is a new worker's process now.
     Born(WorkerSpec, Blocked),
+    /// This is the observer's process now.
+    Observing(Blocked),
 }
 
 impl<'h, H: Host> Arbiter<'h, H> {
@@ -95,17 +104,18 @@ impl<'h, H: Host> Arbiter<'h, H> {
             1
         })?;
         host.hook(Hook::OnStarting);
-        let opened = open_descriptors(host).and_then(|(signals, wake, handover)| {
-            let sockets = Sockets::open(&options, host, || asked_to_stop(&signals))?;
-            Ok((signals, wake, handover, sockets))
+        let opened = open_descriptors(host).and_then(|descriptors| {
+            let sockets = Sockets::open(&options, host, || asked_to_stop(&descriptors.signals))?;
+            Ok((descriptors, sockets))
         });
-        let (signals, wake, handover, sockets) = match opened {
+        let (descriptors, sockets) = match opened {
             Ok(opened) => opened,
             Err(why) => {
                 pidfile.into_iter().for_each(Pidfile::remove);
                 return Err(if why == NotOpen::Stopped { 0 } else { 1 });
             }
         };
+        let Descriptors { signals, wake, handover, channel } = descriptors;
         let places = Places::new();
         let (workers, events) = (BTreeMap::new(), VecDeque::from([Event::Started]));
         let arbiter = Self {
@@ -123,6 +133,9 @@ impl<'h, H: Host> Arbiter<'h, H> {
             fleet,
             workers,
             events,
+            channel,
+            observer: Observer::default(),
+            inquest: Inquest::new(),
         };
         Ok(arbiter.booted())
     }
@@ -146,12 +159,17 @@ impl<'h, H: Host> Arbiter<'h, H> {
 
     fn serve(mut self) -> Ended {
         loop {
+            // Before the first worker: it is not to miss anything.
+            if let Next::Observing(blocked) = self.start_observer() {
+                return self.be_observer(blocked);
+            }
             while let Some(event) = self.events.pop_front() {
                 for action in self.fleet.on(event, clock::now_ns()) {
                     match self.carry_out(action) {
                         Next::Go => {}
                         Next::Halt(code) => return Ended::Arbiter(code),
                         Next::Born(spec, blocked) => return self.be_worker(spec, blocked),
+                        Next::Observing(blocked) => return self.be_observer(blocked),
                     }
                 }
             }
@@ -196,6 +214,9 @@ impl<'h, H: Host> Arbiter<'h, H> {
                 Ok(None) | Err(_) => {}
             }
         }
+        if let Some(line) = self.observer.reap(clock::now_ns()) {
+            self.host.log(Level::Warning, &line);
+        }
         // As process 1 of a container we inherit orphans; elsewhere other children are those of hooks, and theirs to wait
         // for.
         while self.pid == 1
@@ -213,6 +234,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
 
     fn reaped(&mut self, pid: i32, status: ExitStatus) {
         if let Some(slot) = self.workers.remove(&pid) {
+            self.inquest.open(&self.board.workers[slot], pid, clock::now_ns());
             self.places.release(self.board, slot);
             self.events.push_back(Event::Exited { pid, status });
         }
@@ -223,6 +245,12 @@ impl<'h, H: Host> Arbiter<'h, H> {
             Action::Spawn { age, generation } => return self.spawn(age, generation),
             Action::Send { pid, order } => self.send(pid, order),
             Action::Say(notice) => self.host.log(notice.level(), &notice.to_string()),
+            Action::Died { pid, status, by } => {
+                if let Some((line, event)) = self.inquest.close(pid, status, by) {
+                    self.host.log(Level::Error, &line);
+                    self.channel.0.tell(&event);
+                }
+            }
             Action::NworkersChanged { new, old } => {
                 self.host.hook(Hook::NworkersChanged { new, old: Some(old) });
             }
@@ -293,14 +321,48 @@ impl<'h, H: Host> Arbiter<'h, H> {
     }
 
     fn be_worker(self, spec: WorkerSpec, blocked: Blocked) -> Ended {
-        let Self { host, options, memory, board, pid, signals, sockets, handover, wake, .. } = self;
+        let Self { host, options, memory, board, pid, signals, sockets, handover, wake, channel, .. } = self;
         drop(signals);
         drop(wake.0);
-        let heritage = Heritage { options, sockets, handover, wake_arbiter: wake.1, board, parent: pid };
+        let (teller, hearer) = channel;
+        drop(hearer);
+        let heritage =
+            Heritage { options, sockets, handover, wake_arbiter: wake.1, board, teller, parent: pid };
         let code = birth::live(host, spec, heritage, blocked);
         // Until here, so that the scoreboard can be found through workers as well.
         drop(memory);
-        Ended::Worker(code)
+        Ended::Child(code)
+    }
+
+    /// Starts the observer if there is to be one and it does not run.
+    fn start_observer(&mut self) -> Next {
+        let now_ns = clock::now_ns();
+        if !self.options.reflex || !self.observer.is_due(now_ns) {
+            return Next::Go;
+        }
+        let blocked = Blocked::all();
+        match self.host.fork_observer() {
+            Ok(Fork::Child) => return Next::Observing(blocked),
+            Ok(Fork::Parent(pid)) => self.observer.started(pid, now_ns),
+            Err(error) => {
+                self.host.log(Level::Error, &format!("The observer could not be started: {error}"));
+                self.observer.failed(now_ns);
+            }
+        }
+        Next::Go
+    }
+
+    /// Is the observer. Signals stay blocked: it ends with the arbiter, and not before.
+    fn be_observer(self, blocked: Blocked) -> Ended {
+        let Self { host, options, memory, board, pid, signals, sockets, handover, wake, channel, .. } = self;
+        std::mem::forget(blocked);
+        // Or clients would still be accepted when the server has closed them.
+        drop((signals, sockets, handover, wake, channel.0));
+        // Looks only.
+        let _ = proctitle::set(&format!("ferricorn: reflex [{}]", options.proc_name));
+        host.observe(Observation { board, hearer: channel.1, parent: pid });
+        drop(memory);
+        Ended::Child(0)
     }
 
     fn reload(&mut self) {
@@ -313,6 +375,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
                 self.host.listening(&self.sockets.current());
             }
             self.options.clone_from(options);
+            self.channel.0.tell(&Told::Leave);
         }
         self.events.push_back(Event::Reloaded(result.map(|options| options.plan())));
     }
@@ -345,17 +408,23 @@ fn inscribe(board: &Scoreboard, pid: i32, target: usize) {
     board.magic.store(MAGIC, Relaxed);
 }
 
-type Pair = (OwnedFd, OwnedFd);
+/// What the processes of a server share beside listeners.
+struct Descriptors {
+    signals: SignalPipe,
+    wake: (OwnedFd, OwnedFd),
+    handover: (OwnedFd, OwnedFd),
+    channel: (Teller, Hearer),
+}
 
-/// Catches signals and makes the pipes between arbiter and workers, and between workers.
-fn open_descriptors<H: Host>(host: &mut H) -> Result<(SignalPipe, Pair, Pair), NotOpen> {
+/// Catches signals and makes the pipes between arbiter and workers, between workers, and to the observer.
+fn open_descriptors<H: Host>(host: &mut H) -> Result<Descriptors, NotOpen> {
     let open = || -> io::Result<_> {
         // Without `daemon`, a window that changes its size is nobody's business, but Gunicorn's log says so.
         let signals = SignalPipe::install(&SIGNALS.map(|(signal, _)| signal))?;
         let wake = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let handover = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((signals, wake, handover))
+        Ok(Descriptors { signals, wake, handover, channel: channel()? })
     };
     open().map_err(|error| {
         host.log(Level::Error, &format!("The arbiter could not start: {error}"));

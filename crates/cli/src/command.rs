@@ -13,10 +13,12 @@ pub(crate) struct Command {
     pub server: Server,
     /// For a script instead of a person.
     pub json: bool,
+    /// Where to look for records instead of where servers keep them.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// What to show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     /// One line per worker.
     Workers,
@@ -24,6 +26,12 @@ pub(crate) enum Verb {
     Requests,
     /// The last finished requests, at most so many.
     Recent(usize),
+    /// One line per late request and dead worker, at most so many.
+    Timeouts(usize),
+    /// All that is known of a late request, or of a worker's death.
+    Why(String),
+    /// The Python stacks of a process.
+    Stack(u32),
 }
 
 /// Which server.
@@ -47,10 +55,13 @@ Examples:
   ferricornctl workers                    each worker: load, latency, errors
   ferricornctl requests                   what is running now, oldest first
   ferricornctl requests --recent 20       the last 20 finished requests
+  ferricornctl timeouts                   late requests and dead workers, newest first
+  ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
+  ferricornctl stack 4711                 the Python stacks of process 4711, now
   ferricornctl workers --json | jq '.workers[].pid'
 
 Looking costs the server nothing: the numbers lie in shared memory, and are readable while every worker
-is stuck. Exit status: 0 shown, 1 no server found or not readable, 2 wrong usage.";
+is stuck. Exit status: 0 shown, 1 nothing found or not readable, 2 wrong usage.";
 
 const WORKERS_AFTER: &str = "\
 Columns:
@@ -74,14 +85,42 @@ Columns:
 
 With --recent: AGO since it began, TOTAL from its first byte to its end, APP the time in the application.";
 
+const TIMEOUTS_AFTER: &str = "\
+Columns:
+  AT         when the deadline was over, or the worker was found dead
+  ID         of the request (it stands in the log and in the client's answer), or pid of the worker
+  WHAT       what the client got, or `died`
+  TOOK       time in the application; DEADLINE what it had
+  WHERE      the line of the application, or why the worker died
+
+Records are found where running servers keep them (`state_dir`) and in this user's own default folder.";
+
+const WHY_AFTER: &str = "\
+The id of a request stands in the server's log, in the page that the client got, and in its X-Request-Id.
+A pid is that of a worker: its death is shown, or the last late request of it.";
+
+const STACK_AFTER: &str = "\
+The process is read from outside and is not stopped, whatever it is at; it need not be Ferricorn's. With the
+pid of an arbiter, all its workers are shown. Needs the right to trace the process: its user's, and where the
+kernel restricts that (Yama, containers) CAP_SYS_PTRACE.";
+
 /// Reads the arguments; the first is the program's name.
 pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
     let matches = grammar().try_get_matches_from(argv)?;
     let (name, options) = matches.subcommand().expect("clap refuses a line without a verb");
     let recent =
         || options.get_one::<u64>("recent").map_or(Verb::Requests, |number| Verb::Recent(*number as usize));
-    let verb = if name == "workers" { Verb::Workers } else { recent() };
-    Ok(Command { verb, server: server(options), json: options.get_flag("json") })
+    let verb = match name {
+        "workers" => Verb::Workers,
+        "timeouts" => Verb::Timeouts(options.get_one::<u64>("limit").map_or(20, |limit| *limit as usize)),
+        "why" => Verb::Why(options.get_one::<String>("id").cloned().unwrap_or_default()),
+        "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
+        _ => recent(),
+    };
+    // Only verbs about records have the first, only those about a server the second.
+    let state_dir = options.try_get_one::<PathBuf>("state-dir").ok().flatten().cloned();
+    let server = if options.try_contains_id("server").is_ok() { server(options) } else { Server::TheOne };
+    Ok(Command { verb, server, json: options.get_flag("json"), state_dir })
 }
 
 fn server(options: &ArgMatches) -> Server {
@@ -123,7 +162,49 @@ fn grammar() -> clap::Command {
                         .help("Show the last N finished requests instead, newest first"),
                 )
                 .args(common()),
+            clap::Command::new("timeouts")
+                .about("Show late requests and dead workers, newest first")
+                .after_help(TIMEOUTS_AFTER)
+                .arg(
+                    Arg::new("limit")
+                        .long("limit")
+                        .value_name("N")
+                        .value_parser(value_parser!(u64).range(1..=1_000_000))
+                        .help("Show the last N instead of 20"),
+                )
+                .args([state_dir(), json()]),
+            clap::Command::new("why")
+                .about("Show all that is known of a late request, or of a worker's death")
+                .after_help(WHY_AFTER)
+                .arg(Arg::new("id").value_name("REQUEST_ID|PID").required(true).help("Which"))
+                .args([state_dir(), json()]),
+            clap::Command::new("stack")
+                .about("Show where the Python threads of a process are, now")
+                .after_help(STACK_AFTER)
+                .arg(
+                    Arg::new("process")
+                        .value_name("PID")
+                        .required(true)
+                        .value_parser(value_parser!(u32).range(1..))
+                        .help("A worker, an arbiter, or any other Python process"),
+                )
+                .arg(json()),
         ])
+}
+
+fn json() -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Write JSON for scripts; its shape is stable")
+}
+
+fn state_dir() -> Arg {
+    Arg::new("state-dir")
+        .long("state-dir")
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .help("The folder of the records: the server's `state_dir`")
 }
 
 /// The options of every verb.
@@ -141,10 +222,7 @@ fn common() -> [Arg; 4] {
             .value_parser(value_parser!(PathBuf))
             .conflicts_with("server")
             .help("The server that wrote this pidfile"),
-        Arg::new("json")
-            .long("json")
-            .action(ArgAction::SetTrue)
-            .help("Write JSON for scripts; its shape is stable"),
+        json(),
         Arg::new("server").value_name("SERVER").help("Its pid or its pidfile, instead of the options"),
     ]
 }
@@ -176,9 +254,13 @@ mod tests {
             ("requests --pidfile 7", Requests, Pidfile("7".into()), false),
             ("requests --json", Requests, TheOne, true),
             ("requests --recent 20 web.pid", Recent(20), Pidfile("web.pid".into()), false),
+            ("timeouts --limit 3 --json", Timeouts(3), TheOne, true),
+            ("why 12-7", Why("12-7".into()), TheOne, false),
+            ("stack 12", Stack(12), TheOne, false),
         ];
         for (line, verb, server, json) in table {
-            assert_eq!(check(line), Ok(Command { verb, server, json }), "{line}");
+            let state_dir = None;
+            assert_eq!(check(line), Ok(Command { verb, server, json, state_dir }), "{line}");
         }
     }
 
@@ -195,6 +277,9 @@ mod tests {
             "workers --recent 5",
             "requests --recent 0",
             "requests a.pid b.pid",
+            "why",
+            "stack x",
+            "timeouts --limit 0",
         ] {
             assert_eq!(check(line), Err(2), "{line}");
         }

@@ -1,19 +1,23 @@
 //! `ferricornctl`: what operators type to see inside a running server.
 //!
-//! It reads the server's scoreboard (shared memory that the arbiter and its workers write anyway), so that looking
-//! costs the server nothing and works while every worker is stuck. One verb is one module. Not for: changing a
+//! It reads the server's scoreboard (shared memory that the arbiter and its workers write anyway), the records of late
+//! requests, and stacks out of a worker's memory, so that looking costs the server nothing and works while every worker is
+//! stuck. One verb is one module. Not for: changing a
 //! server, and not for computing numbers, which is `core::snapshot`'s work.
 #![forbid(unsafe_code)]
 
 mod command;
 mod failure;
 mod locate;
+mod records;
 #[cfg(test)]
 mod render_tests;
 mod requests;
 mod run;
+mod stack;
 mod table;
 mod units;
+mod why;
 mod workers;
 
 pub use locate::SCOREBOARD_NAME;

@@ -54,6 +54,16 @@ pub(crate) fn running() -> Vec<Found> {
     found
 }
 
+/// Returns the folders in which running servers keep their records, as far as this user may look.
+pub(crate) fn state_dirs() -> Vec<PathBuf> {
+    let boards = running().into_iter().filter_map(|server| open_pid(server.pid, "").ok());
+    boards
+        .map(|board| board.value().state_dir.load())
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect()
+}
+
 /// Returns the only server, or says why there is not one.
 fn the_one(servers: &[Found]) -> Result<&Found, Failure> {
     match servers {

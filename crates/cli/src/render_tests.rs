@@ -57,12 +57,15 @@ fn busy(board: &Scoreboard) {
         id,
         start_ns: NOW - age_s * SECOND,
         deadline_ns: NOW - age_s * SECOND + 30 * SECOND,
+        complete_ns: NOW - age_s * SECOND,
         app_ns: NOW - age_s * SECOND,
         place: 0,
         tid: 200 + id as u32,
         fd: 9,
         method: b"GET",
         path,
+        query: b"",
+        body_bytes: 0,
         client: b"10.0.0.7:5123",
     };
     worker.in_flight[0].enter(&entry(1, 2, b"/quick"));

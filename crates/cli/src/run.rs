@@ -1,8 +1,9 @@
 //! From arguments to an exit status. Not for: the shape of any output, which is its verb's.
 
-use crate::command::{self, Command, Verb};
+use crate::command::{self, Command, Server, Verb};
 use crate::failure::{Failure, OK, UNREADABLE, USAGE};
-use crate::{locate, requests, workers};
+use crate::workers::write_json;
+use crate::{locate, records, requests, stack, why, workers};
 use ferricorn_core::snapshot::{self, Snapshot, Unreadable};
 use ferricorn_sys::clock::now_ns;
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ pub(crate) struct View<'a> {
     pub colours: bool,
 }
 
-/// Runs `ferricornctl` and returns its exit status: 0 shown, 1 no server found or not readable, 2 wrong usage.
+/// Runs `ferricornctl` and returns its exit status: 0 shown, 1 nothing found or not readable, 2 wrong usage.
 ///
 /// `argv[0]` is the program's name. `terminal` tells whether `out` is one; colours also need an empty `NO_COLOR`.
 pub fn run(argv: &[String], out: &mut dyn Write, err: &mut dyn Write, terminal: bool) -> i32 {
@@ -25,34 +26,61 @@ pub fn run(argv: &[String], out: &mut dyn Write, err: &mut dyn Write, terminal: 
         Ok(command) => command,
         Err(error) => return usage(&error, out, err),
     };
-    let shown = match read(&command) {
-        Ok((snapshot, now_ns)) => {
-            let view = View { snapshot: &snapshot, now_ns, colours: terminal && wants_colours() };
-            show(&command, &view, out)
-        }
+    let colours = terminal && wants_colours();
+    let text = match text(&command, colours) {
+        Ok(text) => text,
         Err(failure) => {
             // Where the reason cannot be written, the exit status still tells.
             let _ = failure.write(err);
             return UNREADABLE;
         }
     };
-    match shown {
+    match out.write_all(&text).and_then(|()| out.flush()) {
         // A reader such as `head` that has seen enough is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            let failure = Failure::new(
-                "the output could not be written",
-                error.to_string(),
-                "free the place it goes to",
-            );
-            let _ = failure.write(err);
+            let _ = unwritten(&error).write(err);
             UNREADABLE
         }
         _ => OK,
     }
 }
 
-fn read(command: &Command) -> Result<(Snapshot, u64), Failure> {
-    let board = locate::open(&command.server)?;
+/// Returns what the command shows.
+fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let written = match &command.verb {
+        Verb::Timeouts(limit) => {
+            let found = records::find(command.state_dir.as_deref())?;
+            if command.json {
+                records::json(&found, *limit, &mut text)
+            } else {
+                records::table(&found, *limit, colours, &mut text)
+            }
+        }
+        Verb::Why(id) => {
+            let found = records::find(command.state_dir.as_deref())?;
+            let record = why::choose(&found, id)?;
+            if command.json { write_json(record, &mut text) } else { why::text(record, &mut text) }
+        }
+        Verb::Stack(pid) => {
+            let found = stack::find(*pid)?;
+            if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
+        }
+        Verb::Workers | Verb::Requests | Verb::Recent(_) => {
+            let (snapshot, now_ns) = read(&command.server)?;
+            show(command, &View { snapshot: &snapshot, now_ns, colours }, &mut text)
+        }
+    };
+    written.map(|()| text).map_err(|error| unwritten(&error))
+}
+
+fn unwritten(error: &io::Error) -> Failure {
+    Failure::new("the output could not be written", error.to_string(), "free the place it goes to")
+}
+
+/// Reads a server's scoreboard; also returns the moment.
+pub(crate) fn read(server: &Server) -> Result<(Snapshot, u64), Failure> {
+    let board = locate::open(server)?;
     let now_ns = now_ns();
     let snapshot = snapshot::read(board.value(), now_ns).map_err(|reason| match reason {
         Unreadable::NotAScoreboard => Failure::new(
@@ -69,17 +97,14 @@ fn read(command: &Command) -> Result<(Snapshot, u64), Failure> {
 }
 
 fn show(command: &Command, view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut text = Vec::new();
-    match (command.verb, command.json) {
-        (Verb::Workers, false) => workers::table(view, &mut text),
-        (Verb::Workers, true) => workers::json(view, &mut text),
-        (Verb::Requests, false) => requests::table(view, &mut text),
-        (Verb::Requests, true) => requests::json(view, &mut text),
-        (Verb::Recent(limit), false) => requests::recent_table(view, limit, &mut text),
-        (Verb::Recent(limit), true) => requests::recent_json(view, limit, &mut text),
-    }?;
-    out.write_all(&text)?;
-    out.flush()
+    match (&command.verb, command.json) {
+        (Verb::Requests, false) => requests::table(view, out),
+        (Verb::Requests, true) => requests::json(view, out),
+        (Verb::Recent(limit), false) => requests::recent_table(view, *limit, out),
+        (Verb::Recent(limit), true) => requests::recent_json(view, *limit, out),
+        (_, false) => workers::table(view, out),
+        (_, true) => workers::json(view, out),
+    }
 }
 
 fn usage(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> i32 {

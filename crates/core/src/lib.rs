@@ -1,12 +1,14 @@
 //! Pure decisions and shared vocabulary. For: what every process of a Ferricorn agrees on (the scoreboard's layout,
-//! histograms) and what the arbiter decides (`fleet`). Not for: I/O, clocks, threads, logging; `now` is an argument
+//! histograms, records) and what the arbiter decides (`fleet`). Not for: I/O, clocks, threads, logging; `now` is an argument
 //! and decisions are returned as actions.
 #![forbid(unsafe_code)]
 
 pub mod claim;
 pub mod deadline;
+pub mod event;
 pub mod fleet;
 pub mod histogram;
 pub mod log;
+pub mod record;
 pub mod scoreboard;
 pub mod snapshot;

@@ -18,7 +18,7 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most app threads of a worker whose requests are shown.
@@ -46,6 +46,8 @@ pub struct Scoreboard {
     /// Slots that have ever been claimed: those beyond are empty, and looking at them would cost their memory.
     slots_used: AtomicU32,
     reserved: [AtomicU32; 7],
+    /// Folder of the server's records (`state_dir`); empty if it keeps none. Cut at 512 bytes.
+    pub state_dir: Text<64>,
     /// One slot per worker; free slots have state [`State::Free`].
     pub workers: [WorkerSlot; WORKERS_MAX],
 }
@@ -216,6 +218,13 @@ impl WorkerSlot {
         self.state.store(State::Free as u32, Release);
     }
 
+    /// Returns the requests in the application.
+    pub fn requests(&self) -> impl Iterator<Item = InFlightView> {
+        // Stand-ins have numbers of their own; what lies beyond has never been used, and looking would cost its memory.
+        let numbers = (self.threads.load(Relaxed) as usize * 2).clamp(1, THREADS_MAX);
+        self.in_flight[..numbers].iter().filter(|record| record.is_busy()).filter_map(InFlight::read)
+    }
+
     /// Says that the worker serves from now on.
     pub fn ready(&self, now_ns: u64) {
         self.beat_ns.store(now_ns, Relaxed);
@@ -246,11 +255,15 @@ pub struct InFlight {
     shields: AtomicU32,
     id: AtomicU64,
     start_ns: AtomicU64,
+    complete_ns: AtomicU64,
     app_ns: AtomicU64,
     deadline_ns: AtomicU64,
     bytes_sent: AtomicU64,
+    body_bytes: AtomicU64,
+    ident: AtomicU64,
     method: Text<2>,
     path: Text<16>,
+    query: Text<16>,
     client: Text<6>,
 }
 
@@ -261,6 +274,8 @@ pub struct Entry<'a> {
     pub id: u64,
     /// When its first byte arrived.
     pub start_ns: u64,
+    /// When its last byte arrived.
+    pub complete_ns: u64,
     /// When it entered the application.
     pub app_ns: u64,
     /// When `timeout` runs out; 0 without one.
@@ -275,6 +290,10 @@ pub struct Entry<'a> {
     pub method: &'a [u8],
     /// Path as received, cut at 128 bytes.
     pub path: &'a [u8],
+    /// Query as received, cut at 128 bytes.
+    pub query: &'a [u8],
+    /// Bytes of its body.
+    pub body_bytes: u64,
     /// Client address as text.
     pub client: &'a [u8],
 }
@@ -288,6 +307,8 @@ pub struct InFlightView {
     pub id: u64,
     /// When its first byte arrived.
     pub start_ns: u64,
+    /// When its last byte arrived.
+    pub complete_ns: u64,
     /// When it entered the application.
     pub app_ns: u64,
     /// When `timeout` runs out; 0 without one.
@@ -304,8 +325,14 @@ pub struct InFlightView {
     pub bytes_sent: u64,
     /// Request method.
     pub method: String,
+    /// Python's number of the app thread; 0 where the application has none.
+    pub ident: u64,
+    /// Bytes of its body.
+    pub body_bytes: u64,
     /// Path, cut at 128 bytes.
     pub path: String,
+    /// Query, cut at 128 bytes. Not redacted: see [`crate::record::redacted`].
+    pub query: String,
     /// Client address.
     pub client: String,
 }
@@ -320,11 +347,14 @@ impl InFlight {
         self.shields.store(0, Relaxed);
         self.id.store(entry.id, Relaxed);
         self.start_ns.store(entry.start_ns, Relaxed);
+        self.complete_ns.store(entry.complete_ns, Relaxed);
         self.app_ns.store(entry.app_ns, Relaxed);
         self.deadline_ns.store(entry.deadline_ns, Relaxed);
         self.bytes_sent.store(0, Relaxed);
+        self.body_bytes.store(entry.body_bytes, Relaxed);
         self.method.store(entry.method);
         self.path.store(entry.path);
+        self.query.store(entry.query);
         self.client.store(entry.client);
         self.phase.store(Phase::App as u32, Relaxed);
         self.seq.store(seq, Release);
@@ -334,6 +364,11 @@ impl InFlight {
     pub fn writing(&self, bytes_sent: u64) {
         self.bytes_sent.store(bytes_sent, Relaxed);
         self.phase.store(Phase::Write as u32, Relaxed);
+    }
+
+    /// Says by which number Python knows the thread. For the thread itself.
+    pub fn set_ident(&self, ident: u64) {
+        self.ident.store(ident, Relaxed);
     }
 
     /// Returns when the time of the request in flight is over; 0 for never. For the thread that works on it.
@@ -380,6 +415,7 @@ impl InFlight {
                 phase,
                 id: self.id.load(Relaxed),
                 start_ns: self.start_ns.load(Relaxed),
+                complete_ns: self.complete_ns.load(Relaxed),
                 app_ns: self.app_ns.load(Relaxed),
                 deadline_ns: self.deadline_ns.load(Relaxed),
                 shielded: self.is_shielded(),
@@ -387,8 +423,11 @@ impl InFlight {
                 fd: self.fd.load(Relaxed),
                 place: self.place.load(Relaxed),
                 bytes_sent: self.bytes_sent.load(Relaxed),
+                body_bytes: self.body_bytes.load(Relaxed),
+                ident: self.ident.load(Relaxed),
                 method: self.method.load(),
                 path: self.path.load(),
+                query: self.query.load(),
                 client: self.client.load(),
             };
             fence(Acquire);
@@ -490,13 +529,14 @@ impl Flight {
 /// Text of at most `8 * W` bytes as words; the first byte's word starts with a length kept beside.
 #[repr(C)]
 #[derive(Debug)]
-struct Text<const W: usize> {
+pub struct Text<const W: usize> {
     len: AtomicU64,
     words: [AtomicU64; W],
 }
 
 impl<const W: usize> Text<W> {
-    fn store(&self, bytes: &[u8]) {
+    /// Writes it, cut where it does not fit.
+    pub fn store(&self, bytes: &[u8]) {
         let bytes = &bytes[..bytes.len().min(W * 8)];
         self.len.store(bytes.len() as u64, Relaxed);
         let (whole, rest) = bytes.as_chunks::<8>();
@@ -510,7 +550,8 @@ impl<const W: usize> Text<W> {
         }
     }
 
-    fn load(&self) -> String {
+    /// Reads it; bytes that are no UTF-8 are replaced.
+    pub fn load(&self) -> String {
         let len = (self.len.load(Relaxed) as usize).min(W * 8);
         let mut bytes: Vec<u8> =
             self.words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()).collect();
@@ -528,7 +569,7 @@ fn open(seq: &AtomicU32) -> u32 {
 }
 
 const _: () = assert!(size_of::<Text<2>>() == 24);
-const _: () = assert!(size_of::<InFlight>() == 280);
+const _: () = assert!(size_of::<InFlight>() == 440);
 const _: () = assert!(size_of::<Flight>() == 144);
 const _: () = assert!(size_of::<Scoreboard>() < 64 << 20);
 
@@ -547,11 +588,15 @@ mod tests {
             shields: AtomicU32::new(0),
             id: text(),
             start_ns: text(),
+            complete_ns: text(),
             app_ns: text(),
             deadline_ns: text(),
             bytes_sent: text(),
+            body_bytes: text(),
+            ident: text(),
             method: Text { len: text(), words: Default::default() },
             path: Text { len: text(), words: Default::default() },
+            query: Text { len: text(), words: Default::default() },
             client: Text { len: text(), words: Default::default() },
         })
     }
@@ -564,6 +609,7 @@ mod tests {
         record.enter(&Entry {
             id: 7,
             start_ns: 1,
+            complete_ns: 1,
             app_ns: 1,
             deadline_ns: 2,
             tid: 3,
@@ -571,6 +617,8 @@ mod tests {
             place: 5,
             method: b"GET",
             path: &path,
+            query: b"q=1",
+            body_bytes: 6,
             client: b"127.0.0.1:9",
         });
         let view = record.read().expect("in flight");
@@ -590,6 +638,7 @@ mod tests {
                     let entry = Entry {
                         id: n,
                         start_ns: n,
+                        complete_ns: n,
                         app_ns: n,
                         deadline_ns: n,
                         tid: 0,
@@ -597,6 +646,8 @@ mod tests {
                         place: 0,
                         method: b"GET",
                         path: &letter,
+                        query: b"",
+                        body_bytes: 0,
                         client: b"",
                     };
                     record.enter(&entry);

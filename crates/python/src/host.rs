@@ -7,9 +7,10 @@ use crate::config::{self, Configured, Failure};
 use crate::log::{ErrorFile, say};
 use crate::work::{self, Access, WorkerSignals};
 use ferricorn_arbiter::{
-    Bind, Context, Ended, Fork, Hook, Host, Level, ListenAddress, Listener, Options, WorkerSpec,
+    Bind, Context, Ended, Fork, Hook, Host, Level, ListenAddress, Listener, Observation, Options, WorkerSpec,
 };
 use ferricorn_cli::SCOREBOARD_NAME;
+use ferricorn_reflex::{journal, observer};
 use ferricorn_settings::{BindAddress, ParsedArgs, Settings, WorkerClass};
 use ferricorn_sys::daemon::{Daemon, daemonize};
 use ferricorn_sys::exit::exit_now;
@@ -53,8 +54,8 @@ pub(crate) fn serve(
     host.warn();
     match ferricorn_arbiter::run(options, &mut host, board) {
         Ended::Arbiter(code) => Ok(code),
-        // What the arbiter has prepared for its own end (its temporary files, its pidfile) is not a worker's to clear up.
-        Ended::Worker(code) => exit_now(code),
+        // What the arbiter has prepared for its own end (its temporary files, its pidfile) is not a child's to clear up.
+        Ended::Child(code) => exit_now(code),
     }
 }
 
@@ -107,6 +108,7 @@ fn options(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Options> 
         uid: cfg.getattr("uid")?.extract()?,
         gid: cfg.getattr("gid")?.extract()?,
         initgroups: settings.initgroups,
+        reflex: settings.reflex,
     })
 }
 
@@ -176,6 +178,7 @@ impl<'py> PythonHost<'_, 'py> {
             board: context.board,
             slot: context.spec.slot,
             handover_out: context.handover_out.as_fd(),
+            teller: &context.teller,
             log: &log,
             name: &settings.proc_name,
         })
@@ -204,6 +207,7 @@ impl<'py> PythonHost<'_, 'py> {
             handover_in: context.handover_in,
             signals: Box::new(WorkerSignals(context.signals)),
             wake_arbiter: context.wake_arbiter,
+            teller: Arc::new(context.teller),
             board: context.board,
             slot: context.spec.slot,
             parent: context.parent,
@@ -287,6 +291,33 @@ impl Host for PythonHost<'_, '_> {
             self.tell("forked", (pid,));
         }
         Ok(forked)
+    }
+
+    fn fork_observer(&mut self) -> io::Result<Fork> {
+        fork(self.py)
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        let settings = &self.configured.settings;
+        let folder = settings.state_dir.clone().or_else(journal::default_folder);
+        let (file, logger) = (self.file.clone(), self.server.getattr("log").map(Bound::unbind));
+        let log = |level: Level, message: &str| match (&file, &logger) {
+            (Some(file), _) => file.log(level, message),
+            (None, Ok(logger)) => Python::attach(|py| say(logger.bind(py), level, message)),
+            // There is no log.
+            (None, Err(_)) => {}
+        };
+        self.py.detach(|| {
+            observer::run(&observer::Context {
+                board: observation.board,
+                hearer: observation.hearer,
+                folder: folder.as_deref(),
+                name: &settings.proc_name,
+                parent: observation.parent,
+                version: env!("CARGO_PKG_VERSION"),
+                log: &log,
+            });
+        });
     }
 
     fn work(&mut self, context: Context) -> i32 {

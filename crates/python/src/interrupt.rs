@@ -7,10 +7,11 @@
 //! looked at changes with the interpreter held only: no later request is ever hit.
 
 use crate::ffi;
+use ferricorn_core::record::{Frame, Source};
 use ferricorn_core::scoreboard::{InFlight, THREADS_MAX};
 use ferricorn_sys::clock;
 use ferricorn_sys::signal::{INTERRUPT, signal_thread};
-use ferricorn_worker::At;
+use ferricorn_worker::{At, Sight, Tell};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use std::cell::Cell;
@@ -68,7 +69,11 @@ impl Passage {
     ) -> Self {
         let thread = thread.min(THREADS_MAX - 1);
         let guard = &GUARDS[thread];
-        guard.ident.store(ident(py), SeqCst);
+        let ident = ident(py);
+        guard.ident.store(ident, SeqCst);
+        if let Some(record) = record {
+            record.set_ident(ident);
+        }
         CURRENT.set(record);
         guard.request.store(request, SeqCst);
         Self { thread }
@@ -100,13 +105,13 @@ fn ident(py: Python<'_>) -> u64 {
 /// What the thread that attends to others is to do, in this order.
 enum Order {
     /// Say where the thread is.
-    Look(At, Box<dyn FnOnce(Vec<String>) + Send>),
+    Look(At, Tell),
     /// Leave an exception with the thread.
     Strike(usize),
 }
 
 /// Finds out where a thread is in the application, as soon as the interpreter can be had; never waits for it.
-pub(crate) fn look(at: At, tell: Box<dyn FnOnce(Vec<String>) + Send>) {
+pub(crate) fn look(at: At, tell: Tell) {
     order(Order::Look(at, tell));
 }
 
@@ -137,8 +142,8 @@ fn attendant() -> Sender<Order> {
             match order {
                 Order::Look(at, tell) => {
                     // Written without the interpreter.
-                    if let Some(lines) = Python::attach(|py| seen(py, at)) {
-                        tell(lines);
+                    if let Some(sight) = Python::attach(|py| seen(py, at)) {
+                        tell(sight);
                     }
                 }
                 Order::Strike(thread) => Python::attach(|py| strike(py, thread)),
@@ -149,17 +154,23 @@ fn attendant() -> Sender<Order> {
     sender
 }
 
-/// Where a thread is, in lines; `None` if it has moved on.
-fn seen(py: Python<'_>, at: At) -> Option<Vec<String>> {
+/// Where a thread is; `None` if it has moved on.
+fn seen(py: Python<'_>, at: At) -> Option<Sight> {
     let guard = GUARDS.get(at.thread)?;
     if guard.request.load(SeqCst) != at.request {
         return None;
     }
     let where_ = || py.import("ferricorn.timeouts")?.call_method1("where", (guard.ident.load(SeqCst),));
-    match where_().and_then(|lines| lines.extract()) {
-        Ok(lines) => Some(lines),
-        Err(error) => Some(vec![format!("where it is cannot be said: {error}")]),
-    }
+    type Found = (Option<String>, Vec<(String, String, u32)>);
+    let (route, frames) = match where_().and_then(|found| found.extract::<Found>()) {
+        Ok(found) => found,
+        Err(error) => {
+            error.write_unraisable(py, None);
+            return None;
+        }
+    };
+    let frames = frames.into_iter().map(|(function, file, line)| Frame { function, file, line }).collect();
+    Some(Sight { source: Source::Interpreter, frames, route })
 }
 
 fn strike(py: Python<'_>, thread: usize) {

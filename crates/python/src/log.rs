@@ -54,7 +54,12 @@ impl Log for ErrorFile {
         if level < self.least {
             return;
         }
-        let line = format!("[{}] [{}] [{}] {message}\n", stamp(), std::process::id(), name(level));
+        let line = format!(
+            "[{}] [{}] [{}] {message}\n",
+            clock::stamp(clock::wall_seconds()),
+            std::process::id(),
+            name(level)
+        );
         // A log that cannot be written must not stop the server.
         let _ = rustix::io::write(&*self.out.lock().unwrap_or_else(PoisonError::into_inner), line.as_bytes());
     }
@@ -64,17 +69,6 @@ impl Log for ErrorFile {
             *self.out.lock().unwrap_or_else(PoisonError::into_inner) = out;
         }
     }
-}
-
-/// `2026-11-23 02:20:28 +0000`, Gunicorn's date format.
-fn stamp() -> String {
-    let at = clock::local(clock::wall_seconds());
-    let (sign, offset) = if at.offset_s < 0 { ('-', -at.offset_s) } else { ('+', at.offset_s) };
-    let (hours, minutes) = (offset / 3600, offset / 60 % 60);
-    format!(
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} {sign}{hours:02}{minutes:02}",
-        at.year, at.month, at.day, at.hour, at.minute, at.second
-    )
 }
 
 /// Returns the level's name in Python's logging.

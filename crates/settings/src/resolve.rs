@@ -122,6 +122,10 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// `route_timeouts`: routes as they were written, and their times; zero for none.
     pub route_timeouts: Vec<(String, Duration)>,
+    /// `reflex`.
+    pub reflex: bool,
+    /// `state_dir`.
+    pub state_dir: Option<PathBuf>,
     /// `queue_timeout`; zero for none.
     pub queue_timeout: Duration,
     /// `queue_limit`.
@@ -260,6 +264,8 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         write_timeout: read.seconds("write_timeout"),
         request_timeout: read.seconds("request_timeout"),
         route_timeouts: read.times("route_timeouts"),
+        reflex: read.flag("reflex"),
+        state_dir: read.text("state_dir").map(PathBuf::from),
         queue_timeout: read.seconds("queue_timeout"),
         queue_limit: read.count("queue_limit"),
         body_memory_limit: read.count("body_memory_limit"),

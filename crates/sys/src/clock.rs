@@ -21,6 +21,12 @@ pub fn wall_seconds() -> u64 {
     clock_gettime(ClockId::RealtimeCoarse).tv_sec as u64
 }
 
+/// Returns the seconds since 1970 with their fraction.
+pub fn wall_time_s() -> f64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
 /// A moment as a local calendar shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
@@ -59,4 +65,15 @@ pub fn local(seconds: u64) -> Local {
         second: parts.tm_sec as u32,
         offset_s: parts.tm_gmtoff,
     }
+}
+
+/// Writes a moment (seconds since 1970) as Gunicorn's logs have it: `2026-11-23 02:20:28 +0000`, local time.
+pub fn stamp(seconds: u64) -> String {
+    let at = local(seconds);
+    let (sign, offset) = if at.offset_s < 0 { ('-', -at.offset_s) } else { ('+', at.offset_s) };
+    let (hours, minutes) = (offset / 3600, offset / 60 % 60);
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} {sign}{hours:02}{minutes:02}",
+        at.year, at.month, at.day, at.hour, at.minute, at.second
+    )
 }

@@ -2,11 +2,14 @@
 //! Not for: decisions, logging, or anything that rustix already offers as a safe function.
 #![expect(unsafe_code, reason = "this crate exists to hold it")]
 
+pub mod cgroup;
 pub mod clock;
 pub mod daemon;
+pub mod events;
 pub mod exit;
 pub mod file;
 pub mod listener;
+mod peer;
 pub mod pidfile;
 pub mod process;
 pub mod proctitle;

@@ -1,7 +1,9 @@
-//! What the kernel says of one thread of this process: whether it computes or waits, and for what.
+//! What the kernel says of a thread, of this process or of another: whether it computes or waits, and for what. Of
+//! another process it says less to those without rights on it: what is missing is left out.
 //!
-//! Not for: other processes, and not for Python, whose frames the kernel does not know.
+//! Not for: Python, whose frames the kernel does not know.
 
+use crate::peer;
 use rustix::net::getpeername;
 use std::fs;
 use std::io;
@@ -65,65 +67,133 @@ impl std::fmt::Display for Doing {
     }
 }
 
-/// Looks at a thread of this process.
-pub fn doing(tid: u32) -> Doing {
-    let read = |name: &str| fs::read_to_string(format!("/proc/self/task/{tid}/{name}"));
-    let Ok(stat) = read("stat") else { return Doing::Unknown };
-    // Behind the name, which may hold anything.
-    match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
+/// A thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its process; none for this one.
+    pub pid: Option<u32>,
+    /// Its kernel id.
+    pub tid: u32,
+}
+
+/// What the kernel counts and says of a thread.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vitals {
+    /// Its name.
+    pub name: String,
+    /// The state letter of proc(5); empty if the thread is gone.
+    pub state: String,
+    /// Where in the kernel it sleeps; empty if it does not, or if that is not told.
+    pub wchan: String,
+    /// Seconds of processor that it has used.
+    pub cpu_s: f64,
+    /// Seconds that it was ready and waited for a processor.
+    pub cpu_wait_s: f64,
+}
+
+impl Task {
+    fn folder(self) -> String {
+        match self.pid {
+            None => format!("/proc/self/task/{}", self.tid),
+            Some(pid) => format!("/proc/{pid}/task/{}", self.tid),
+        }
+    }
+
+    fn read(self, name: &str) -> io::Result<String> {
+        fs::read_to_string(format!("{}/{name}", self.folder()))
+    }
+
+    fn state(self) -> Option<char> {
+        let stat = self.read("stat").ok()?;
+        // Behind the name, which may hold anything.
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    }
+
+    /// Returns what the kernel counts of the thread.
+    pub fn vitals(self) -> Vitals {
+        let mut schedule = self.read("schedstat").unwrap_or_default();
+        schedule.truncate(64);
+        let mut seconds = schedule.split_ascii_whitespace().map(|word| word.parse().unwrap_or(0.0) / 1e9);
+        // "0" stands for a thread that does not sleep, or for no right to know.
+        let wchan = self.read("wchan").unwrap_or_default();
+        Vitals {
+            name: self.read("comm").unwrap_or_default().trim_end().to_owned(),
+            state: self.state().map(String::from).unwrap_or_default(),
+            wchan: if wchan == "0" { String::new() } else { wchan },
+            cpu_s: seconds.next().unwrap_or(0.0),
+            cpu_wait_s: seconds.next().unwrap_or(0.0),
+        }
+    }
+}
+
+/// Looks at a thread.
+pub fn doing(task: Task) -> Doing {
+    match task.state() {
+        None => return Doing::Unknown,
         Some('R') => return Doing::Computing,
         Some('T' | 't') => return Doing::Stopped,
         _ => {}
     }
-    let Ok(line) = read("syscall") else { return Doing::Unknown };
+    let Ok(line) = task.read("syscall") else { return Doing::Unknown };
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let Some(Ok(number)) = words.first().map(|word| word.parse::<i64>()) else { return Doing::Computing };
     let argument = |at: usize| {
         words.get(at + 1).and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok())
     };
-    Doing::Waiting(call(number, argument))
+    Doing::Waiting(call(task.pid, number, argument))
 }
 
-fn call(number: i64, argument: impl Fn(usize) -> Option<u64>) -> Call {
+fn call(pid: Option<u32>, number: i64, argument: impl Fn(usize) -> Option<u64>) -> Call {
     let Some((_, name, kind)) = CALLS.iter().find(|(known, ..)| *known == number) else {
         return Call { name: format!("system call {number}"), target: Target::Other };
     };
-    let descriptor = |fd: Option<i32>| fd.filter(|fd| *fd >= 0).map_or(Target::Other, descriptor);
+    let descriptor =
+        |fd: Option<i32>| fd.filter(|fd| *fd >= 0).map_or(Target::Other, |fd| descriptor(pid, fd));
     let target = match kind {
         Kind::Time => Target::Time,
         Kind::Lock => Target::Lock,
         Kind::Child => Target::Child,
         Kind::Descriptor => descriptor(argument(0).map(|fd| fd as u32 as i32)),
         // struct pollfd begins with the descriptor.
-        Kind::Poll if argument(1) >= Some(1) => descriptor(argument(0).and_then(|at| own_word(at).ok())),
+        Kind::Poll if argument(1) >= Some(1) => descriptor(argument(0).and_then(|at| word(pid, at).ok())),
         Kind::Poll => Target::Time,
         Kind::Other => Target::Other,
     };
     Call { name: (*name).to_owned(), target }
 }
 
-/// Reads four bytes of this process's own memory; an error where there are none.
-fn own_word(at: u64) -> io::Result<i32> {
+/// Reads four bytes of a process's memory; an error where there are none, or without the right.
+fn word(pid: Option<u32>, at: u64) -> io::Result<i32> {
     let mut bytes = [0; 4];
-    fs::File::open("/proc/self/mem")?.read_exact_at(&mut bytes, at)?;
+    fs::File::open(format!("{}/mem", process(pid)))?.read_exact_at(&mut bytes, at)?;
     Ok(i32::from_ne_bytes(bytes))
 }
 
-fn descriptor(fd: i32) -> Target {
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "/proc/self".to_owned(), |pid| format!("/proc/{pid}"))
+}
+
+fn descriptor(pid: Option<u32>, fd: i32) -> Target {
+    let peer = match pid {
+        None => own_peer(fd),
+        Some(pid) => peer::of(pid, fd),
+    };
+    match (peer, fs::read_link(format!("{}/fd/{fd}", process(pid)))) {
+        (Some(peer), _) => Target::Peer(fd, peer),
+        (None, Ok(path)) => Target::File(fd, path.to_string_lossy().into_owned()),
+        (None, Err(_)) => Target::Other,
+    }
+}
+
+/// Returns the other end of a socket of this process.
+fn own_peer(fd: i32) -> Option<String> {
     // SAFETY: the descriptor is used for one call that changes nothing; if its owner closes it at this moment, the call
     // fails or tells of another, which is wrong evidence and nothing worse.
-    let peer = getpeername(unsafe { BorrowedFd::borrow_raw(fd) });
-    let link = fs::read_link(format!("/proc/self/fd/{fd}"));
-    match peer {
-        Ok(Some(address)) => match std::net::SocketAddr::try_from(address) {
-            Ok(address) => Target::Peer(fd, address.to_string()),
-            Err(_) => Target::Peer(fd, "a unix socket".to_owned()),
-        },
-        _ => match link {
-            Ok(path) => Target::File(fd, path.to_string_lossy().into_owned()),
-            Err(_) => Target::Other,
-        },
-    }
+    let address = getpeername(unsafe { BorrowedFd::borrow_raw(fd) }).ok()??;
+    Some(match std::net::SocketAddr::try_from(address) {
+        Ok(address) => address.to_string(),
+        Err(_) => "a unix socket".to_owned(),
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -186,7 +256,7 @@ mod tests {
         let mut seen = Doing::Computing;
         for _ in 0..500 {
             thread::sleep(Duration::from_millis(2));
-            seen = doing(tid);
+            seen = doing(Task { pid: None, tid });
             if matches!(seen, Doing::Waiting(_)) {
                 break;
             }
@@ -213,7 +283,24 @@ mod tests {
     }
 
     #[test]
+    fn another_process_is_seen_like_ones_own() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
+        let task = Task { pid: Some(child.id()), tid: child.id() };
+        let asleep = "sleeping (clock_nanosleep)";
+        let seen = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(2));
+            doing(task).to_string() == asleep
+        });
+        let vitals = task.vitals();
+        child.kill().expect("ended");
+        child.wait().expect("reaped");
+        assert!(seen);
+        assert_eq!((vitals.name.as_str(), vitals.state.as_str()), ("sleep", "S"));
+    }
+
+    #[test]
     fn a_thread_that_is_none_is_unknown() {
-        assert_eq!(doing(u32::MAX), Doing::Unknown);
+        assert_eq!(doing(Task { pid: None, tid: u32::MAX }), Doing::Unknown);
+        assert_eq!(Task { pid: Some(u32::MAX), tid: 1 }.vitals(), Vitals::default());
     }
 }

@@ -1,6 +1,7 @@
 //! The application as the worker sees it.
 
 use crate::conn::Conn;
+use ferricorn_core::record::{Frame, Source};
 use std::time::Duration;
 
 /// An application and the interpreter it runs in.
@@ -17,9 +18,9 @@ pub trait App: Send + Sync + 'static {
     /// Runs `body` on this new thread, attached. False if the interpreter is ending and the thread must not start.
     fn attach(&self, body: impl FnOnce());
 
-    /// Finds out where the application is in a request, and tells it in lines, the application's own code first. Never
-    /// waits: what is found is told later, from another thread, or never if the thread has moved on.
-    fn look(&self, at: At, tell: Box<dyn FnOnce(Vec<String>) + Send>);
+    /// Finds out where the application is in a request. Never waits: what is found is told later, from another thread, or
+    /// never if the thread has moved on.
+    fn look(&self, at: At, tell: Tell);
 
     /// Raises in an app thread whose request was answered in its place, if it still works on that request. Never waits.
     fn interrupt(&self, late: At);
@@ -30,6 +31,20 @@ pub trait App: Send + Sync + 'static {
 
     /// Tells the application that the worker stops, or that logs were rotated. Called attached.
     fn notify(&self, stop: Stop);
+}
+
+/// Takes what was found out.
+pub type Tell = Box<dyn FnOnce(Sight) + Send>;
+
+/// Where the application is in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// How that was found out.
+    pub source: Source,
+    /// The stack of the thread, the innermost call first.
+    pub frames: Vec<Frame>,
+    /// The pattern of the request's route, where the framework tells.
+    pub route: Option<String>,
 }
 
 /// What is left of a process after [`App::abort`].

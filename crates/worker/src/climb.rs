@@ -1,14 +1,18 @@
 //! The shell round `core::deadline`: which calls there are, and what is done about those that are late. A part of
 //! keeping the loop ([`crate::run`]); never attached.
 
-use crate::app::{App, At};
+use crate::app::{App, At, Sight};
 use crate::options::Level;
 use crate::reactor::Reactor;
 use crate::run::{Hub, start_threads};
 use ferricorn_core::claim::Claim;
 use ferricorn_core::deadline::{Action, Call, Ladder, Plan, Reason};
+use ferricorn_core::event::{Event, Late, Seen};
+use ferricorn_core::record::{Frame, Request, told as lines_of};
 use ferricorn_core::scoreboard::{InFlightView, THREADS_MAX};
-use ferricorn_sys::task;
+use ferricorn_sys::task::{Task, doing};
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,6 +21,10 @@ use std::sync::atomic::Ordering::Relaxed;
 const SLOW_NS: u64 = 20_000_000;
 /// What the client of a late request is told.
 pub(crate) const LATE_DETAIL: &str = "The application did not answer in time.";
+/// What the client of a late request got.
+pub(crate) const ANSWERED: &str = "answered 504";
+/// Most characters of a line of code.
+const CODE_MAX: usize = 120;
 /// Most lines about where a late request is.
 const LINES: usize = 8;
 const SECOND: f64 = 1e9;
@@ -81,14 +89,14 @@ fn carry_out<A: App>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut
         Action::Warn { thread, id } => {
             if let Some(view) = view(thread, id) {
                 hub.log.log(Level::Warning, &format!("Slow request: {}", told(hub, &view, reactor.now_ns())));
-                look(Level::Warning, 1, thread, &view, hub, &**app);
+                look(Level::Warning, 1, thread, &view, &doing_of(&view), hub, &**app);
             }
         }
         Action::Answer { thread, id } => {
             if let Some(view) = view(thread, id)
-                && answer(&view, hub, reactor)
+                && let Some(doing) = answer(&view, hub, reactor)
             {
-                look(Level::Critical, LINES, thread, &view, hub, &**app);
+                look(Level::Critical, LINES, thread, &view, &doing, hub, &**app);
             }
         }
         Action::Interrupt { thread, id, .. } => {
@@ -109,26 +117,63 @@ fn carry_out<A: App>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut
     }
 }
 
-/// Answers a late request; false if somebody else has.
-fn answer(view: &InFlightView, hub: &Hub, reactor: &mut Reactor) -> bool {
+/// Answers a late request and says so; returns what its thread is doing, or nothing if somebody else has answered.
+fn answer(view: &InFlightView, hub: &Hub, reactor: &mut Reactor) -> Option<String> {
     let done = match reactor.answer_late(view, LATE_DETAIL) {
-        Claim::Answer => "answered 504",
+        Claim::Answer => ANSWERED,
         Claim::Cut => "response cut",
-        Claim::Over => return false,
+        Claim::Over => return None,
     };
+    let doing = doing_of(view);
+    hub.teller.tell(&late(process::id(), view, done, "worker", &doing, reactor.now_ns()));
     // Gunicorn's line, for those who wait for it.
     hub.log.log(Level::Critical, &format!("WORKER TIMEOUT (pid:{})", process::id()));
-    let message = format!("  {}: {done}", told(hub, view, reactor.now_ns()));
+    let more = if hub.keeps_records() {
+        format!("; more: ferricornctl why {}", hub.request_id(view.id))
+    } else {
+        String::new()
+    };
+    let message = format!("  {}: {done}{more}", told(hub, view, reactor.now_ns()));
     hub.log.log(Level::Critical, &message);
-    true
+    Some(doing)
+}
+
+/// What the observer is told of a late request of the worker with this pid.
+pub(crate) fn late(pid: u32, view: &InFlightView, answer: &str, by: &str, doing: &str, now_ns: u64) -> Event {
+    Event::Late(Box::new(Late {
+        pid,
+        id: view.id,
+        request: Request::of(pid, view, now_ns),
+        at_ns: now_ns,
+        answer: answer.to_owned(),
+        by: by.to_owned(),
+        doing: doing.to_owned(),
+    }))
+}
+
+fn doing_of(view: &InFlightView) -> String {
+    doing(Task { pid: None, tid: view.tid }).to_string()
 }
 
 /// Says where a request is: for what its thread waits, as the kernel sees it, and soon where in the application.
-fn look<A: App>(level: Level, lines: usize, thread: usize, view: &InFlightView, hub: &Hub, app: &A) {
+fn look<A: App>(
+    level: Level,
+    lines: usize,
+    thread: usize,
+    view: &InFlightView,
+    doing: &str,
+    hub: &Hub,
+    app: &A,
+) {
     let request = hub.request_id(view.id);
-    hub.log.log(level, &format!("  request {request}: thread {thread} is {}", task::doing(view.tid)));
-    let log = hub.log.clone();
-    let tell = move |found: Vec<String>| {
+    hub.log.log(level, &format!("  request {request}: thread {thread} is {doing}"));
+    let (log, teller, id) = (hub.log.clone(), hub.teller.clone(), view.id);
+    let tell = move |sight: Sight| {
+        let folder = std::env::current_dir().unwrap_or_default();
+        let mut found = lines_of(&sight.frames, &folder.to_string_lossy(), line_of_code);
+        found.extend(sight.route.as_ref().map(|route| format!("route {route}")));
+        let Sight { source, frames, route } = sight;
+        teller.tell(&Event::Seen(Seen { pid: process::id(), id, source, frames, route }));
         let left_out = found.len().saturating_sub(lines);
         for line in found.iter().take(lines) {
             log.log(level, &format!("  request {request}: {line}"));
@@ -138,6 +183,13 @@ fn look<A: App>(level: Level, lines: usize, thread: usize, view: &InFlightView, 
         }
     };
     app.look(At { thread, tid: view.tid, request: view.id }, Box::new(tell));
+}
+
+/// Reads the line of code that a frame is at, if its file is there. Not on the loop's thread.
+fn line_of_code(frame: &Frame) -> Option<String> {
+    let file = fs::File::open(&frame.file).ok()?;
+    let line = BufReader::new(file).lines().nth((frame.line as usize).checked_sub(1)?)?.ok()?;
+    Some(line.trim().chars().take(CODE_MAX).collect())
 }
 
 fn condemn(reason: Reason, hub: &Hub) {

@@ -54,6 +54,22 @@ pub enum Body {
     },
 }
 
+impl Body {
+    /// Returns its length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
+
+    /// Tells whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A file to be sent as the rest of a response.
 #[derive(Debug)]
 pub struct FileBody {

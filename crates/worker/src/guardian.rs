@@ -7,18 +7,20 @@
 //!
 //! Not for: TLS (it has no keys), or anything while the worker is well.
 
-use crate::climb::LATE_DETAIL;
+use crate::climb::{ANSWERED, LATE_DETAIL, late};
 use crate::handover;
 use crate::http::refusal::{Form, Page};
 use crate::reactor::{LATE, answer_over};
-use crate::run::request_id;
 use ferricorn_core::claim::{Claim, Marks, Standing};
+use ferricorn_core::record::request_id;
 use ferricorn_core::scoreboard::{Scoreboard, WorkerSlot};
 use ferricorn_sys::clock;
+use ferricorn_sys::events::Teller;
 use ferricorn_sys::exit::exit_now;
 use ferricorn_sys::process::{Fork, fork_sharing_files, lent};
 use ferricorn_sys::proctitle;
 use ferricorn_sys::signal::Blocked;
+use ferricorn_sys::task::{Task, doing};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -41,6 +43,8 @@ pub struct Ward<'a> {
     pub slot: usize,
     /// The end of the shared pair into which connections are given.
     pub handover_out: BorrowedFd<'a>,
+    /// Where the observer is told of what it cannot see.
+    pub teller: &'a Teller,
     /// Writes an error to the log, by a descriptor that it opens then: the worker may have closed all others.
     pub log: &'a dyn Fn(&str),
     /// For the process's title.
@@ -78,7 +82,7 @@ fn watch(ward: &Ward<'_>, worker: &OwnedFd, pid: u32) {
     loop {
         let limit = clock::timespec(patience(slot));
         match poll(&mut [PollFd::new(worker, PollFlags::IN)], Some(&limit)) {
-            Ok(0) => answer_late(slot, pid),
+            Ok(0) => answer_late(ward, slot, pid),
             Ok(_) => return bury(ward, slot, pid),
             // Interrupted: once more.
             Err(_) => {}
@@ -97,7 +101,7 @@ fn patience(slot: &WorkerSlot) -> u64 {
 }
 
 /// Answers requests whose deadline the worker has let pass: it does not run.
-fn answer_late(slot: &WorkerSlot, pid: u32) {
+fn answer_late(ward: &Ward<'_>, slot: &WorkerSlot, pid: u32) {
     let now_ns = clock::now_ns();
     for view in slot.in_flight.iter().filter(|record| record.is_busy()).filter_map(|record| record.read()) {
         let over = view.deadline_ns > 0 && now_ns >= view.deadline_ns + MARGIN_NS;
@@ -106,6 +110,8 @@ fn answer_late(slot: &WorkerSlot, pid: u32) {
         if id == view.id & 0xffff_ffff && client.time_out(view.id) == Claim::Answer {
             answer(&marks, LATE, LATE_DETAIL, &request_id(pid, view.id));
             slot.timed_out.fetch_add(1, Relaxed);
+            let doing = doing(Task { pid: Some(pid), tid: view.tid }).to_string();
+            ward.teller.tell(&late(pid, &view, ANSWERED, "guardian", &doing, now_ns));
         }
     }
 }

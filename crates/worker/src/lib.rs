@@ -22,7 +22,7 @@ mod spool;
 mod stage;
 
 pub use access::{AccessFormat, AccessLog};
-pub use app::{App, At, Stop};
+pub use app::{App, At, Sight, Stop, Tell};
 pub use conn::{Body, Conn, FileBody, Peer};
 pub use options::{Level, Log, Options};
 pub use reactor::LATE;

@@ -14,8 +14,10 @@ use crate::options::{Level, Log, Options};
 use crate::pool::{Job, Pool};
 use crate::reactor::{Reactor, after};
 use crate::stage::Stage;
+use ferricorn_core::record::request_id;
 use ferricorn_core::scoreboard::{Entry, Scoreboard, THREADS_MAX, WorkerSlot};
 use ferricorn_sys::clock;
+use ferricorn_sys::events::Teller;
 use ferricorn_sys::exit::exit_now;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -44,6 +46,8 @@ pub struct Context {
     pub signals: Box<dyn Signals>,
     /// One byte in here wakes the arbiter: ready, or retiring.
     pub wake_arbiter: OwnedFd,
+    /// Where the observer is told of what it cannot see.
+    pub teller: Arc<Teller>,
     /// The scoreboard.
     pub board: &'static Scoreboard,
     /// This worker's place in it.
@@ -62,11 +66,6 @@ pub trait Signals: Send + Sync {
     fn fd(&self) -> BorrowedFd<'_>;
     /// Takes their numbers, without waiting.
     fn read(&self) -> Vec<i32>;
-}
-
-/// Returns the number by which logs and pages know a request of the worker with this pid.
-pub(crate) fn request_id(pid: u32, id: u64) -> String {
-    format!("{pid}-{id}")
 }
 
 /// How a worker ended.
@@ -88,6 +87,7 @@ pub(crate) struct Hub {
     pub(crate) signals: Box<dyn Signals>,
     pub(crate) pool: Pool,
     pub(crate) reopen: AtomicBool,
+    pub(crate) teller: Arc<Teller>,
     stage: Stage,
     board: &'static Scoreboard,
     wake: OwnedFd,
@@ -109,6 +109,11 @@ impl Hub {
     /// Returns the number by which logs and pages know a request.
     pub(crate) fn request_id(&self, id: u64) -> String {
         request_id(std::process::id(), id)
+    }
+
+    /// Tells whether the server keeps records of late requests.
+    pub(crate) fn keeps_records(&self) -> bool {
+        !self.board.state_dir.load().is_empty()
     }
 
     /// Tells the arbiter that this worker's place in the scoreboard has news.
@@ -188,6 +193,7 @@ pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Resul
         signals: context.signals,
         pool: Pool::new()?,
         reopen: AtomicBool::new(false),
+        teller: context.teller,
         stage: Stage::default(),
         board: context.board,
         wake: context.wake_arbiter,
@@ -320,6 +326,7 @@ fn serve<A: App>(hub: &Hub, app: &A, thread: usize, mut conn: Box<Conn>) -> Box<
     record.enter(&Entry {
         id: conn.id,
         start_ns: conn.stamps.begun_ns,
+        complete_ns: conn.stamps.complete_ns,
         app_ns: now_ns,
         deadline_ns: conn.deadline_from(now_ns),
         tid: thread_id(),
@@ -327,6 +334,8 @@ fn serve<A: App>(hub: &Hub, app: &A, thread: usize, mut conn: Box<Conn>) -> Box<
         place: conn.place(),
         method: conn.head.method(),
         path: conn.head.get(&conn.head.path),
+        query: conn.head.get(&conn.head.query),
+        body_bytes: conn.body.len(),
         client: conn.client.as_bytes(),
     });
     conn.record = Some(record);

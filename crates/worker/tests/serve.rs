@@ -1,8 +1,9 @@
 //! The worker with an application in Rust: the loop, takeover, queue, drain; no Python anywhere.
 
 use ferricorn_core::scoreboard::Scoreboard;
+use ferricorn_sys::events;
 use ferricorn_sys::shared::SharedMemory;
-use ferricorn_worker::{App, At, Body, Conn, Context, Exit, Level, Log, Options, Signals, Stop, run};
+use ferricorn_worker::{App, At, Body, Conn, Context, Exit, Level, Log, Options, Signals, Stop, Tell, run};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -61,7 +62,7 @@ impl App for Demo {
         body();
     }
 
-    fn look(&self, _at: At, _tell: Box<dyn FnOnce(Vec<String>) + Send>) {}
+    fn look(&self, _at: At, _tell: Tell) {}
 
     fn interrupt(&self, _late: At) {}
 
@@ -118,6 +119,7 @@ impl Server {
                 handover_in: far.try_clone().expect("a clone").into(),
                 signals: Box::new(Pipe(theirs.try_clone().expect("a clone"))),
                 wake_arbiter: OwnedFd::from(near.try_clone().expect("a clone")),
+                teller: Arc::new(events::channel().expect("a pair").0),
                 board,
                 slot,
                 parent: std::os::unix::process::parent_id() as i32,

@@ -8,6 +8,7 @@
 //! Not for: I/O, clocks, the scoreboard (its facts arrive as [`Vital`]s), or the deadlines of single requests, which
 //! workers keep themselves.
 
+mod cause;
 mod notice;
 mod stages;
 mod worker;
@@ -17,6 +18,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+pub use cause::{By, Cause};
 pub use notice::{Notice, signal_name};
 
 use crate::scoreboard::{State, WORKERS_MAX};
@@ -157,6 +159,15 @@ pub enum Action {
     },
     /// Write a line to the error log.
     Say(Notice),
+    /// Say why a worker has died, and what that has cost.
+    Died {
+        /// The process that has ended.
+        pid: i32,
+        /// How.
+        status: ExitStatus,
+        /// Who ended it.
+        by: By,
+    },
     /// Run the hook `nworkers_changed`.
     NworkersChanged {
         /// Workers wanted from now on.
@@ -371,6 +382,7 @@ impl Fleet {
             return;
         };
         out.extend(Notice::of_exit(pid, status, worker.killed).map(Action::Say));
+        out.extend(By::of(&worker, status).map(|by| Action::Died { pid, status, by }));
         let expected = matches!(&worker.leaving, Some(leaving) if leaving.why != Why::ByItself);
         let running = matches!(self.stage, Stage::Running);
         if let (ExitStatus::Code(code @ (3 | 4)), false, false, true) =

@@ -118,6 +118,7 @@ fn words(action: &Action) -> Option<String> {
         Action::Spawn { age, generation } => format!("spawn {} g{generation}", 100 + age),
         Action::Send { pid, order } => format!("{order:?} {pid}"),
         Action::Say(notice) => format!("{:?}: {notice}", notice.level()),
+        Action::Died { pid, by, .. } => format!("died {pid} by {by:?}"),
         Action::Count(_) => return None,
         other => format!("{other:?}"),
     })
@@ -176,6 +177,7 @@ fn a_server_starts_and_stops() {
          Kill 101
          > exit 101 SIG9
          Warning: Worker (pid:101) was killed by SIGKILL after its graceful timeout
+         died 101 by GracefulTimeout
          ChildExit { pid: 101, age: 1 }
          Info: Shutting down: Master
          Halt { exit_code: 0 }",
@@ -230,10 +232,12 @@ fn an_application_that_never_loaded_ends_the_server() {
              spawn 102 g0
              > exit 102 {code}
              Error: Worker (pid:102) exited with code {code}.
+             died 102 by Other
              CloseListeners
              Terminate 101
              > exit 101 {code}
              Error: Worker (pid:101) exited with code {code}.
+             died 101 by Other
              ChildExit {{ pid: 101, age: 1 }}
              Error: Shutting down: Master
              Error: Reason: {reason}
@@ -255,10 +259,12 @@ fn a_server_that_was_ready_survives_broken_code_and_slows_down() {
          > wait 10000
          > exit 101 SIG9
          Error: Worker (pid:101) was sent SIGKILL! Perhaps out of memory?
+         died 101 by Other
          ChildExit { pid: 101, age: 1 }
          spawn 102 g0
          > exit 102 3
          Error: Worker (pid:102) exited with code 3.
+         died 102 by Other
          ChildExit { pid: 102, age: 2 }
          Warning: Worker (pid:102) failed early; the next one starts in 0.1 s
          > wait 50
@@ -266,6 +272,7 @@ fn a_server_that_was_ready_survives_broken_code_and_slows_down() {
          spawn 103 g0
          > exit 103 3
          Error: Worker (pid:103) exited with code 3.
+         died 103 by Other
          ChildExit { pid: 103, age: 3 }
          Warning: Worker (pid:103) failed early; the next one starts in 0.2 s
          > wait 150
@@ -275,6 +282,7 @@ fn a_server_that_was_ready_survives_broken_code_and_slows_down() {
          > wait 9000
          > exit 104 SIG11
          Warning: Worker (pid:104) was sent SIGSEGV!
+         died 104 by Other
          ChildExit { pid: 104, age: 4 }
          Warning: Worker (pid:104) failed early; the next one starts in 0.4 s
          > wait 400
@@ -283,10 +291,12 @@ fn a_server_that_was_ready_survives_broken_code_and_slows_down() {
          > wait 10000
          > exit 105 255
          Error: Worker (pid:105) exited with code 255.
+         died 105 by Other
          ChildExit { pid: 105, age: 5 }
          spawn 106 g0
          > exit 106 7
          Error: Worker (pid:106) exited with code 7.
+         died 106 by Other
          ChildExit { pid: 106, age: 6 }
          Warning: Worker (pid:106) failed early; the next one starts in 0.1 s",
     );
@@ -298,10 +308,12 @@ fn a_server_that_was_ready_survives_broken_code_and_slows_down() {
          spawn 102 g0
          > exit 101 7
          Error: Worker (pid:101) exited with code 7.
+         died 101 by Other
          ChildExit { pid: 101, age: 1 }
          Warning: Worker (pid:101) failed early; the next one starts in 0.1 s
          > exit 102 7
          Error: Worker (pid:102) exited with code 7.
+         died 102 by Other
          ChildExit { pid: 102, age: 2 }
          Warning: Worker (pid:102) failed early; the next one starts in 0.1 s
          > wait 100
@@ -309,10 +321,12 @@ fn a_server_that_was_ready_survives_broken_code_and_slows_down() {
          spawn 104 g0
          > exit 103 7
          Error: Worker (pid:103) exited with code 7.
+         died 103 by Other
          ChildExit { pid: 103, age: 3 }
          Warning: Worker (pid:103) failed early; the next one starts in 0.2 s
          > exit 104 7
          Error: Worker (pid:104) exited with code 7.
+         died 104 by Other
          ChildExit { pid: 104, age: 4 }
          Warning: Worker (pid:104) failed early; the next one starts in 0.2 s
          > wait 200
@@ -320,10 +334,12 @@ fn a_server_that_was_ready_survives_broken_code_and_slows_down() {
          spawn 106 g0
          > exit 105 7
          Error: Worker (pid:105) exited with code 7.
+         died 105 by Other
          ChildExit { pid: 105, age: 5 }
          Warning: Worker (pid:105) failed early; the next one starts in 0.4 s
          > exit 106 7
          Error: Worker (pid:106) exited with code 7.
+         died 106 by Other
          ChildExit { pid: 106, age: 6 }
          Warning: Worker (pid:106) failed early; the next one starts in 0.4 s
          > wait 400
@@ -417,6 +433,7 @@ fn a_reload_replaces_one_after_the_other() {
          spawn 104 g1
          > exit 103 4
          Error: Worker (pid:103) exited with code 4.
+         died 103 by Other
          ChildExit { pid: 103, age: 3 }
          Error: Reload abandoned: new worker (pid:103) failed; 2 workers go on serving. Correct the application and \
          send HUP again.
@@ -586,7 +603,10 @@ fn a_heart_that_stands_still_is_noticed() {
     assert_eq!(script.line("wait 50"), ["Kill 101"]);
     let killed = "Error: Worker (pid:101) was killed by SIGKILL after its timeout";
     script.vitals.insert(101, Vital { pid: 101, state: State::Ready, beat_ns: 0, retiring: false });
-    assert_eq!(script.line("exit 101 SIG9"), [killed, "ChildExit { pid: 101, age: 1 }"]);
+    assert_eq!(
+        script.line("exit 101 SIG9"),
+        [killed, "died 101 by Timeout", "ChildExit { pid: 101, age: 1 }"]
+    );
 }
 
 #[test]

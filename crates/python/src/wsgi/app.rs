@@ -6,7 +6,7 @@ use super::start::StartResponse;
 use crate::ffi::latin1;
 use crate::interrupt::{Passage, interrupt, look};
 use ferricorn_worker::http::refusal::{Form, Page, page};
-use ferricorn_worker::{App, At, Conn, LATE, Stop};
+use ferricorn_worker::{App, At, Conn, LATE, Stop, Tell};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -216,7 +216,7 @@ impl App for Wsgi {
         Python::attach(|_| body());
     }
 
-    fn look(&self, at: At, tell: Box<dyn FnOnce(Vec<String>) + Send>) {
+    fn look(&self, at: At, tell: Tell) {
         look(at, tell);
     }
 

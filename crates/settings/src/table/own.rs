@@ -1,6 +1,6 @@
 //! Section "Ferricorn": what Gunicorn has no setting for.
 
-use super::{COUNT, int};
+use super::{COUNT, NONE, PATH, int};
 use crate::setting::{DefaultValue, Kind, Setting};
 
 pub(super) const ROWS: &[Setting] = &[
@@ -101,6 +101,29 @@ pub(super) const ROWS: &[Setting] = &[
     )
     .flags(&["--body-limit"])
     .metavar("BYTES")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "reflex",
+        Kind::Flag { sets: false },
+        DefaultValue::Bool(true),
+        "Run the observer beside the server; the flag goes without it.\n\n\
+         A process of its own that finds out, from outside, where late requests and dead workers were, and keeps records \
+         of it. Requests do not depend on it.",
+    )
+    .flags(&["--no-reflex"])
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "state_dir",
+        PATH,
+        NONE,
+        "The folder for the records of late requests and dead workers; at most 32 MB.\n\n\
+         Without one it is `STATE_DIRECTORY` as systemd sets it, `/var/lib/ferricorn` for root, or `ferricorn` in \
+         `XDG_STATE_HOME` or `~/.local/state`. Made where it is not there, for its user alone.",
+    )
+    .flags(&["--state-dir"])
+    .metavar("DIR")
     .since("0.1.0")
     .ours(),
 ];

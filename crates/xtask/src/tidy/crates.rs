@@ -11,15 +11,16 @@ use std::process::Command;
 const PREFIX: &str = "ferricorn-";
 
 /// Each crate with those of ours that it may import. A crate that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("core", &[]),
     ("settings", &[]),
     // It maps the layout that `core` describes.
     ("sys", &["core"]),
     ("arbiter", &["core", "settings", "sys"]),
     ("worker", &["core", "settings", "sys"]),
-    ("cli", &["core", "settings", "sys"]),
-    ("python", &["arbiter", "cli", "core", "settings", "sys", "worker"]),
+    ("reflex", &["core", "settings", "sys"]),
+    ("cli", &["core", "reflex", "settings", "sys"]),
+    ("python", &["arbiter", "cli", "core", "reflex", "settings", "sys", "worker"]),
     ("xtask", &["settings"]),
 ];
 

@@ -1,0 +1,92 @@
+//! `ferricornctl stack`: where the Python threads of a process are, now. Not for: what was (`why`).
+
+use crate::command::Server;
+use crate::failure::Failure;
+use crate::run;
+use crate::units::printable;
+use crate::why;
+use crate::workers::write_json;
+use ferricorn_core::record::Evidence;
+use ferricorn_core::scoreboard::InFlightView;
+use ferricorn_reflex::evidence;
+use ferricorn_reflex::stack::Stacks;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// A process and what was seen of it.
+#[derive(Serialize)]
+pub(crate) struct Process {
+    pid: u32,
+    #[serde(flatten)]
+    evidence: Evidence,
+}
+
+/// Looks at a process; at all workers where it is an arbiter.
+pub(crate) fn find(pid: u32) -> Result<Vec<Process>, Failure> {
+    // Without a scoreboard it is no process of ours, and has threads all the same.
+    let snapshot = run::read(&Server::Pid(pid)).ok().map(|(snapshot, _)| snapshot);
+    let workers = snapshot.iter().flat_map(|snapshot| &snapshot.workers);
+    let mut targets: Vec<(u32, Vec<InFlightView>)> = workers
+        .filter(|worker| {
+            worker.pid == pid || snapshot.as_ref().is_some_and(|snapshot| snapshot.arbiter_pid == pid)
+        })
+        .map(|worker| (worker.pid, worker.in_flight.iter().map(|(view, _)| view.clone()).collect()))
+        .collect();
+    if targets.is_empty() {
+        targets.push((pid, Vec::new()));
+    }
+    let mut stacks = Stacks::default();
+    let look = |(pid, requests): (u32, Vec<InFlightView>)| {
+        let evidence = evidence::look(&mut stacks, pid, &requests, 0, true);
+        Process { pid, evidence }
+    };
+    let found: Vec<Process> = targets.into_iter().map(look).collect();
+    let nothing = found.iter().all(|process| process.evidence.threads.is_empty());
+    match found.iter().find_map(|process| process.evidence.degraded.as_ref()) {
+        Some(why) if nothing => Err(Failure::new(
+            format!("the stacks of process {pid} could not be read"),
+            why.clone(),
+            "run this as root, or as the process's user; check the pid: `pgrep -af ferricorn`",
+        )),
+        _ => Ok(found),
+    }
+}
+
+/// Writes what was seen.
+pub(crate) fn text(processes: &[Process], out: &mut dyn Write) -> io::Result<()> {
+    for (index, process) in processes.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        writeln!(out, "Process {} ({})", process.pid, process.evidence.source)?;
+        if let Some(why) = &process.evidence.degraded {
+            writeln!(out, "  no stack from outside: {}", printable(why))?;
+        }
+        for thread in &process.evidence.threads {
+            let request =
+                thread.request.as_ref().map_or(String::new(), |request| format!(", request {request}"));
+            let name = printable(&thread.name);
+            writeln!(
+                out,
+                "\nThread {} ({name}{request}) is {}:",
+                thread.tid,
+                printable(&why::doing(thread))
+            )?;
+            let mut page = String::new();
+            why::stack(&mut page, &thread.frames);
+            out.write_all(page.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the JSON document.
+pub(crate) fn json(processes: &[Process], out: &mut dyn Write) -> io::Result<()> {
+    write_json(&Document { schema: 1, processes }, out)
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    processes: &'a [Process],
+}

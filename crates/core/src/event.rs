@@ -1,0 +1,70 @@
+//! What workers, guardians and the arbiter tell the observer: messages of one datagram each, JSON. Telling never waits;
+//! what nobody reads is lost. Not for: what the observer sees by itself (`scoreboard`).
+
+use crate::record::{Frame, Request, Source, Worker};
+use serde::{Deserialize, Serialize};
+
+/// Most bytes of a message; longer ones are not sent.
+pub const EVENT_MAX: usize = 32 << 10;
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// A request was answered at its deadline in the application's place.
+    Late(Box<Late>),
+    /// Where that request is has been found out.
+    Seen(Seen),
+    /// The settings have changed: the observer ends, and another is started.
+    Leave,
+    /// A worker has ended without having been told to.
+    Died(Died),
+}
+
+/// A request that was answered at its deadline in the application's place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Late {
+    /// Pid of its worker.
+    pub pid: u32,
+    /// Number of the request in its worker.
+    pub id: u64,
+    /// The request.
+    pub request: Request,
+    /// When, by the monotonic clock.
+    pub at_ns: u64,
+    /// What its client got.
+    pub answer: String,
+    /// Who answered.
+    pub by: String,
+    /// For what its thread waited.
+    pub doing: String,
+}
+
+/// Where a request is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Pid of its worker.
+    pub pid: u32,
+    /// Number of the request in its worker.
+    pub id: u64,
+    /// How `frames` were found out.
+    pub source: Source,
+    /// The stack of its thread, the innermost call first.
+    pub frames: Vec<Frame>,
+    /// The pattern of its route.
+    pub route: Option<String>,
+}
+
+/// A worker that has ended without having been told to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Died {
+    /// What it was.
+    pub worker: Worker,
+    /// Why.
+    pub cause: String,
+    /// What it was at; the first [`REQUESTS_MAX`].
+    pub requests: Vec<Request>,
+}
+
+/// Most requests of a worker that has died that are told.
+pub const REQUESTS_MAX: usize = 24;
