@@ -85,6 +85,8 @@ pub(crate) enum State {
 pub struct Stamps {
     /// First byte.
     pub begun_ns: u64,
+    /// How long before it a proxy had got the request: no moment, a duration.
+    pub proxied_ns: u64,
     /// Last byte of the head.
     pub head_ns: u64,
     /// Last byte of the body.
@@ -93,6 +95,13 @@ pub struct Stamps {
     pub app_ns: u64,
     /// Return from the application.
     pub done_ns: u64,
+}
+
+impl Stamps {
+    /// Returns since when a complete request waits for the application, in a proxy and here.
+    pub(crate) fn waits_since_ns(&self) -> u64 {
+        self.complete_ns.saturating_sub(self.proxied_ns)
+    }
 }
 
 /// What sending has come to.
@@ -228,6 +237,7 @@ impl Conn {
         let (client, served) = (call.client.clone(), 1);
         let stamps = Stamps {
             begun_ns: call.start_ns,
+            proxied_ns: 0,
             head_ns: call.start_ns,
             complete_ns: call.app_ns,
             app_ns: call.app_ns,

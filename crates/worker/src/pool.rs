@@ -39,6 +39,8 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct Line {
     waiting: VecDeque<Box<Conn>>,
+    /// Some have waited at a proxy before: the first is not the one that has waited longest.
+    proxied: bool,
     reactor: Option<Box<Reactor>>,
     /// Ticks of the watchdog since the loop has been offered.
     offered_ticks: u32,
@@ -104,6 +106,7 @@ impl Pool {
     /// Puts a request at the end of the line.
     pub(crate) fn push(&self, conn: Box<Conn>) {
         let mut line = self.line();
+        line.proxied |= conn.stamps.proxied_ns > 0;
         line.waiting.push_back(conn);
         self.call_one(&mut line);
     }
@@ -122,11 +125,14 @@ impl Pool {
         self.line().waiting.pop_front()
     }
 
-    /// Takes the first of the line back if it has waited since this moment or longer.
+    /// Takes one out of the line that has waited since this moment or longer.
     pub(crate) fn pull_before(&self, since_ns: u64) -> Option<Box<Conn>> {
         let mut line = self.line();
-        let over = line.waiting.front().is_some_and(|conn| conn.stamps.complete_ns <= since_ns);
-        if over { line.waiting.pop_front() } else { None }
+        // Without a proxy that tells, the first of the line has waited longest.
+        let among = if line.proxied { line.waiting.len() } else { 1 };
+        let mut waiting = line.waiting.iter().take(among);
+        let at = waiting.position(|conn| conn.stamps.waits_since_ns() <= since_ns)?;
+        line.waiting.remove(at)
     }
 
     /// Puts a request back at the front.

@@ -17,6 +17,7 @@ use crate::access::AccessLog;
 use crate::conn::{Conn, Peer, Progress, Sent, State};
 use crate::handover;
 use crate::http::refusal::{Form, Page, Refusal, page};
+use crate::http::request_start;
 use crate::options::Level;
 use crate::run::Hub;
 use ferricorn_core::claim::Standing;
@@ -228,6 +229,11 @@ impl Reactor {
             self.away += 1;
             conn.owe();
             conn.open_response(keep_alive);
+            let limit_ns = self.hub.options.queue_timeout_ns;
+            if limit_ns > 0 && conn.stamps.proxied_ns >= limit_ns {
+                self.shed(conn, "the request has waited too long before it came here");
+                continue;
+            }
             return Some(conn);
         }
         None
@@ -722,7 +728,17 @@ fn stamp_head(conn: &mut Conn, now_ns: u64) {
     }
     if stamps.head_ns == 0 {
         stamps.head_ns = now_ns;
+        if conn.head.sent_ns > 0 {
+            stamps.proxied_ns = proxied(conn.head.sent_ns, stamps.begun_ns);
+        }
     }
+}
+
+/// Returns how long a proxy had had a request that it got at `sent_ns` by the wall clock, when its first byte came here.
+fn proxied(sent_ns: u64, begun_ns: u64) -> u64 {
+    let (wall_ns, now_ns) = (clock::wall_ns(), clock::now_ns());
+    let since_ns = request_start::age_ns(sent_ns, wall_ns).map(|age_ns| now_ns.saturating_sub(age_ns));
+    since_ns.map_or(0, |since_ns| begun_ns.saturating_sub(since_ns))
 }
 
 fn stamp_complete(conn: &mut Conn, now_ns: u64) {

@@ -3,5 +3,6 @@
 pub mod body;
 pub mod head;
 pub mod refusal;
+pub mod request_start;
 pub mod response;
 pub mod token;

@@ -13,7 +13,7 @@ impl Reactor {
         let (app_us, total_us) = (us(stamps.app_ns, stamps.done_ns), us(stamps.begun_ns, stamps.done_ns));
         slot.timed[Timed::Head as usize].record(us(stamps.begun_ns, stamps.head_ns));
         slot.timed[Timed::Body as usize].record(us(stamps.head_ns, stamps.complete_ns));
-        slot.timed[Timed::Queue as usize].record(us(stamps.complete_ns, stamps.app_ns));
+        slot.timed[Timed::Queue as usize].record(us(stamps.waits_since_ns(), stamps.app_ns));
         slot.timed[Timed::App as usize].record(app_us);
         slot.timed[Timed::Total as usize].record(total_us);
         add(&slot.requests, 1);
