@@ -7,6 +7,7 @@ use crate::http::head::{self, Framing, Head, Scan};
 use crate::http::refusal::Refusal;
 use crate::http::response::{Exchange, Response};
 use crate::options::Options;
+use crate::outcome::{GONE, Outcome};
 use crate::spool::{self, Limits, Spool};
 use ferricorn_core::claim::{Client, Marks, Standing};
 use ferricorn_core::scoreboard::{InFlight, InFlightView};
@@ -170,6 +171,9 @@ pub struct Conn {
     shut: bool,
     pub(crate) eof: bool,
     pub(crate) gone: bool,
+    /// The client had gone before a byte of the response could be sent.
+    unheard: bool,
+    pub(crate) outcome: Outcome,
     pub(crate) token: u64,
     /// Where it is decided who answers.
     claim: Option<&'static Client>,
@@ -220,6 +224,8 @@ impl Conn {
             shut: false,
             eof: false,
             gone: false,
+            unheard: false,
+            outcome: Outcome::Answered,
             token: 0,
             claim: None,
             owed: 0,
@@ -364,6 +370,8 @@ impl Conn {
         };
         self.response.open(exchange);
         self.logged = false;
+        self.unheard = false;
+        self.outcome = Outcome::Answered;
     }
 
     /// Returns the bytes that wait to be sent, without those in a file.
@@ -390,7 +398,10 @@ impl Conn {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Sent::Blocked,
-                Err(_) => return self.lost(),
+                Err(_) => {
+                    self.unheard = !self.response.is_flushed();
+                    return self.lost();
+                }
             }
         }
         self.response.output.clear();
@@ -450,6 +461,24 @@ impl Conn {
         self.gone |= flags.intersects(over);
         self.shut |= flags.intersects(over | EventFlags::RDHUP);
         self.readable |= self.shut || flags.contains(EventFlags::IN);
+    }
+
+    /// Tells whether the client has ended its side, at least.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shut || self.eof
+    }
+
+    /// Says how the request has ended, when the application has: in its place, or without a client.
+    pub fn conclude(&mut self) {
+        if self.is_late() {
+            self.outcome = if self.was_answered() { Outcome::TimedOut } else { Outcome::Cut };
+        } else if self.gone {
+            self.outcome = Outcome::ClientGone;
+            if self.unheard {
+                self.response.status = GONE;
+                self.response.body_bytes = 0;
+            }
+        }
     }
 
     /// Tells whether a read would tell something new.

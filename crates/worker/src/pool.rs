@@ -135,6 +135,16 @@ impl Pool {
         line.waiting.remove(at)
     }
 
+    /// Takes the request of a connection out of the line if it is to go.
+    pub(crate) fn withdraw(&self, token: u64, goes: impl FnOnce(&Conn) -> bool) -> Withdrawn {
+        let mut line = self.line();
+        match line.waiting.iter().position(|conn| conn.token == token) {
+            None => Withdrawn::Absent,
+            Some(at) if !goes(&line.waiting[at]) => Withdrawn::Stays,
+            Some(at) => line.waiting.remove(at).map_or(Withdrawn::Absent, Withdrawn::Taken),
+        }
+    }
+
     /// Puts a request back at the front.
     pub(crate) fn unpull(&self, conn: Box<Conn>) {
         let mut line = self.line();
@@ -222,6 +232,17 @@ impl Pool {
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What has come of taking a request out of the line.
+#[derive(Debug)]
+pub(crate) enum Withdrawn {
+    /// Here it is.
+    Taken(Box<Conn>),
+    /// It is not to go yet.
+    Stays,
+    /// It does not stand there.
+    Absent,
 }
 
 /// How busy the app threads are.

@@ -8,6 +8,7 @@
 
 mod account;
 mod drain;
+mod gone;
 mod late;
 
 pub use late::LATE;
@@ -19,6 +20,7 @@ use crate::handover;
 use crate::http::refusal::{Form, Page, Refusal, page};
 use crate::http::request_start;
 use crate::options::Level;
+use crate::outcome::Outcome;
 use crate::run::Hub;
 use ferricorn_core::claim::Standing;
 use ferricorn_sys::clock;
@@ -102,6 +104,8 @@ pub(crate) struct Reactor {
     away: usize,
     /// Requests that were answered while away, until their threads come back.
     late: Vec<late::Late>,
+    /// Those whose clients have ended their side while they were away.
+    ended: Vec<u64>,
     ready: VecDeque<u64>,
     dirty: Vec<u64>,
     dirty_since_ns: u64,
@@ -148,6 +152,7 @@ impl Reactor {
             connections: 0,
             away: 0,
             late: Vec::new(),
+            ended: Vec::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
             dirty_since_ns: 0,
@@ -203,6 +208,9 @@ impl Reactor {
             self.event(data, flags);
         }
         self.events = events;
+        if !self.ended.is_empty() {
+            self.drop_gone();
+        }
         if self.now_ns >= self.expiry_ns {
             self.expire();
         }
@@ -218,9 +226,12 @@ impl Reactor {
             // Behind an unsent response of a pipelined request the deadline could not be answered.
             let lost = conn.is_sending() && conn.send() == Sent::Gone;
             if lost || conn.gone {
-                place.conn = Some(conn);
+                self.write_off(&mut conn);
                 self.close(token);
                 continue;
+            }
+            if conn.has_ended() {
+                self.ended.push(token);
             }
             place.away = true;
             place.missed = EventFlags::empty();
@@ -255,7 +266,10 @@ impl Reactor {
     /// Takes a connection back whose call has ended at `now_ns`, and goes on with it.
     pub(crate) fn check_in(&mut self, conn: Box<Conn>, now_ns: u64) {
         self.now_ns = now_ns;
-        let Some(conn) = self.come_late(conn) else { return };
+        let Some(mut conn) = self.come_late(conn) else { return };
+        if conn.gone || !conn.response.keep_alive {
+            conn.conclude();
+        }
         self.account(&conn);
         let (token, keepalive_ns) = (conn.token, self.hub.options.keepalive_ns);
         let Some(conn) = self.come_home(conn) else { return };
@@ -427,6 +441,9 @@ impl Reactor {
         let Some(place) = place(&mut self.places, token) else { return };
         if place.away {
             place.missed |= flags;
+            if flags.intersects(EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
+                self.ended.push(token);
+            }
             return;
         }
         let Some(conn) = &mut place.conn else { return };
@@ -646,10 +663,15 @@ impl Reactor {
             request: &id,
             head_only,
         };
-        page(&mut conn.response.output, &answer);
-        conn.response.abort();
+        conn.response.replace(refusal.status, |out, _| page(out, &answer));
+        conn.outcome = Outcome::Shed;
+        conn.stamps.done_ns = self.now_ns;
         conn.state = State::Closing;
         conn.deadline_ns = after(self.now_ns, self.hub.options.write_timeout_ns);
+        // What is left is sent from its place.
+        let _ = conn.send();
+        conn.conclude();
+        self.account_unserved(&conn);
         self.away -= 1;
         let Some(place) = place(&mut self.places, token) else { return };
         place.away = false;
