@@ -52,6 +52,7 @@ pub(crate) fn work(
     let mut options = options(settings);
     options.route_timeouts =
         configured.routes.iter().map(|(route, time)| (route.clone(), nanoseconds(*time))).collect();
+    options.error_page = configured.error_page.clone();
     options.requests_max = server.call_method0("max_requests")?.extract()?;
     ferricorn_worker::run(Arc::new(Wsgi::new(py, parts)?), options, context)?;
     Ok(())
@@ -108,6 +109,7 @@ fn options(settings: &Settings) -> Options {
         requests_max: 0,
         body_memory_max: settings.body_memory_limit,
         body_max: settings.body_limit,
+        error_page: None,
         upload_dir: settings.tmp_upload_dir.clone().unwrap_or_else(std::env::temp_dir),
         trusts: Box::new(move |address| allowed.allows(address)),
     }

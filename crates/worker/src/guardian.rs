@@ -9,6 +9,7 @@
 
 use crate::climb::LATE_DETAIL;
 use crate::handover;
+use crate::http::error_page::ErrorPage;
 use crate::http::refusal::{Form, Page};
 use crate::reactor::{LATE, answer_over};
 use crate::run::request_id;
@@ -41,6 +42,8 @@ pub struct Ward<'a> {
     pub slot: usize,
     /// The end of the shared pair into which connections are given.
     pub handover_out: BorrowedFd<'a>,
+    /// The user's page for browsers.
+    pub error_page: Option<&'a ErrorPage>,
     /// Writes an error to the log, by a descriptor that it opens then: the worker may have closed all others.
     pub log: &'a dyn Fn(&str),
     /// For the process's title.
@@ -78,7 +81,7 @@ fn watch(ward: &Ward<'_>, worker: &OwnedFd, pid: u32) {
     loop {
         let limit = clock::timespec(patience(slot));
         match poll(&mut [PollFd::new(worker, PollFlags::IN)], Some(&limit)) {
-            Ok(0) => answer_late(slot, pid),
+            Ok(0) => answer_late(ward, slot, pid),
             Ok(_) => return bury(ward, slot, pid),
             // Interrupted: once more.
             Err(_) => {}
@@ -97,14 +100,14 @@ fn patience(slot: &WorkerSlot) -> u64 {
 }
 
 /// Answers requests whose deadline the worker has let pass: it does not run.
-fn answer_late(slot: &WorkerSlot, pid: u32) {
+fn answer_late(ward: &Ward<'_>, slot: &WorkerSlot, pid: u32) {
     let now_ns = clock::now_ns();
     for view in slot.in_flight.iter().filter(|record| record.is_busy()).filter_map(|record| record.read()) {
         let over = view.deadline_ns > 0 && now_ns >= view.deadline_ns + MARGIN_NS;
         let Some(client) = slot.clients.get(view.place as usize).filter(|_| over) else { continue };
         let Some((Standing::Owed, id, marks)) = client.read() else { continue };
         if id == view.id & 0xffff_ffff && client.time_out(view.id) == Claim::Answer {
-            answer(&marks, LATE, LATE_DETAIL, &request_id(pid, view.id));
+            answer(ward, &marks, LATE, LATE_DETAIL, &request_id(pid, view.id));
             slot.timed_out.fetch_add(1, Relaxed);
         }
     }
@@ -120,7 +123,7 @@ fn bury(ward: &Ward<'_>, slot: &WorkerSlot, pid: u32) {
         match standing {
             Standing::Owed | Standing::Partial => {
                 let id = if standing == Standing::Owed { request_id(pid, id) } else { String::new() };
-                answer(&marks, 502, DIED, &id);
+                answer(ward, &marks, 502, DIED, &id);
                 answered += 1;
             }
             Standing::Begun => {
@@ -145,8 +148,8 @@ fn bury(ward: &Ward<'_>, slot: &WorkerSlot, pid: u32) {
     }
 }
 
-fn answer(marks: &Marks, status: u16, detail: &str, request: &str) {
+fn answer(ward: &Ward<'_>, marks: &Marks, status: u16, detail: &str, request: &str) {
     let form = Form::from_number(marks.form);
-    let page = Page { status, detail, form, request, head_only: marks.head_only };
+    let page = Page { status, detail, form, request, head_only: marks.head_only, own: ward.error_page };
     answer_over(lent(marks.fd).as_fd(), &page);
 }

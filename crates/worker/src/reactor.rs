@@ -628,16 +628,18 @@ impl Reactor {
     fn refuse(&mut self, token: u64, refusal: &Refusal) {
         let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
         self.hub.refused(refusal, &conn.client);
+        let own = self.hub.options.error_page.as_ref();
         match conn.state {
             State::Body => {
                 let form = conn.head.form;
                 page(
                     &mut conn.response.output,
-                    &Page { form, ..Page::new(refusal.status, &refusal.detail, false) },
+                    &Page { form, own, ..Page::new(refusal.status, &refusal.detail, false) },
                 );
             }
-            _ => refusal.write(&mut conn.response.output, false),
+            _ => refusal.write(&mut conn.response.output, own),
         }
+        late::make_room(conn.socket(), conn.pending());
         let sent = conn.send();
         conn.stands(Standing::Begun);
         conn.half_close();
@@ -662,6 +664,7 @@ impl Reactor {
             form: conn.head.form,
             request: &id,
             head_only,
+            own: self.hub.options.error_page.as_ref(),
         };
         conn.response.replace(refusal.status, |out, _| page(out, &answer));
         conn.outcome = Outcome::Shed;

@@ -1,6 +1,6 @@
 //! Section "Ferricorn": what Gunicorn has no setting for.
 
-use super::{COUNT, int};
+use super::{COUNT, NONE, PATH, int};
 use crate::setting::{DefaultValue, Kind, Setting};
 
 pub(super) const ROWS: &[Setting] = &[
@@ -101,6 +101,18 @@ pub(super) const ROWS: &[Setting] = &[
     )
     .flags(&["--body-limit"])
     .metavar("BYTES")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "error_page",
+        PATH,
+        NONE,
+        "A file with a page for browsers whose requests the server itself answers with an error.\n\n\
+         It is HTML in UTF-8 of at most 64 KiB, in which `{status}`, `{title}`, `{detail}` and `{request_id}` are replaced. \
+         It is read at start and at each reload; a relative path begins at `chdir`.",
+    )
+    .flags(&["--error-page"])
+    .metavar("FILE")
     .since("0.1.0")
     .ours(),
 ];

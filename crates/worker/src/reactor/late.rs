@@ -7,12 +7,16 @@ use crate::http::refusal::{Page, page};
 use crate::outcome::{GONE, Outcome};
 use ferricorn_core::claim::Claim;
 use ferricorn_core::scoreboard::InFlightView;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Status of a request that the application did not answer in time (RFC 9110 section 15.6.5).
 pub const LATE: u16 = 504;
+
+/// So many bytes any empty socket takes.
+const SURE: usize = 16 << 10;
 
 /// An answered request whose thread has not come back.
 #[derive(Debug)]
@@ -32,9 +36,18 @@ pub(crate) fn answer_over(socket: BorrowedFd<'_>, answer: &Page<'_>) -> Option<u
     let mut bytes = Vec::new();
     page(&mut bytes, answer);
     let head = memchr::memmem::find(&bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    make_room(socket, bytes.len());
     let sent = send(socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     let _ = shutdown(socket, Shutdown::Write);
     sent.ok().map(|_| (bytes.len() - head) as u64)
+}
+
+/// Sees to it that an empty socket takes an answer at once, of which nothing can be sent later.
+pub(super) fn make_room(socket: BorrowedFd<'_>, len: usize) {
+    if len > SURE {
+        // Where it cannot be had, a large page of the user's may be cut.
+        let _ = set_socket_send_buffer_size(socket, 4 * len);
+    }
 }
 
 impl Reactor {
@@ -54,8 +67,9 @@ impl Reactor {
                 (Outcome::Cut, 0)
             }
             Claim::Answer => {
-                let answer =
-                    Page { status: LATE, detail, form: place.form, request: &id, head_only: place.head_only };
+                let (form, head_only) = (place.form, place.head_only);
+                let own = self.hub.options.error_page.as_ref();
+                let answer = Page { status: LATE, detail, form, request: &id, head_only, own };
                 let sent = answer_over(socket.as_fd(), &answer);
                 sent.map_or((Outcome::ClientGone, 0), |bytes| (Outcome::TimedOut, bytes))
             }
