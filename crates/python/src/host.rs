@@ -176,6 +176,7 @@ impl<'py> PythonHost<'_, 'py> {
             board: context.board,
             slot: context.spec.slot,
             handover_out: context.handover_out.as_fd(),
+            still_ns: work::still_ns(settings),
             error_page: self.configured.error_page.as_ref(),
             log: &log,
             name: &settings.proc_name,

@@ -58,6 +58,12 @@ pub(crate) fn work(
     Ok(())
 }
 
+/// Returns how long requests may stand in line in a worker that makes no progress.
+pub(crate) fn still_ns(settings: &Settings) -> u64 {
+    let limits = [settings.queue_timeout, settings.timeout].map(nanoseconds);
+    limits.into_iter().filter(|limit_ns| *limit_ns > 0).min().unwrap_or(0)
+}
+
 /// Makes the error log of a worker whose logger is in Python.
 ///
 /// # Errors

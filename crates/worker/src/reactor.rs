@@ -11,6 +11,7 @@ mod drain;
 mod gone;
 mod late;
 
+pub(crate) use gone::BUSY;
 pub use late::LATE;
 pub(crate) use late::answer_over;
 
@@ -270,7 +271,11 @@ impl Reactor {
         if conn.gone || !conn.response.keep_alive {
             conn.conclude();
         }
-        self.account(&conn);
+        if conn.stamps.app_ns > 0 {
+            self.account(&conn);
+        } else {
+            self.account_unserved(&conn);
+        }
         let (token, keepalive_ns) = (conn.token, self.hub.options.keepalive_ns);
         let Some(conn) = self.come_home(conn) else { return };
         let keep = conn.response.keep_alive && !conn.gone;
@@ -384,8 +389,11 @@ impl Reactor {
 
     /// Answers 503 to a request for which there is no room in the line, or no thread.
     pub(crate) fn shed(&mut self, conn: Box<Conn>, detail: &'static str) {
+        if conn.is_late() {
+            return self.pass_over(conn);
+        }
         add(&self.hub.slot.shed, 1);
-        let refusal = Refusal::new(503, detail);
+        let refusal = Refusal::new(BUSY, detail);
         self.refuse_away(conn, &refusal);
     }
 
