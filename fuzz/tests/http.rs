@@ -3,6 +3,7 @@
 use bolero::check;
 use ferricorn_worker::http::body::Decoder;
 use ferricorn_worker::http::head::{Framing, Head, HeaderMap, Rules, Scan, parse};
+use ferricorn_worker::http::request_start;
 use ferricorn_worker::http::response::{Exchange, Response};
 
 fn rules(loose: bool) -> Rules {
@@ -56,6 +57,20 @@ fn heads() {
                 let whole = read(&input, input.len().max(1), &rules);
                 assert_eq!(whole, read(&input, 1, &rules));
                 assert_eq!(whole, read(&input, 7, &rules));
+            }
+        }
+    });
+}
+
+#[test]
+fn request_starts() {
+    const LETTERS: &[u8; 16] = b"0123456789.t=, -";
+    check!().with_iterations(300_000).for_each(|bytes: &[u8]| {
+        let spelt: Vec<u8> = bytes.iter().map(|byte| LETTERS[usize::from(*byte) % 16]).collect();
+        for value in [bytes, &spelt] {
+            if let Some(sent_ns) = request_start::parse(value) {
+                assert!(value.iter().all(|byte| LETTERS.contains(byte)));
+                assert!(request_start::age_ns(sent_ns, u64::MAX).is_none_or(|age_ns| age_ns < u64::MAX));
             }
         }
     });

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from harness import request, wait_until
 from harness.load import Load
+from harness.server import CTL
 
 pytestmark = pytest.mark.only_ferricorn("resets the connections of a worker that dies")
 
@@ -26,6 +28,12 @@ def guardians(pid):
             if folder.name.isdigit() and f"guardian of {pid} ".encode() in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
+
+
+def queued(target):
+    """How many requests stand in line, by worker."""
+    text = subprocess.run([CTL, "workers", "--json", str(target.pid)], capture_output=True, text=True, check=True)
+    return {worker["pid"]: worker["queued"] for worker in json.loads(text.stdout)["workers"]}
 
 
 @pytest.mark.parametrize("args", CLASSES, ids=["sync", "gthread"])
@@ -134,6 +142,58 @@ def test_the_clients_of_a_stopped_worker_are_answered(server, args):
     # Woken, it does not answer again. It is replaced, for it has not shown a sign of life for longer than `timeout`.
     wait_until(lambda: pid not in target.workers(), what="the end of the stopped worker")
     wait_until(lambda: target.get("/hello", timeout=20).body == b"hello", what="served again")
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["alone", "beside an idle sibling"])
+def test_who_waits_in_a_stopped_worker_is_answered(server, count):
+    log = ("--access-logfile", "-", "--access-logformat", "%(r)s %(s)s %({outcome}x)s")
+    target = server("-w", count, "-k", "sync", *log, "--queue-timeout", "3", app="stuck:app")
+    target.wait_serving(count)
+    busy = [target.connect() for _ in range(count)]
+    for client in busy:
+        client.send(request("/sleep?2.5"))
+        time.sleep(0.2)
+    waiting = [target.connect() for _ in range(4)]
+    for client in waiting:
+        client.send(request("/hello"))
+    wait_until(lambda: sum(queued(target).values()) == 4, what="in line")
+    victim = max(queued(target).items(), key=lambda item: item[1])[0]
+    begun = time.monotonic()
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        # By then the other worker is free.
+        answers = [client.response() for client in waiting]
+        took = time.monotonic() - begun
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    refused = [answer for answer in answers if answer.status == 503]
+    assert refused and all(client.at_end() for client, answer in zip(waiting, answers, strict=True) if answer in refused)
+    assert all(json.loads(answer.body)["request_id"] == answer.header("X-Request-Id") for answer in refused)
+    assert {answer.header("Retry-After") for answer in refused} == {"1"}
+    assert count > 1 or (len(refused) == 4 and 2.7 <= took <= 3.8), (len(refused), took)
+    assert [client.response().body for client in busy] == [b"slept"] * count
+    for client in busy + waiting:
+        client.sock.close()
+    # Woken, the worker neither answers nor serves them, nor gives them away; it lives and serves.
+    for _ in range(4 * count):
+        assert target.get("/other").status == 200
+    assert victim in target.workers()
+    wait_until(lambda: target.stdout().count("503 timeout") == len(refused), what="written down")
+    assert target.stdout().count("GET /hello HTTP/1.1 200") == len([a for a in answers if a.status == 200])
+    assert target.stdout().count("GET /hello") == 4
+    target.wait_log(rf"Worker \(pid:{victim}\) stands still: \d waiting requests answered 503")
+
+
+def test_a_worker_that_waits_for_python_does_not_stand_still(server):
+    """A call that keeps the interpreter, for longer than requests may wait: its loop goes on."""
+    target = server("-k", "sync", "--timeout", "20", "--queue-timeout", "1", app="slow_calls:app")
+    with target.connect() as busy, target.connect() as waiting:
+        busy.send(request("/hold?3.5"))
+        time.sleep(0.2)
+        waiting.send(request("/"))
+        assert waiting.response().status == 503
+        assert busy.response().body == b"held"
+    assert "stands still" not in target.log()
 
 
 def test_a_guardian_costs_little_and_goes_with_its_worker(server):

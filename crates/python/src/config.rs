@@ -8,10 +8,12 @@ use ferricorn_settings::{
     resolve, split_words, warnings,
 };
 use ferricorn_worker::Route;
+use ferricorn_worker::http::error_page::{ErrorPage, SIZE_MAX};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
 use std::collections::HashMap;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ pub(crate) struct Configured {
     pub(crate) settings: Settings,
     /// `route_timeouts`.
     pub(crate) routes: Vec<(Route, Duration)>,
+    /// `error_page`.
+    pub(crate) error_page: Option<ErrorPage>,
     /// Lines for the log: settings that are not served, names that are none.
     pub(crate) warnings: Vec<String>,
     /// The application, `module:name`.
@@ -84,9 +88,23 @@ pub(crate) fn load(py: Python<'_>, cli: &ParsedArgs) -> Result<Configured, Failu
         Ok((route, *time))
     });
     let routes = routes.collect::<Result<_, Failure>>()?;
+    let error_page = settings.error_page.as_deref().map(read_page).transpose()?;
     let mut lines = warnings(&said);
     lines.extend(file.unknown);
-    Ok(Configured { said, settings, routes, warnings: lines, app, objects: file.objects })
+    Ok(Configured { said, settings, routes, error_page, warnings: lines, app, objects: file.objects })
+}
+
+fn read_page(path: &Path) -> Result<ErrorPage, Failure> {
+    let said = |reason: String| {
+        Failure::Said(format!("Invalid value for error_page: {}: {reason}", path.display()), 1)
+    };
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        // One more tells that it is too large.
+        std::fs::File::open(path)?.take(SIZE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    ErrorPage::parse(read().map_err(|error| said(error.to_string()))?).map_err(said)
 }
 
 impl Configured {

@@ -179,6 +179,8 @@ impl<'py> PythonHost<'_, 'py> {
             slot: context.spec.slot,
             handover_out: context.handover_out.as_fd(),
             teller: &context.teller,
+            still_ns: work::still_ns(settings),
+            error_page: self.configured.error_page.as_ref(),
             log: &log,
             name: &settings.proc_name,
         })

@@ -160,7 +160,7 @@ fn seen(py: Python<'_>, at: At) -> Option<Sight> {
     if guard.request.load(SeqCst) != at.request {
         return None;
     }
-    let where_ = || py.import("ferricorn.timeouts")?.call_method1("where", (guard.ident.load(SeqCst),));
+    let where_ = || py.import("ferricorn.where")?.call_method1("where", (guard.ident.load(SeqCst),));
     type Found = (Option<String>, Vec<(String, String, u32)>);
     let (route, frames) = match where_().and_then(|found| found.extract::<Found>()) {
         Ok(found) => found,

@@ -52,9 +52,16 @@ pub(crate) fn work(
     let mut options = options(settings);
     options.route_timeouts =
         configured.routes.iter().map(|(route, time)| (route.clone(), nanoseconds(*time))).collect();
+    options.error_page = configured.error_page.clone();
     options.requests_max = server.call_method0("max_requests")?.extract()?;
     ferricorn_worker::run(Arc::new(Wsgi::new(py, parts)?), options, context)?;
     Ok(())
+}
+
+/// Returns how long requests may stand in line in a worker that makes no progress.
+pub(crate) fn still_ns(settings: &Settings) -> u64 {
+    let limits = [settings.queue_timeout, settings.timeout].map(nanoseconds);
+    limits.into_iter().filter(|limit_ns| *limit_ns > 0).min().unwrap_or(0)
 }
 
 /// Makes the error log of a worker whose logger is in Python.
@@ -108,6 +115,7 @@ fn options(settings: &Settings) -> Options {
         requests_max: 0,
         body_memory_max: settings.body_memory_limit,
         body_max: settings.body_limit,
+        error_page: None,
         upload_dir: settings.tmp_upload_dir.clone().unwrap_or_else(std::env::temp_dir),
         trusts: Box::new(move |address| allowed.allows(address)),
     }

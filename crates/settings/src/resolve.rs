@@ -134,6 +134,8 @@ pub struct Settings {
     pub body_memory_limit: usize,
     /// `body_limit`; 0 for any size.
     pub body_limit: u64,
+    /// `error_page`, absolute.
+    pub error_page: Option<PathBuf>,
 }
 
 /// A kind of worker.
@@ -203,6 +205,7 @@ impl Settings {
 pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings, Invalid> {
     let read = Reading { said };
     let threads = read.count::<usize>("threads").max(1);
+    let chdir = read.text("chdir").map_or_else(|| surroundings.directory.to_owned(), PathBuf::from);
     Ok(Settings {
         wsgi_app: read.text("wsgi_app"),
         bind: read.each("bind", |text| BindAddress::parse(text).map_err(|error| error.to_string()))?,
@@ -227,7 +230,6 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         preload_app: read.flag("preload_app"),
         sendfile: sendfile(&read.value("sendfile"), surroundings),
         reuse_port: read.flag("reuse_port"),
-        chdir: read.text("chdir").map_or_else(|| surroundings.directory.to_owned(), PathBuf::from),
         daemon: read.flag("daemon"),
         raw_env: read.each("raw_env", pair)?,
         pidfile: read.text("pidfile").map(PathBuf::from),
@@ -270,6 +272,8 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         queue_limit: read.count("queue_limit"),
         body_memory_limit: read.count("body_memory_limit"),
         body_limit: read.count("body_limit"),
+        error_page: read.text("error_page").map(|path| chdir.join(path)),
+        chdir,
         said: said.clone(),
     })
 }

@@ -16,6 +16,12 @@ pub fn timespec(ns: u64) -> Timespec {
     Timespec { tv_sec: (ns / SECOND).cast_signed(), tv_nsec: (ns % SECOND).cast_signed() }
 }
 
+/// Returns the nanoseconds since 1970.
+pub fn wall_ns() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 /// Returns the seconds since 1970; the coarse clock, at most 4 ms behind.
 pub fn wall_seconds() -> u64 {
     clock_gettime(ClockId::RealtimeCoarse).tv_sec as u64

@@ -48,6 +48,7 @@ enum Atom {
     Microseconds,
     DecimalSeconds,
     Pid,
+    Outcome,
     RequestField(String),
     ResponseField(String),
 }
@@ -99,6 +100,9 @@ impl Atom {
             return match kind {
                 "i" => Some(Self::RequestField(field.to_owned())),
                 "o" => Some(Self::ResponseField(field.to_owned())),
+                // Ours; Gunicorn answers a dash to it.
+                "x" if field.eq_ignore_ascii_case("outcome") => Some(Self::Outcome),
+                "x" => Some(Self::Dash),
                 _ => None,
             };
         }
@@ -171,6 +175,7 @@ impl Atom {
             Self::Pid => {
                 let _ = write!(out, "<{}>", std::process::id());
             }
+            Self::Outcome => out.extend_from_slice(conn.outcome.name().as_bytes()),
             Self::RequestField(name) => escaped(out, head.last_field(name.as_bytes())),
             Self::ResponseField(name) => response_field(out, conn, name),
         }
@@ -317,7 +322,7 @@ mod tests {
 
     #[test]
     fn formats_that_compile() {
-        for format in ["%(h)s %(l)s", "%({x-y}i)s%%", "plain", "%(zz)s"] {
+        for format in ["%(h)s %(l)s", "%({x-y}i)s%%", "%({outcome}x)s", "plain", "%(zz)s"] {
             assert!(AccessFormat::compile(format).is_some(), "{format}");
         }
         for format in ["%({wsgi.url_scheme}e)s", "%h", "%(h", "%(h)d", "%"] {

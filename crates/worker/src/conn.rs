@@ -7,6 +7,7 @@ use crate::http::head::{self, Framing, Head, Scan};
 use crate::http::refusal::Refusal;
 use crate::http::response::{Exchange, Response};
 use crate::options::Options;
+use crate::outcome::{GONE, Outcome};
 use crate::spool::{self, Limits, Spool};
 use ferricorn_core::claim::{Client, Marks, Standing};
 use ferricorn_core::scoreboard::{InFlight, InFlightView};
@@ -101,6 +102,8 @@ pub(crate) enum State {
 pub struct Stamps {
     /// First byte.
     pub begun_ns: u64,
+    /// How long before it a proxy had got the request: no moment, a duration.
+    pub proxied_ns: u64,
     /// Last byte of the head.
     pub head_ns: u64,
     /// Last byte of the body.
@@ -109,6 +112,13 @@ pub struct Stamps {
     pub app_ns: u64,
     /// Return from the application.
     pub done_ns: u64,
+}
+
+impl Stamps {
+    /// Returns since when a complete request waits for the application, in a proxy and here.
+    pub(crate) fn waits_since_ns(&self) -> u64 {
+        self.complete_ns.saturating_sub(self.proxied_ns)
+    }
 }
 
 /// What sending has come to.
@@ -177,6 +187,9 @@ pub struct Conn {
     shut: bool,
     pub(crate) eof: bool,
     pub(crate) gone: bool,
+    /// The client had gone before a byte of the response could be sent.
+    unheard: bool,
+    pub(crate) outcome: Outcome,
     pub(crate) token: u64,
     /// Where it is decided who answers.
     claim: Option<&'static Client>,
@@ -227,6 +240,8 @@ impl Conn {
             shut: false,
             eof: false,
             gone: false,
+            unheard: false,
+            outcome: Outcome::Answered,
             token: 0,
             claim: None,
             owed: 0,
@@ -244,6 +259,7 @@ impl Conn {
         let (client, served) = (call.client.clone(), 1);
         let stamps = Stamps {
             begun_ns: call.start_ns,
+            proxied_ns: 0,
             head_ns: call.start_ns,
             complete_ns: call.app_ns,
             app_ns: call.app_ns,
@@ -370,6 +386,8 @@ impl Conn {
         };
         self.response.open(exchange);
         self.logged = false;
+        self.unheard = false;
+        self.outcome = Outcome::Answered;
     }
 
     /// Returns the bytes that wait to be sent, without those in a file.
@@ -396,7 +414,10 @@ impl Conn {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Sent::Blocked,
-                Err(_) => return self.lost(),
+                Err(_) => {
+                    self.unheard = !self.response.is_flushed();
+                    return self.lost();
+                }
             }
         }
         self.response.output.clear();
@@ -456,6 +477,24 @@ impl Conn {
         self.gone |= flags.intersects(over);
         self.shut |= flags.intersects(over | EventFlags::RDHUP);
         self.readable |= self.shut || flags.contains(EventFlags::IN);
+    }
+
+    /// Tells whether the client has ended its side, at least.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shut || self.eof
+    }
+
+    /// Says how the request has ended, when the application has: in its place, or without a client.
+    pub fn conclude(&mut self) {
+        if self.is_late() {
+            self.outcome = if self.was_answered() { Outcome::TimedOut } else { Outcome::Cut };
+        } else if self.gone {
+            self.outcome = Outcome::ClientGone;
+            if self.unheard {
+                self.response.status = GONE;
+                self.response.body_bytes = 0;
+            }
+        }
     }
 
     /// Tells whether a read would tell something new.

@@ -14,6 +14,7 @@ pub mod guardian;
 mod handover;
 pub mod http;
 mod options;
+mod outcome;
 mod pool;
 mod reactor;
 mod route;

@@ -1,5 +1,6 @@
 //! What a worker needs to know of the settings, and where its words go. Plain data, filled by the composition root.
 
+use crate::http::error_page::ErrorPage;
 use crate::http::head::{Head, Rules};
 use crate::route::Route;
 pub use ferricorn_core::log::Level;
@@ -42,6 +43,8 @@ pub struct Options {
     pub body_max: u64,
     /// Where larger bodies go.
     pub upload_dir: PathBuf,
+    /// The user's page for browsers, in the place of ours.
+    pub error_page: Option<ErrorPage>,
     /// Which peers may speak for their clients (`forwarded_allow_ips`); unix peers always may.
     pub trusts: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
@@ -81,6 +84,7 @@ impl Default for Options {
             body_memory_max: 1 << 20,
             body_max: 0,
             upload_dir: std::env::temp_dir(),
+            error_page: None,
             trusts: Box::new(|address| address.is_loopback()),
         }
     }

@@ -39,6 +39,8 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct Line {
     waiting: VecDeque<Box<Conn>>,
+    /// Some have waited at a proxy before: the first is not the one that has waited longest.
+    proxied: bool,
     reactor: Option<Box<Reactor>>,
     /// Ticks of the watchdog since the loop has been offered.
     offered_ticks: u32,
@@ -104,6 +106,7 @@ impl Pool {
     /// Puts a request at the end of the line.
     pub(crate) fn push(&self, conn: Box<Conn>) {
         let mut line = self.line();
+        line.proxied |= conn.stamps.proxied_ns > 0;
         line.waiting.push_back(conn);
         self.call_one(&mut line);
     }
@@ -122,11 +125,24 @@ impl Pool {
         self.line().waiting.pop_front()
     }
 
-    /// Takes the first of the line back if it has waited since this moment or longer.
+    /// Takes one out of the line that has waited since this moment or longer.
     pub(crate) fn pull_before(&self, since_ns: u64) -> Option<Box<Conn>> {
         let mut line = self.line();
-        let over = line.waiting.front().is_some_and(|conn| conn.stamps.complete_ns <= since_ns);
-        if over { line.waiting.pop_front() } else { None }
+        // Without a proxy that tells, the first of the line has waited longest.
+        let among = if line.proxied { line.waiting.len() } else { 1 };
+        let mut waiting = line.waiting.iter().take(among);
+        let at = waiting.position(|conn| conn.stamps.waits_since_ns() <= since_ns)?;
+        line.waiting.remove(at)
+    }
+
+    /// Takes the request of a connection out of the line if it is to go.
+    pub(crate) fn withdraw(&self, token: u64, goes: impl FnOnce(&Conn) -> bool) -> Withdrawn {
+        let mut line = self.line();
+        match line.waiting.iter().position(|conn| conn.token == token) {
+            None => Withdrawn::Absent,
+            Some(at) if !goes(&line.waiting[at]) => Withdrawn::Stays,
+            Some(at) => line.waiting.remove(at).map_or(Withdrawn::Absent, Withdrawn::Taken),
+        }
     }
 
     /// Puts a request back at the front.
@@ -216,6 +232,17 @@ impl Pool {
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What has come of taking a request out of the line.
+#[derive(Debug)]
+pub(crate) enum Withdrawn {
+    /// Here it is.
+    Taken(Box<Conn>),
+    /// It is not to go yet.
+    Stays,
+    /// It does not stand there.
+    Absent,
 }
 
 /// How busy the app threads are.

@@ -8,8 +8,10 @@
 
 mod account;
 mod drain;
+mod gone;
 mod late;
 
+pub(crate) use gone::BUSY;
 pub use late::LATE;
 pub(crate) use late::answer_over;
 
@@ -17,7 +19,9 @@ use crate::access::AccessLog;
 use crate::conn::{Conn, Peer, Progress, Sent, State};
 use crate::handover;
 use crate::http::refusal::{Form, Page, Refusal, page};
+use crate::http::request_start;
 use crate::options::Level;
+use crate::outcome::Outcome;
 use crate::run::Hub;
 use ferricorn_core::claim::Standing;
 use ferricorn_sys::clock;
@@ -101,6 +105,8 @@ pub(crate) struct Reactor {
     away: usize,
     /// Requests that were answered while away, until their threads come back.
     late: Vec<late::Late>,
+    /// Those whose clients have ended their side while they were away.
+    ended: Vec<u64>,
     ready: VecDeque<u64>,
     dirty: Vec<u64>,
     dirty_since_ns: u64,
@@ -147,6 +153,7 @@ impl Reactor {
             connections: 0,
             away: 0,
             late: Vec::new(),
+            ended: Vec::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
             dirty_since_ns: 0,
@@ -202,6 +209,9 @@ impl Reactor {
             self.event(data, flags);
         }
         self.events = events;
+        if !self.ended.is_empty() {
+            self.drop_gone();
+        }
         if self.now_ns >= self.expiry_ns {
             self.expire();
         }
@@ -217,9 +227,12 @@ impl Reactor {
             // Behind an unsent response of a pipelined request the deadline could not be answered.
             let lost = conn.is_sending() && conn.send() == Sent::Gone;
             if lost || conn.gone {
-                place.conn = Some(conn);
+                self.write_off(&mut conn);
                 self.close(token);
                 continue;
+            }
+            if conn.has_ended() {
+                self.ended.push(token);
             }
             place.away = true;
             place.missed = EventFlags::empty();
@@ -228,6 +241,11 @@ impl Reactor {
             self.away += 1;
             conn.owe();
             conn.open_response(keep_alive);
+            let limit_ns = self.hub.options.queue_timeout_ns;
+            if limit_ns > 0 && conn.stamps.proxied_ns >= limit_ns {
+                self.shed(conn, "the request has waited too long before it came here");
+                continue;
+            }
             return Some(conn);
         }
         None
@@ -249,8 +267,15 @@ impl Reactor {
     /// Takes a connection back whose call has ended at `now_ns`, and goes on with it.
     pub(crate) fn check_in(&mut self, conn: Box<Conn>, now_ns: u64) {
         self.now_ns = now_ns;
-        let Some(conn) = self.come_late(conn) else { return };
-        self.account(&conn);
+        let Some(mut conn) = self.come_late(conn) else { return };
+        if conn.gone || !conn.response.keep_alive {
+            conn.conclude();
+        }
+        if conn.stamps.app_ns > 0 {
+            self.account(&conn);
+        } else {
+            self.account_unserved(&conn);
+        }
         let (token, keepalive_ns) = (conn.token, self.hub.options.keepalive_ns);
         let Some(conn) = self.come_home(conn) else { return };
         let keep = conn.response.keep_alive && !conn.gone;
@@ -364,8 +389,11 @@ impl Reactor {
 
     /// Answers 503 to a request for which there is no room in the line, or no thread.
     pub(crate) fn shed(&mut self, conn: Box<Conn>, detail: &'static str) {
+        if conn.is_late() {
+            return self.pass_over(conn);
+        }
         add(&self.hub.slot.shed, 1);
-        let refusal = Refusal::new(503, detail);
+        let refusal = Refusal::new(BUSY, detail);
         self.refuse_away(conn, &refusal);
     }
 
@@ -421,6 +449,9 @@ impl Reactor {
         let Some(place) = place(&mut self.places, token) else { return };
         if place.away {
             place.missed |= flags;
+            if flags.intersects(EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
+                self.ended.push(token);
+            }
             return;
         }
         let Some(conn) = &mut place.conn else { return };
@@ -605,16 +636,18 @@ impl Reactor {
     fn refuse(&mut self, token: u64, refusal: &Refusal) {
         let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
         self.hub.refused(refusal, &conn.client);
+        let own = self.hub.options.error_page.as_ref();
         match conn.state {
             State::Body => {
                 let form = conn.head.form;
                 page(
                     &mut conn.response.output,
-                    &Page { form, ..Page::new(refusal.status, &refusal.detail, false) },
+                    &Page { form, own, ..Page::new(refusal.status, &refusal.detail, false) },
                 );
             }
-            _ => refusal.write(&mut conn.response.output, false),
+            _ => refusal.write(&mut conn.response.output, own),
         }
+        late::make_room(conn.socket(), conn.pending());
         let sent = conn.send();
         conn.stands(Standing::Begun);
         conn.half_close();
@@ -639,11 +672,17 @@ impl Reactor {
             form: conn.head.form,
             request: &id,
             head_only,
+            own: self.hub.options.error_page.as_ref(),
         };
-        page(&mut conn.response.output, &answer);
-        conn.response.abort();
+        conn.response.replace(refusal.status, |out, _| page(out, &answer));
+        conn.outcome = Outcome::Shed;
+        conn.stamps.done_ns = self.now_ns;
         conn.state = State::Closing;
         conn.deadline_ns = after(self.now_ns, self.hub.options.write_timeout_ns);
+        // What is left is sent from its place.
+        let _ = conn.send();
+        conn.conclude();
+        self.account_unserved(&conn);
         self.away -= 1;
         let Some(place) = place(&mut self.places, token) else { return };
         place.away = false;
@@ -722,7 +761,17 @@ fn stamp_head(conn: &mut Conn, now_ns: u64) {
     }
     if stamps.head_ns == 0 {
         stamps.head_ns = now_ns;
+        if conn.head.sent_ns > 0 {
+            stamps.proxied_ns = proxied(conn.head.sent_ns, stamps.begun_ns);
+        }
     }
+}
+
+/// Returns how long a proxy had had a request that it got at `sent_ns` by the wall clock, when its first byte came here.
+fn proxied(sent_ns: u64, begun_ns: u64) -> u64 {
+    let (wall_ns, now_ns) = (clock::wall_ns(), clock::now_ns());
+    let since_ns = request_start::age_ns(sent_ns, wall_ns).map(|age_ns| now_ns.saturating_sub(age_ns));
+    since_ns.map_or(0, |since_ns| begun_ns.saturating_sub(since_ns))
 }
 
 fn stamp_complete(conn: &mut Conn, now_ns: u64) {

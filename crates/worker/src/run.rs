@@ -12,7 +12,7 @@ use crate::conn::Conn;
 use crate::http::refusal::Refusal;
 use crate::options::{Level, Log, Options};
 use crate::pool::{Job, Pool};
-use crate::reactor::{Reactor, after};
+use crate::reactor::{BUSY, Reactor, after};
 use crate::stage::Stage;
 use ferricorn_core::record::request_id;
 use ferricorn_core::scoreboard::{Entry, Scoreboard, THREADS_MAX, WorkerSlot};
@@ -319,6 +319,13 @@ fn reopen_logs<A: App>(hub: &Hub, app: &A) {
 /// Calls the application for one request.
 fn serve<A: App>(hub: &Hub, app: &A, thread: usize, mut conn: Box<Conn>) -> Box<Conn> {
     let now_ns = clock::now_ns();
+    if conn.is_late() {
+        // This process has stood still, and its guardian has answered.
+        conn.response.status = BUSY;
+        conn.response.abort();
+        conn.stamps.done_ns = now_ns;
+        return conn;
+    }
     conn.stamps.app_ns = now_ns;
     let record = &hub.slot.in_flight[thread.min(THREADS_MAX - 1)];
     conn.time_ns = hub.options.time_for(&conn.head);
@@ -434,6 +441,10 @@ fn relieve(hub: &Hub, reactor: &mut Reactor) -> bool {
             return starved;
         }
         let Some(conn) = hub.pool.pull() else { return starved };
+        if conn.is_late() {
+            reactor.pass_over(conn);
+            continue;
+        }
         if let Err(conn) = reactor.give(conn) {
             hub.pool.unpull(conn);
             return starved;

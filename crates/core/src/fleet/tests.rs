@@ -237,7 +237,6 @@ fn an_application_that_never_loaded_ends_the_server() {
              Terminate 101
              > exit 101 {code}
              Error: Worker (pid:101) exited with code {code}.
-             died 101 by Other
              ChildExit {{ pid: 101, age: 1 }}
              Error: Shutting down: Master
              Error: Reason: {reason}

@@ -77,6 +77,7 @@ impl Wsgi {
             error.write_unraisable(py, None);
         }
         if let Some(request) = &request {
+            conn.conclude();
             match self.end(py, request, &start, &conn) {
                 Ok(logged) => conn.logged = logged,
                 Err(error) => self.error(py, &conn, Some(&error), ""),

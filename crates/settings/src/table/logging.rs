@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Setting] = &[
          `U` path, `q` query, `H` protocol, `s` status, `B` bytes of the body or 0, `b` bytes of the body or a dash, \
          `f` referrer, `a` user agent, `T` seconds, `M` milliseconds, `D` microseconds, `L` seconds with decimals, \
          `p` process id, `{name}i` request header field, `{name}o` response header field, `{name}e` variable of the \
-         WSGI environment.",
+         WSGI environment, `{outcome}x` how the request has ended.",
     )
     .flags(&["--access-logformat"])
     .metavar("STRING"),

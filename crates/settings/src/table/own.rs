@@ -126,4 +126,16 @@ pub(super) const ROWS: &[Setting] = &[
     .metavar("DIR")
     .since("0.1.0")
     .ours(),
+    Setting::new(
+        "error_page",
+        PATH,
+        NONE,
+        "A file with a page for browsers whose requests the server itself answers with an error.\n\n\
+         It is HTML in UTF-8 of at most 64 KiB, in which `{status}`, `{title}`, `{detail}` and `{request_id}` are replaced. \
+         It is read at start and at each reload; a relative path begins at `chdir`.",
+    )
+    .flags(&["--error-page"])
+    .metavar("FILE")
+    .since("0.1.0")
+    .ours(),
 ];

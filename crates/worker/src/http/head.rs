@@ -7,6 +7,7 @@
 //! Not for: bodies (see [`super::body`]).
 
 use super::refusal::{Form, Refusal};
+use super::request_start;
 use super::token::{is_token, trim};
 use memchr::{memchr, memchr_iter, memmem};
 use std::ops::Range;
@@ -120,6 +121,8 @@ pub struct Head {
     pub https: bool,
     /// How the client reads a page of ours best.
     pub form: Form,
+    /// When a trusted proxy says that it got the request, nanoseconds since 1970; 0 if it does not.
+    pub sent_ns: u64,
 }
 
 impl Head {
@@ -386,6 +389,7 @@ struct Seen {
     close: bool,
     keep: bool,
     form: Form,
+    sent_ns: u64,
 }
 
 fn fields(head: &mut Head, at: usize, rules: &Rules, trusted: bool) -> Result<(), Refusal> {
@@ -456,6 +460,9 @@ fn keep_field(
             *expect_continue = version >= (1, 1);
         }
         6 if name.eq_ignore_ascii_case(b"accept") => seen.form = Form::of(value),
+        15 if trusted && name.eq_ignore_ascii_case(b"x-request-start") => {
+            seen.sent_ns = request_start::parse(value).unwrap_or(0);
+        }
         _ => {}
     }
     if trusted && let Some(https) = scheme_header(name, value, rules) {
@@ -550,6 +557,7 @@ fn conclude(head: &mut Head, seen: &Seen) -> Result<(), Refusal> {
     head.keep_alive = !seen.close && !seen.other_coding && !connect && (modern || seen.keep);
     head.https = seen.scheme == Some(true);
     head.form = seen.form;
+    head.sent_ns = seen.sent_ns;
     Ok(())
 }
 

@@ -208,6 +208,20 @@ fn keep_alive_follows_version_and_connection() {
 }
 
 #[test]
+fn only_a_trusted_peer_says_when_a_request_was_sent() {
+    let sent = |fields: &str, trusted| {
+        let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        read(input.as_bytes(), &Rules::default(), trusted).expect("accepted").expect("complete").sent_ns
+    };
+    let field = "x-request-start: t=1700000000.5\r\n";
+    assert_eq!(sent(field, true), 1_700_000_000_500_000_000);
+    assert_eq!(sent(field, false), 0);
+    for other in ["", "X-Request-Start: soon\r\n", "X-Request-Stamp: 1700000000\r\n"] {
+        assert_eq!(sent(other, true), 0, "{other}");
+    }
+}
+
+#[test]
 fn only_a_trusted_peer_speaks_for_its_client() {
     let input = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nSCRIPT_NAME: /x\r\nA_B: c\r\n\r\n";
     let trusted = read(input, &Rules::default(), true).expect("accepted").expect("complete");

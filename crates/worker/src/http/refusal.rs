@@ -4,6 +4,7 @@
 //! request gets a page in the shape of Gunicorn's; what a good request can meet (408, 502, 503, 504) is written as its client
 //! reads it best, by default as `application/problem+json` (RFC 9457).
 
+use super::error_page::ErrorPage;
 use std::borrow::Cow;
 
 /// Why a request is refused.
@@ -33,8 +34,8 @@ impl Refusal {
     }
 
     /// Appends the whole response, head and page, to `out`. The connection closes after it.
-    pub fn write(&self, out: &mut Vec<u8>, head_only: bool) {
-        page(out, &Page { form: Form::Html, ..Page::new(self.status, &self.detail, head_only) });
+    pub fn write(&self, out: &mut Vec<u8>, own: Option<&ErrorPage>) {
+        page(out, &Page { form: Form::Html, own, ..Page::new(self.status, &self.detail, false) });
     }
 }
 
@@ -44,7 +45,7 @@ pub enum Form {
     /// `application/problem+json` (RFC 9457).
     #[default]
     Problem,
-    /// Gunicorn's error page.
+    /// The user's error page, or else Gunicorn's.
     Html,
     /// Plain text.
     Text,
@@ -84,12 +85,14 @@ pub struct Page<'a> {
     pub request: &'a str,
     /// Without its body, for HEAD.
     pub head_only: bool,
+    /// The user's page for browsers.
+    pub own: Option<&'a ErrorPage>,
 }
 
 impl<'a> Page<'a> {
     /// Returns a page about a request that the log does not know.
     pub const fn new(status: u16, detail: &'a str, head_only: bool) -> Self {
-        Self { status, detail, form: Form::Problem, request: "", head_only }
+        Self { status, detail, form: Form::Problem, request: "", head_only, own: None }
     }
 }
 
@@ -98,7 +101,10 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
     let (status, reason) = (page.status, reason(page.status));
     let (kind, body) = match page.form {
         Form::Problem => ("application/problem+json", problem(page)),
-        Form::Html => ("text/html", html(page)),
+        Form::Html => match page.own {
+            Some(own) => ("text/html; charset=utf-8", own.fill(page)),
+            None => ("text/html", html(page)),
+        },
         Form::Text => {
             let id =
                 if page.request.is_empty() { String::new() } else { format!("Request {}\n", page.request) };
@@ -173,7 +179,7 @@ pub fn reason(status: u16) -> &'static str {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -224,9 +230,21 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_the_user_s_is_for_browsers() {
+        let own = ErrorPage::parse(b"<p>{status} {request_id}".to_vec()).expect("a page");
+        let page = Page { request: "12-7", own: Some(&own), ..Page::new(504, "late", false) };
+        let text = written(&Page { form: Form::Html, ..page });
+        let end = "\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 11\r\n\r\n<p>504 12-7";
+        assert!(text.ends_with(end), "{text}");
+        for form in [Form::Problem, Form::Text] {
+            assert!(!written(&Page { form, ..page }).contains("<p>"));
+        }
+    }
+
+    #[test]
     fn the_page_escapes_what_it_quotes() {
         let mut out = Vec::new();
-        Refusal::quoting("invalid header", b"<script>").write(&mut out, false);
+        Refusal::quoting("invalid header", b"<script>").write(&mut out, None);
         let text = String::from_utf8(out).expect("ascii");
         assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"), "{text}");
         assert!(text.contains("&lt;script&gt;") && !text.contains("<script>"), "{text}");

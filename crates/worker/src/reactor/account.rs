@@ -1,4 +1,4 @@
-//! What is written down of a request that has been answered: histograms, flight recorder, access log; and the heartbeat.
+//! What is written down of a request that is over: histograms, flight recorder, access log; and the heartbeat.
 
 use super::{BEAT_NS, Reactor, add};
 use crate::conn::Conn;
@@ -8,15 +8,35 @@ use std::sync::atomic::Ordering::Relaxed;
 
 impl Reactor {
     pub(super) fn account(&mut self, conn: &Conn) {
-        let (slot, stamps, response) = (self.hub.slot, &conn.stamps, &conn.response);
-        let us = |from: u64, to: u64| to.saturating_sub(from) / 1000;
+        let (slot, stamps) = (self.hub.slot, &conn.stamps);
         let (app_us, total_us) = (us(stamps.app_ns, stamps.done_ns), us(stamps.begun_ns, stamps.done_ns));
         slot.timed[Timed::Head as usize].record(us(stamps.begun_ns, stamps.head_ns));
         slot.timed[Timed::Body as usize].record(us(stamps.head_ns, stamps.complete_ns));
-        slot.timed[Timed::Queue as usize].record(us(stamps.complete_ns, stamps.app_ns));
+        slot.timed[Timed::Queue as usize].record(us(stamps.waits_since_ns(), stamps.app_ns));
         slot.timed[Timed::App as usize].record(app_us);
         slot.timed[Timed::Total as usize].record(total_us);
         add(&slot.requests, 1);
+        self.write_line(conn, app_us);
+        self.completed += 1;
+        let limit = self.hub.options.requests_max;
+        if limit > 0 && self.completed >= limit && !self.retiring {
+            self.retiring = true;
+            self.hub.log.log(Level::Info, "Autorestarting worker after current request.");
+            slot.retiring.store(1, Relaxed);
+            self.hub.wake_arbiter();
+        }
+    }
+
+    /// Like [`Self::account`] for a request that has waited for the application and never got there.
+    pub(super) fn account_unserved(&mut self, conn: &Conn) {
+        let waited_us = us(conn.stamps.waits_since_ns(), conn.stamps.done_ns);
+        self.hub.slot.timed[Timed::Queue as usize].record(waited_us);
+        self.write_line(conn, 0);
+    }
+
+    /// Counts its status and writes it into the flight recorder and the access log.
+    fn write_line(&mut self, conn: &Conn, app_us: u64) {
+        let (slot, stamps, response) = (self.hub.slot, &conn.stamps, &conn.response);
         add(&slot.bytes_sent, response.body_bytes);
         if let Some(class) = slot.statuses.get(usize::from(response.status / 100).wrapping_sub(1)) {
             add(class, 1);
@@ -27,7 +47,7 @@ impl Reactor {
             id: conn.id,
             status: response.status,
             start_ns: stamps.begun_ns,
-            total_us,
+            total_us: us(stamps.begun_ns, stamps.done_ns),
             app_us,
             bytes: response.body_bytes,
         };
@@ -36,14 +56,6 @@ impl Reactor {
             && !conn.logged
         {
             access.line(conn);
-        }
-        self.completed += 1;
-        let limit = self.hub.options.requests_max;
-        if limit > 0 && self.completed >= limit && !self.retiring {
-            self.retiring = true;
-            self.hub.log.log(Level::Info, "Autorestarting worker after current request.");
-            slot.retiring.store(1, Relaxed);
-            self.hub.wake_arbiter();
         }
     }
 
@@ -58,4 +70,8 @@ impl Reactor {
             }
         }
     }
+}
+
+fn us(from_ns: u64, to_ns: u64) -> u64 {
+    to_ns.saturating_sub(from_ns) / 1000
 }

@@ -4,14 +4,19 @@
 use super::{Reactor, add};
 use crate::conn::Conn;
 use crate::http::refusal::{Page, page};
+use crate::outcome::{GONE, Outcome};
 use ferricorn_core::claim::Claim;
 use ferricorn_core::scoreboard::InFlightView;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Status of a request that the application did not answer in time (RFC 9110 section 15.6.5).
 pub const LATE: u16 = 504;
+
+/// So many bytes any empty socket takes.
+const SURE: usize = 16 << 10;
 
 /// An answered request whose thread has not come back.
 #[derive(Debug)]
@@ -20,19 +25,29 @@ pub(super) struct Late {
     call: InFlightView,
     socket: Arc<OwnedFd>,
     answered_ns: u64,
-    /// Of the answer; `None` where a response that had begun was cut.
-    body_bytes: Option<u64>,
+    outcome: Outcome,
+    /// Of the answer.
+    body_bytes: u64,
 }
 
-/// Sends a page in the application's place; returns the bytes of its body. Nothing of ours is unsent where this is done, so it
-/// fits; a client that has gone needs no answer.
-pub(crate) fn answer_over(socket: BorrowedFd<'_>, answer: &Page<'_>) -> u64 {
+/// Sends a page in the application's place; returns the bytes of its body, or `None` if the client has gone. Nothing of ours
+/// is unsent where this is done, so it fits.
+pub(crate) fn answer_over(socket: BorrowedFd<'_>, answer: &Page<'_>) -> Option<u64> {
     let mut bytes = Vec::new();
     page(&mut bytes, answer);
     let head = memchr::memmem::find(&bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-    let _ = send(socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    make_room(socket, bytes.len());
+    let sent = send(socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     let _ = shutdown(socket, Shutdown::Write);
-    (bytes.len() - head) as u64
+    sent.ok().map(|_| (bytes.len() - head) as u64)
+}
+
+/// Sees to it that an empty socket takes an answer at once, of which nothing can be sent later.
+pub(super) fn make_room(socket: BorrowedFd<'_>, len: usize) {
+    if len > SURE {
+        // Where it cannot be had, a large page of the user's may be cut.
+        let _ = set_socket_send_buffer_size(socket, 4 * len);
+    }
 }
 
 impl Reactor {
@@ -44,21 +59,24 @@ impl Reactor {
         let Some(place) = self.places.get(call.place as usize) else { return Claim::Over };
         let Some(socket) = place.socket.clone() else { return Claim::Over };
         let token = u64::from(place.generation) << 32 | u64::from(call.place);
-        let mut body_bytes = None;
-        match claim {
+        let (outcome, body_bytes) = match claim {
             Claim::Over => return claim,
             Claim::Cut => {
                 // A client that has gone has got its cut already.
                 let _ = shutdown(&*socket, Shutdown::Both);
+                (Outcome::Cut, 0)
             }
             Claim::Answer => {
-                let answer =
-                    Page { status: LATE, detail, form: place.form, request: &id, head_only: place.head_only };
-                body_bytes = Some(answer_over(socket.as_fd(), &answer));
+                let (form, head_only) = (place.form, place.head_only);
+                let own = self.hub.options.error_page.as_ref();
+                let answer = Page { status: LATE, detail, form, request: &id, head_only, own };
+                let sent = answer_over(socket.as_fd(), &answer);
+                sent.map_or((Outcome::ClientGone, 0), |bytes| (Outcome::TimedOut, bytes))
             }
-        }
+        };
         add(&self.hub.slot.timed_out, 1);
-        self.late.push(Late { token, call: call.clone(), socket, answered_ns: self.now_ns, body_bytes });
+        let (call, answered_ns) = (call.clone(), self.now_ns);
+        self.late.push(Late { token, call, socket, answered_ns, outcome, body_bytes });
         self.forget(token);
         claim
     }
@@ -81,9 +99,10 @@ impl Reactor {
 
     fn write_down(&mut self, late: &Late, conn: &mut Conn) {
         self.away -= 1;
-        if let Some(bytes) = late.body_bytes {
-            conn.response.status = LATE;
-            conn.response.body_bytes = bytes;
+        conn.outcome = late.outcome;
+        if late.outcome != Outcome::Cut {
+            conn.response.status = if late.outcome == Outcome::ClientGone { GONE } else { LATE };
+            conn.response.body_bytes = late.body_bytes;
         }
         conn.stamps.done_ns = late.answered_ns;
         self.account(conn);
