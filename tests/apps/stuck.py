@@ -5,8 +5,10 @@ import os
 import queue
 import random
 import re
+import select
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -53,6 +55,15 @@ def peer():
     silent.recv(1)
 
 
+def patient():
+    """Waits for one silent peer after the other, whatever becomes of them."""
+    while True:
+        try:
+            peer()
+        except Exception:
+            pass
+
+
 def get():
     queue.Queue().get()
 
@@ -90,12 +101,29 @@ def swallow():
             pass
 
 
-STUCK = {call.__name__: call for call in (sleep, loop, deadlock, recv, peer, get, hold, regex, swallow, exit, segfault, abort, killed)}
+STUCK = {call.__name__: call for call in (sleep, loop, deadlock, recv, peer, patient, get, hold, regex, swallow, exit, segfault, abort, killed)}
 
 
 def stuck(environ, start_response):
     """``/stuck/KIND``."""
     STUCK[environ["PATH_INFO"].split("/")[2]]()
+    return probe.reply(start_response, b"never")
+
+
+def closed(environ, start_response):
+    """Waits for a silent peer, and says what it was told of its connection."""
+    try:
+        peer()
+    finally:
+        SEEN.append(f"/closed/{type(sys.exc_info()[1]).__name__}")
+    return probe.reply(start_response, b"the other end has closed")
+
+
+def client(environ, start_response):
+    """Waits for its own client to say more."""
+    waiting = select.poll()
+    waiting.register(environ["gunicorn.socket"], select.POLLIN)
+    waiting.poll()
     return probe.reply(start_response, b"never")
 
 
@@ -146,4 +174,4 @@ def edge(environ, start_response):
     return probe.reply(start_response, b"edge")
 
 
-PATHS = {call.__name__: call for call in (stuck, seen, left, extended, shielded, drip, edge)}
+PATHS = {call.__name__: call for call in (stuck, closed, client, seen, left, extended, shielded, drip, edge)}

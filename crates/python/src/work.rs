@@ -111,6 +111,7 @@ fn options(settings: &Settings) -> Options {
         timeout_ns: nanoseconds(settings.timeout),
         route_timeouts: Vec::new(),
         request_timeout_ns: nanoseconds(settings.request_timeout),
+        unblock_socket: settings.unblock_socket,
         queue_timeout_ns: nanoseconds(settings.queue_timeout),
         requests_max: 0,
         body_memory_max: settings.body_memory_limit,

@@ -122,6 +122,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// `route_timeouts`: routes as they were written, and their times; zero for none.
     pub route_timeouts: Vec<(String, Duration)>,
+    /// Whether `unblock` is `socket`.
+    pub unblock_socket: bool,
     /// `reflex`.
     pub reflex: bool,
     /// `state_dir`.
@@ -266,6 +268,7 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         write_timeout: read.seconds("write_timeout"),
         request_timeout: read.seconds("request_timeout"),
         route_timeouts: read.times("route_timeouts"),
+        unblock_socket: read.text("unblock").as_deref() == Some("socket"),
         reflex: read.flag("reflex"),
         state_dir: read.text("state_dir").map(PathBuf::from),
         queue_timeout: read.seconds("queue_timeout"),

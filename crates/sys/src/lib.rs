@@ -17,3 +17,4 @@ pub mod shared;
 pub mod signal;
 pub mod slot;
 pub mod task;
+pub mod unblock;

@@ -109,6 +109,11 @@ impl Task {
         stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
     }
 
+    /// Returns what the kernel says of the system call that it is in: number, arguments, stack pointer, place.
+    pub(crate) fn syscall(self) -> io::Result<String> {
+        self.read("syscall")
+    }
+
     /// Returns what the kernel counts of the thread.
     pub fn vitals(self) -> Vitals {
         let mut schedule = self.read("schedstat").unwrap_or_default();
@@ -134,7 +139,7 @@ pub fn doing(task: Task) -> Doing {
         Some('T' | 't') => return Doing::Stopped,
         _ => {}
     }
-    let Ok(line) = task.read("syscall") else { return Doing::Unknown };
+    let Ok(line) = task.syscall() else { return Doing::Unknown };
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let Some(Ok(number)) = words.first().map(|word| word.parse::<i64>()) else { return Doing::Computing };
     let argument = |at: usize| {

@@ -11,6 +11,7 @@ use ferricorn_core::event::{Event, Late, Seen};
 use ferricorn_core::record::{Frame, Request, told as lines_of};
 use ferricorn_core::scoreboard::{InFlightView, THREADS_MAX};
 use ferricorn_sys::task::{Task, doing};
+use ferricorn_sys::unblock::{identity, shut_waited};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process;
@@ -99,9 +100,13 @@ fn carry_out<A: App>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut
                 look(Level::Critical, LINES, thread, &view, &doing, hub, &**app);
             }
         }
-        Action::Interrupt { thread, id, .. } => {
+        Action::Interrupt { thread, id, attempt } => {
             if let Some(view) = view(thread, id) {
-                app.interrupt(At { thread, tid: view.tid, request: id });
+                // The application's own exception first; after that, both.
+                let shut = hub.options.unblock_socket && unblock(&view, hub);
+                if !shut || attempt > 1 {
+                    app.interrupt(At { thread, tid: view.tid, request: id });
+                }
             }
         }
         Action::Compensate { thread, id } => {
@@ -119,12 +124,13 @@ fn carry_out<A: App>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut
 
 /// Answers a late request and says so; returns what its thread is doing, or nothing if somebody else has answered.
 fn answer(view: &InFlightView, hub: &Hub, reactor: &mut Reactor) -> Option<String> {
+    // Before: the end of its client's connection may move it.
+    let doing = doing_of(view);
     let done = match reactor.answer_late(view, LATE_DETAIL) {
         Claim::Answer => ANSWERED,
         Claim::Cut => "response cut",
         Claim::Over => return None,
     };
-    let doing = doing_of(view);
     hub.teller.tell(&late(process::id(), view, done, "worker", &doing, reactor.now_ns()));
     // Gunicorn's line, for those who wait for it.
     hub.log.log(Level::Critical, &format!("WORKER TIMEOUT (pid:{})", process::id()));
@@ -153,6 +159,28 @@ pub(crate) fn late(pid: u32, view: &InFlightView, answer: &str, by: &str, doing:
 
 fn doing_of(view: &InFlightView) -> String {
     doing(Task { pid: None, tid: view.tid }).to_string()
+}
+
+/// Shuts the socket that a late request's thread waits for; false if there is none.
+fn unblock(view: &InFlightView, hub: &Hub) -> bool {
+    let clients = || hub.slot.clients.iter().take_while(|client| client.is_used());
+    let is_client = |file| {
+        clients().filter_map(|client| client.read()).any(|(_, _, marks)| identity(marks.fd) == Some(file))
+    };
+    let request = hub.request_id(view.id);
+    match shut_waited(view.tid, is_client) {
+        Ok(Some(peer)) => {
+            let message = format!("  request {request}: its socket to {peer} was shut");
+            hub.log.log(Level::Critical, &message);
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            hub.log
+                .log(Level::Warning, &format!("  request {request}: its socket could not be shut: {error}"));
+            false
+        }
+    }
 }
 
 /// Says where a request is: for what its thread waits, as the kernel sees it, and soon where in the application.

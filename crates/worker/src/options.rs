@@ -33,6 +33,8 @@ pub struct Options {
     pub route_timeouts: Vec<(Route, u64)>,
     /// The deadline of a whole request, from its first byte.
     pub request_timeout_ns: u64,
+    /// Whether the socket that a late request's thread waits for is shut.
+    pub unblock_socket: bool,
     /// Longest time that a request waits for an app thread.
     pub queue_timeout_ns: u64,
     /// Requests after which the worker asks to be replaced; 0 for never.
@@ -79,6 +81,7 @@ impl Default for Options {
             timeout_ns: 30 * SECOND,
             route_timeouts: Vec::new(),
             request_timeout_ns: 0,
+            unblock_socket: false,
             queue_timeout_ns: 30 * SECOND,
             requests_max: 0,
             body_memory_max: 1 << 20,

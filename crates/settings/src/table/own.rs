@@ -1,6 +1,6 @@
 //! Section "Ferricorn": what Gunicorn has no setting for.
 
-use super::{COUNT, NONE, PATH, int};
+use super::{COUNT, NONE, PATH, choice, int, text};
 use crate::setting::{DefaultValue, Kind, Setting};
 
 pub(super) const ROWS: &[Setting] = &[
@@ -57,6 +57,17 @@ pub(super) const ROWS: &[Setting] = &[
          A route is a method and a path, or a path alone for every method; `*` stands for any text. The first one that \
          fits counts; 0 means any time.",
     )
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "unblock",
+        choice(&["none", "socket"]),
+        text("none"),
+        "What else is done to free the thread of a late request before it is interrupted.\n\n\
+         `socket` shuts the socket that it waits for, a database's for example: the application gets the error of a \
+         connection that was closed, which also frees threads that no interrupt reaches. Never a client's.",
+    )
+    .flags(&["--unblock"])
     .since("0.1.0")
     .ours(),
     Setting::new(
