@@ -103,7 +103,7 @@ fn carry_out<A: App>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut
         Action::Interrupt { thread, id, attempt } => {
             if let Some(view) = view(thread, id) {
                 // The application's own exception first; after that, both.
-                let shut = hub.options.unblock_socket && unblock(&view, hub);
+                let shut = hub.options.unblock_socket && unblock(&view, hub, reactor);
                 if !shut || attempt > 1 {
                     app.interrupt(At { thread, tid: view.tid, request: id });
                 }
@@ -162,10 +162,11 @@ fn doing_of(view: &InFlightView) -> String {
 }
 
 /// Shuts the socket that a late request's thread waits for; false if there is none.
-fn unblock(view: &InFlightView, hub: &Hub) -> bool {
-    let clients = || hub.slot.clients.iter().take_while(|client| client.is_used());
+fn unblock(view: &InFlightView, hub: &Hub, reactor: &Reactor) -> bool {
     let is_client = |file| {
-        clients().filter_map(|client| client.read()).any(|(_, _, marks)| identity(marks.fd) == Some(file))
+        let claims = hub.slot.clients.iter().take_while(|client| client.is_used());
+        let open = claims.filter_map(|client| client.read()).map(|(_, _, marks)| marks.fd);
+        open.chain(reactor.late_clients()).any(|fd| identity(fd) == Some(file))
     };
     let request = hub.request_id(view.id);
     match shut_waited(view.tid, is_client) {

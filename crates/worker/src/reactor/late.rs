@@ -9,7 +9,7 @@ use ferricorn_core::claim::Claim;
 use ferricorn_core::scoreboard::InFlightView;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Status of a request that the application did not answer in time (RFC 9110 section 15.6.5).
@@ -111,6 +111,11 @@ impl Reactor {
     /// Returns how many requests are with the application that still wait for their answer.
     pub(crate) fn unanswered(&self) -> usize {
         self.away - self.late.len()
+    }
+
+    /// Returns the descriptors of clients that were answered and whose threads have not come back.
+    pub(crate) fn late_clients(&self) -> impl Iterator<Item = u32> {
+        self.late.iter().map(|late| late.socket.as_raw_fd().unsigned_abs())
     }
 
     /// Returns how many threads have not come back from requests that are answered.
