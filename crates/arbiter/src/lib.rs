@@ -10,6 +10,7 @@ mod notify;
 mod places;
 mod run;
 mod sockets;
+mod stack;
 
 pub use ferricorn_core::log::Level;
 pub use ferricorn_sys::listener::{Bind, ListenAddress, Listener};

@@ -5,15 +5,16 @@ use crate::host::{Ended, Hook, Host, Options, WorkerSpec};
 use crate::notify;
 use crate::places::Places;
 use crate::sockets::{NotOpen, Sockets};
+use crate::stack;
 use ferricorn_core::fleet::{Action, Event, ExitStatus, Fleet, Order, Signal as Told, Vital};
 use ferricorn_core::log::Level;
-use ferricorn_core::scoreboard::{MAGIC, Scoreboard, VERSION};
+use ferricorn_core::scoreboard::{MAGIC, Scoreboard, State, VERSION};
 use ferricorn_sys::clock;
 use ferricorn_sys::pidfile::Pidfile;
 use ferricorn_sys::process::Fork;
 use ferricorn_sys::proctitle;
 use ferricorn_sys::shared::SharedMemory;
-use ferricorn_sys::signal::{Blocked, Signal, SignalPipe};
+use ferricorn_sys::signal::{Blocked, STACK, Signal, SignalPipe, ignore};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -66,9 +67,18 @@ struct Arbiter<'h, H> {
     wake: (OwnedFd, OwnedFd),
     places: Places,
     fleet: Fleet,
-    /// The place of every living worker, by pid.
-    workers: BTreeMap<i32, usize>,
+    /// Every living worker, by pid.
+    workers: BTreeMap<i32, Child>,
     events: VecDeque<Event>,
+}
+
+/// What belongs to one living worker.
+struct Child {
+    slot: usize,
+    /// Until it has booted.
+    stack: Option<OwnedFd>,
+    /// The same, once it was asked.
+    asked: Option<OwnedFd>,
 }
 
 /// How it goes on after an action.
@@ -76,7 +86,7 @@ enum Next {
     Go,
     Halt(i32),
     /// This is a new worker's process now.
-    Born(WorkerSpec, Blocked),
+    Born(WorkerSpec, Option<OwnedFd>, Blocked),
 }
 
 impl<'h, H: Host> Arbiter<'h, H> {
@@ -151,7 +161,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
                     match self.carry_out(action) {
                         Next::Go => {}
                         Next::Halt(code) => return Ended::Arbiter(code),
-                        Next::Born(spec, blocked) => return self.be_worker(spec, blocked),
+                        Next::Born(spec, stack, blocked) => return self.be_worker(spec, stack, blocked),
                     }
                 }
             }
@@ -173,11 +183,15 @@ impl<'h, H: Host> Arbiter<'h, H> {
             let told = SIGNALS.iter().find(|(known, _)| *known == signal);
             self.events.extend(told.map(|(_, told)| Event::Signal(*told)));
         }
-        let vitals = self.workers.iter().map(|(pid, slot)| {
-            let slot = &self.board.workers[*slot];
+        let vitals = self.workers.iter_mut().map(|(pid, child)| {
+            let slot = &self.board.workers[child.slot];
+            let state = slot.state();
+            if state != State::Booting {
+                child.stack = None;
+            }
             Vital {
                 pid: *pid,
-                state: slot.state(),
+                state,
                 beat_ns: slot.beat_ns.load(Relaxed),
                 retiring: slot.retiring.load(Relaxed) != 0,
             }
@@ -212,8 +226,8 @@ impl<'h, H: Host> Arbiter<'h, H> {
     }
 
     fn reaped(&mut self, pid: i32, status: ExitStatus) {
-        if let Some(slot) = self.workers.remove(&pid) {
-            self.places.release(self.board, slot);
+        if let Some(child) = self.workers.remove(&pid) {
+            self.places.release(self.board, child.slot);
             self.events.push_back(Event::Exited { pid, status });
         }
     }
@@ -222,6 +236,8 @@ impl<'h, H: Host> Arbiter<'h, H> {
         match action {
             Action::Spawn { age, generation } => return self.spawn(age, generation),
             Action::Send { pid, order } => self.send(pid, order),
+            Action::AskStack { pid } => self.ask_stack(pid),
+            Action::TellStack { pid } => self.tell_stack(pid),
             Action::Say(notice) => self.host.log(notice.level(), &notice.to_string()),
             Action::NworkersChanged { new, old } => {
                 self.host.hook(Hook::NworkersChanged { new, old: Some(old) });
@@ -265,6 +281,22 @@ impl<'h, H: Host> Arbiter<'h, H> {
         }
     }
 
+    fn ask_stack(&mut self, pid: i32) {
+        let Some(child) = self.workers.get_mut(&pid) else { return };
+        child.asked = child.stack.take();
+        if let Err(error) = stack::ask(pid) {
+            self.host
+                .log(Level::Error, &format!("Worker (pid:{pid}) could not be asked for its stack: {error}"));
+        }
+    }
+
+    fn tell_stack(&mut self, pid: i32) {
+        let file = self.workers.get_mut(&pid).and_then(|child| child.asked.take());
+        for line in stack::told(file.as_ref()) {
+            self.host.log(Level::Critical, &format!("  {line}"));
+        }
+    }
+
     fn spawn(&mut self, age: u32, generation: u32) -> Next {
         let Some(slot) = self.places.choose(self.board, self.fleet.target()) else {
             self.host.log(Level::Error, "Worker could not be started: there is no place in the scoreboard");
@@ -274,13 +306,15 @@ impl<'h, H: Host> Arbiter<'h, H> {
         self.board.claim(slot, age, generation, clock::now_ns());
         let spec = WorkerSpec { age, generation, slot };
         self.host.hook(Hook::PreFork(&spec));
+        // Without it the worker does as well.
+        let stack = stack::create().ok();
         // What arrives meanwhile must not be told to the arbiter by a child that still has its handlers.
         let blocked = Blocked::all();
         match self.host.fork(&spec) {
-            Ok(Fork::Child) => return Next::Born(spec, blocked),
+            Ok(Fork::Child) => return Next::Born(spec, stack, blocked),
             Ok(Fork::Parent(pid)) => {
                 self.board.workers[slot].pid.store(pid.unsigned_abs(), Relaxed);
-                self.workers.insert(pid, slot);
+                self.workers.insert(pid, Child { slot, stack, asked: None });
                 self.events.push_back(Event::Spawned { age, pid });
             }
             Err(error) => {
@@ -292,11 +326,12 @@ impl<'h, H: Host> Arbiter<'h, H> {
         Next::Go
     }
 
-    fn be_worker(self, spec: WorkerSpec, blocked: Blocked) -> Ended {
-        let Self { host, options, memory, board, pid, signals, sockets, handover, wake, .. } = self;
-        drop(signals);
+    fn be_worker(self, spec: WorkerSpec, stack: Option<OwnedFd>, blocked: Blocked) -> Ended {
+        let Self { host, options, memory, board, pid, signals, sockets, handover, wake, workers, .. } = self;
+        drop((signals, workers));
         drop(wake.0);
-        let heritage = Heritage { options, sockets, handover, wake_arbiter: wake.1, board, parent: pid };
+        let heritage =
+            Heritage { options, sockets, handover, wake_arbiter: wake.1, board, parent: pid, stack };
         let code = birth::live(host, spec, heritage, blocked);
         // Until here, so that the scoreboard can be found through workers as well.
         drop(memory);
@@ -352,6 +387,8 @@ fn open_descriptors<H: Host>(host: &mut H) -> Result<(SignalPipe, Pair, Pair), N
     let open = || -> io::Result<_> {
         // Without `daemon`, a window that changes its size is nobody's business, but Gunicorn's log says so.
         let signals = SignalPipe::install(&SIGNALS.map(|(signal, _)| signal))?;
+        // A worker that does not listen yet when it is asked must not end by it.
+        ignore(STACK)?;
         let wake = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let handover = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;

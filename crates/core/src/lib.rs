@@ -10,3 +10,4 @@ pub mod histogram;
 pub mod log;
 pub mod scoreboard;
 pub mod snapshot;
+pub mod stack;

@@ -18,10 +18,11 @@ mod simulation;
 mod tests;
 
 pub use notice::{Notice, signal_name};
+pub use worker::Killed;
 
 use crate::scoreboard::{State, WORKERS_MAX};
 use std::collections::BTreeMap;
-use worker::{Backoff, Killed, Leaving, Why, Worker};
+use worker::{Backoff, Leaving, Why, Worker};
 
 /// Most workers that can be asked for: a reload needs places for the new ones beside the old.
 pub const TARGET_MAX: usize = WORKERS_MAX * 4 / 5;
@@ -37,8 +38,8 @@ const QUICK_NS: u64 = 2 * SECOND;
 const UNKILLABLE_NS: u64 = 5 * SECOND;
 /// A worker that ends sooner after its start counts as a failure.
 const EARLY_NS: u64 = 10 * SECOND;
-/// Least time that a worker with a `timeout` has to load the application.
-const BOOT_NS: u64 = 60 * SECOND;
+/// How long a worker that hangs in its boot may take to write its stack.
+const STACK_NS: u64 = SECOND / 10;
 
 /// The settings that matter here. Times are nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct Plan {
     pub timeout_ns: u64,
     /// `graceful_timeout`.
     pub graceful_ns: u64,
+    /// `boot_timeout`; 0 for none.
+    pub boot_ns: u64,
     /// Whether the server runs as a daemon: WINCH then sends all workers away.
     pub daemon: bool,
 }
@@ -154,6 +157,16 @@ pub enum Action {
         pid: i32,
         /// Which.
         order: Order,
+    },
+    /// Have a worker write its stack.
+    AskStack {
+        /// Whom.
+        pid: i32,
+    },
+    /// Write what came of it to the error log.
+    TellStack {
+        /// Whose.
+        pid: i32,
     },
     /// Write a line to the error log.
     Say(Notice),
@@ -290,10 +303,7 @@ impl Fleet {
 
     /// Returns how long the caller may wait before it sends [`Event::Vitals`] again.
     pub fn patience_ns(&self, now_ns: u64) -> u64 {
-        let deadlines = self.workers.values().filter_map(|worker| match (&worker.leaving, worker.killed) {
-            (Some(leaving), None) => Some(leaving.kill_at_ns),
-            _ => None,
-        });
+        let deadlines = self.workers.values().filter_map(Worker::next_ns);
         let spawn = self.backoff.holds(now_ns).then_some(self.backoff.not_before_ns);
         let next = deadlines.chain(spawn).min().map_or(u64::MAX, |at| at.saturating_sub(now_ns));
         self.tick_ns().min(next)
@@ -318,12 +328,11 @@ impl Fleet {
         }
     }
 
-    /// How often heartbeats are looked at.
+    /// How often heartbeats, and boots, are looked at.
     fn tick_ns(&self) -> u64 {
-        match self.plan.timeout_ns {
-            0 => SECOND,
-            timeout => SECOND.min(timeout / 4).max(SECOND / 20),
-        }
+        let limits = [self.plan.timeout_ns, self.plan.boot_ns];
+        let shortest = limits.into_iter().filter(|limit| *limit > 0).min();
+        shortest.map_or(SECOND, |limit| SECOND.min(limit / 4).max(SECOND / 20))
     }
 
     /// A heartbeat that is late because the whole host stood still is nobody's fault.
@@ -357,7 +366,7 @@ impl Fleet {
             // Somebody else has told it to go.
             if vital.state == State::Draining && worker.leaving.is_none() {
                 let kill_at_ns = now_ns + graceful_ns + MARGIN_NS;
-                worker.leaving = Some(Leaving { why: Why::ByItself, kill_at_ns });
+                worker.leaving = Some(Leaving::until(Why::ByItself, kill_at_ns));
             }
             if worker.stays() {
                 self.backoff.survived(worker.spawned_ns, now_ns);
@@ -489,7 +498,7 @@ impl Fleet {
     fn send_away(&mut self, age: u32, now_ns: u64, out: &mut Vec<Action>) {
         let kill_at_ns = now_ns + self.plan.graceful_ns + MARGIN_NS;
         if let Some(worker) = self.workers.get_mut(&age) {
-            worker.leaving = Some(Leaving { why: Why::Told, kill_at_ns });
+            worker.leaving = Some(Leaving::until(Why::Told, kill_at_ns));
             out.extend(worker.pid.map(|pid| Action::Send { pid, order: Order::Terminate }));
         }
     }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 const MS: u64 = 1_000_000;
 const SCHEDULES: u64 = 2000;
 const STEPS: usize = 250;
+const BOOT_NS: u64 = 6 * SECOND;
 
 /// A process of the model.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ struct Process {
     /// When it will end.
     ends: Option<(u64, ExitStatus)>,
     kill_sent: bool,
+    /// It was asked for its stack.
+    asked: bool,
     term_ns: Option<u64>,
 }
 
@@ -145,6 +148,20 @@ impl Model {
                     "a server that was ready never stops by itself",
                 );
             }
+            Action::AskStack { pid } => {
+                self.must(self.processes.contains_key(&pid), "only a living worker is asked for its stack");
+                let Some(process) = self.processes.get_mut(&pid) else { return };
+                let since_ns = self.now_ns - process.spawned_ns;
+                let in_time = process.ready || since_ns <= BOOT_NS;
+                // Whoever is asked is to go.
+                let again = std::mem::replace(&mut process.asked, true);
+                process.told = true;
+                self.must(!in_time && !again, "who hangs in its boot is asked, once");
+            }
+            Action::TellStack { pid } => {
+                let asked = self.processes.get(&pid).is_some_and(|process| process.asked);
+                self.must(asked, "a stack that was asked for is told");
+            }
             Action::Ready => {
                 self.must(!self.ever_ready, "ready for the first time once");
                 self.ever_ready = true;
@@ -180,6 +197,7 @@ impl Model {
             told: false,
             ends: None,
             kill_sent: false,
+            asked: false,
             term_ns: None,
         };
         self.processes.insert(pid, process);
@@ -341,7 +359,7 @@ impl Model {
 }
 
 fn plan(workers: usize) -> Plan {
-    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, daemon: true }
+    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, boot_ns: BOOT_NS, daemon: true }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is done after every event, whatever it was: timeouts, replacements, numbers; and how a server stops.
 
 use super::{
-    ABORT_NS, Action, BOOT_NS, Fleet, Killed, Leaving, MARGIN_NS, Notice, Order, QUICK_NS, Stage, Stop,
+    ABORT_NS, Action, Fleet, Killed, Leaving, MARGIN_NS, Notice, Order, QUICK_NS, STACK_NS, Stage, Stop,
     UNKILLABLE_NS, Why, Worker,
 };
 
@@ -24,20 +24,27 @@ impl Fleet {
         }
     }
 
-    /// Aborts workers whose heart stands still.
+    /// Aborts workers whose heart stands still. Those that hang in their boot are asked first for what they hang in.
     fn time_out(&mut self, now_ns: u64, out: &mut Vec<Action>) {
-        let (timeout_ns, floor_ns) = (self.plan.timeout_ns, self.floor_ns);
-        let boot_ns = timeout_ns.max(BOOT_NS);
-        for age in self.ages(|worker| worker.timed_out(timeout_ns, boot_ns, floor_ns, now_ns)) {
+        for age in self.ages(|worker| worker.timed_out(&self.plan, self.floor_ns, now_ns)) {
             let Some(worker) = self.workers.get_mut(&age) else { continue };
             let Some(pid) = worker.pid else { continue };
             let told = worker.leaving.as_ref().map(|leaving| leaving.why);
-            if told == Some(Why::TimedOut) {
+            if told.is_some_and(Why::hangs) {
                 continue;
             }
-            worker.leaving = Some(Leaving { why: Why::TimedOut, kill_at_ns: now_ns + ABORT_NS });
-            out.push(Action::Say(Notice::Timeout { pid }));
-            out.push(Action::Send { pid, order: Order::Abort });
+            if worker.ready {
+                worker.leaving = Some(Leaving::until(Why::TimedOut, now_ns + ABORT_NS));
+                out.push(Action::Say(Notice::Timeout { pid }));
+                out.push(Action::Send { pid, order: Order::Abort });
+            } else {
+                let abort_at_ns = now_ns + STACK_NS;
+                let kill_at_ns = abort_at_ns + ABORT_NS;
+                let abort_at_ns = Some(abort_at_ns);
+                worker.leaving = Some(Leaving { why: Why::NotBooted, abort_at_ns, kill_at_ns });
+                out.push(Action::Say(Notice::NotBooted { pid, limit_ns: self.plan.boot_ns }));
+                out.push(Action::AskStack { pid });
+            }
             if told.is_none() {
                 let worker = worker.clone();
                 self.failed(&worker, pid, now_ns, out);
@@ -45,15 +52,25 @@ impl Fleet {
         }
     }
 
-    /// Kills workers that have had their time to leave.
+    /// Aborts those whose stack is known, or will not be, and kills workers that have had their time to leave.
     fn kill_late(&mut self, now_ns: u64, out: &mut Vec<Action>) {
         for worker in self.workers.values_mut() {
-            let (Some(leaving), Some(pid), None) = (&worker.leaving, worker.pid, worker.killed) else {
+            let (Some(leaving), Some(pid), None) = (&mut worker.leaving, worker.pid, worker.killed) else {
                 continue;
             };
+            if leaving.abort_at_ns.is_some_and(|at| now_ns >= at) {
+                leaving.abort_at_ns = None;
+                // Late ourselves: it gets the whole of its time all the same.
+                leaving.kill_at_ns = leaving.kill_at_ns.max(now_ns + ABORT_NS);
+                out.push(Action::TellStack { pid });
+                out.push(Action::Send { pid, order: Order::Abort });
+            }
             if now_ns >= leaving.kill_at_ns {
-                let timed_out = leaving.why == Why::TimedOut;
-                worker.killed = Some(if timed_out { Killed::TimedOut } else { Killed::Lingered });
+                worker.killed = Some(match leaving.why {
+                    Why::TimedOut => Killed::TimedOut,
+                    Why::NotBooted => Killed::NotBooted,
+                    Why::Told | Why::ByItself => Killed::Lingered,
+                });
                 out.push(Action::Send { pid, order: Order::Kill });
             }
         }
@@ -161,12 +178,12 @@ impl Fleet {
         let order = if quit { Order::Quit } else { Order::Terminate };
         for worker in self.workers.values_mut() {
             let told = worker.leaving.as_ref();
-            let timed_out = told.is_some_and(|leaving| leaving.why == Why::TimedOut);
-            if (told.is_none() || quit) && !timed_out {
+            let hangs = told.is_some_and(|leaving| leaving.why.hangs());
+            if (told.is_none() || quit) && !hangs {
                 out.extend(worker.pid.map(|pid| Action::Send { pid, order }));
             }
-            let (why, at) = told.map_or((Why::Told, u64::MAX), |leaving| (leaving.why, leaving.kill_at_ns));
-            worker.leaving = Some(Leaving { why, kill_at_ns: at.min(kill_at_ns) });
+            let leaving = worker.leaving.get_or_insert(Leaving::until(Why::Told, u64::MAX));
+            leaving.kill_at_ns = leaving.kill_at_ns.min(kill_at_ns);
         }
     }
 

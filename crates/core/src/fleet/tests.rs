@@ -109,7 +109,7 @@ impl Script {
 }
 
 fn plan(workers: usize) -> Plan {
-    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, daemon: false }
+    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, boot_ns: 60 * SECOND, daemon: false }
 }
 
 /// An action as words; `Count` is left out, it follows every other line.
@@ -594,11 +594,75 @@ fn loading_the_application_has_a_limit_of_its_own() {
     let mut script = Script::new(1);
     script.line("start");
     assert_eq!(script.line("wait 60000"), [""; 0]);
-    assert_eq!(script.line("wait 50")[..2], ["Critical: WORKER TIMEOUT (pid:101)", "Abort 101"]);
+    let early = "Warning: Worker (pid:101) failed early; the next one starts in 0.1 s";
+    let hangs = ["Critical: Worker (pid:101) has not booted within 60 s", "AskStack { pid: 101 }", early];
+    assert_eq!(script.line("wait 50"), hangs);
+    assert_eq!(script.fleet.patience_ns(script.now_ms * MS), SECOND / 10);
+    assert_eq!(script.line("wait 50"), [""; 0]);
+    let aborted = ["TellStack { pid: 101 }", "Abort 101", "spawn 102 g0"];
+    assert_eq!(script.line("wait 50"), aborted);
+    assert_eq!(script.line("wait 950"), [""; 0]);
+    assert_eq!(script.line("wait 50"), ["Kill 101"]);
+    let killed = "Error: Worker (pid:101) was killed by SIGKILL after its boot timeout";
+    assert_eq!(script.line("exit 101 SIG9"), [killed, "ChildExit { pid: 101, age: 1 }"]);
     let mut patient = Script::new(1);
-    patient.fleet.plan.timeout_ns = 0;
+    patient.fleet.plan.boot_ns = 0;
     patient.line("start");
     assert_eq!(patient.line("wait 600000"), [""; 0]);
+}
+
+#[test]
+fn a_boot_that_hangs_ends_a_reload() {
+    check(
+        "the old one goes on serving",
+        1,
+        "> start
+         spawn 101 g0
+         > ready 101
+         Ready
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 1, old: 1 }
+         OnReload
+         spawn 102 g1
+         > wait 60000
+         > wait 50
+         Critical: Worker (pid:102) has not booted within 60 s
+         AskStack { pid: 102 }
+         Error: Reload abandoned: new worker (pid:102) failed; 1 workers go on serving. Correct the application and \
+         send HUP again.
+         ReloadEnded
+         > wait 100
+         TellStack { pid: 102 }
+         Abort 102
+         > exit 102 1
+         Error: Worker (pid:102) exited with code 1.
+         ChildExit { pid: 102, age: 2 }
+         > wait 60000",
+    );
+    check(
+        "a stop meanwhile does not wait for it",
+        1,
+        "> start
+         spawn 101 g0
+         > wait 60050
+         Critical: Worker (pid:101) has not booted within 60 s
+         AskStack { pid: 101 }
+         Warning: Worker (pid:101) failed early; the next one starts in 0.1 s
+         > TERM
+         Info: Handling signal: term
+         CloseListeners
+         > wait 100
+         TellStack { pid: 101 }
+         Abort 101
+         > exit 101 SIG6
+         Warning: Worker (pid:101) was sent SIGABRT!
+         ChildExit { pid: 101, age: 1 }
+         Info: Shutting down: Master
+         Halt { exit_code: 0 }",
+    );
 }
 
 #[test]

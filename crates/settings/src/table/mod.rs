@@ -126,7 +126,7 @@ mod tests {
     fn the_table_is_whole() {
         let hooks = SETTINGS.iter().filter(|setting| matches!(setting.kind, Kind::Hook { .. })).count();
         let ours = SETTINGS.iter().filter(|setting| setting.origin == Origin::Ferricorn).count();
-        assert_eq!((SETTINGS.len(), hooks, ours), (129, 20, 9));
+        assert_eq!((SETTINGS.len(), hooks, ours), (130, 20, 10));
         assert_eq!(SECTIONS.len(), 15);
     }
 
