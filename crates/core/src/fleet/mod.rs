@@ -8,6 +8,7 @@
 //! Not for: I/O, clocks, the scoreboard (its facts arrive as [`Vital`]s), or the deadlines of single requests, which
 //! workers keep themselves.
 
+mod budget;
 mod notice;
 mod stages;
 mod worker;
@@ -21,6 +22,7 @@ pub use notice::{Notice, signal_name};
 pub use worker::Killed;
 
 use crate::scoreboard::{State, WORKERS_MAX};
+use budget::Budget;
 use std::collections::BTreeMap;
 use worker::{Backoff, Leaving, Why, Worker};
 
@@ -218,6 +220,7 @@ pub struct Fleet {
     reloading: bool,
     ever_ready: bool,
     backoff: Backoff,
+    budget: Budget,
     /// When we last looked.
     seen_ns: u64,
     /// Heartbeats count as at least this old: we were suspended ourselves until then.
@@ -256,6 +259,7 @@ impl Fleet {
             reloading: false,
             ever_ready: false,
             backoff: Backoff::default(),
+            budget: Budget::default(),
             seen_ns: 0,
             floor_ns: 0,
             counted: None,

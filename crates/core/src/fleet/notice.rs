@@ -20,6 +20,7 @@ pub enum Notice {
     TooManyWorkers { wanted: usize },
     Timeout { pid: i32 },
     NotBooted { pid: i32, limit_ns: u64 },
+    KillsWait { waiting: usize, most: usize, window_ns: u64 },
     Signaled { pid: i32, signal: i32 },
     KilledByUs { pid: i32, why: Killed },
     Unkillable { pid: i32 },
@@ -65,6 +66,7 @@ impl Notice {
             Self::Timeout { .. } | Self::NotBooted { .. } => Level::Critical,
             Self::NoUpgrade
             | Self::TooManyWorkers { .. }
+            | Self::KillsWait { .. }
             | Self::Signaled { .. }
             | Self::KilledByUs { .. }
             | Self::FailedEarly { .. } => Level::Warning,
@@ -88,6 +90,11 @@ impl fmt::Display for Notice {
             Self::NotBooted { pid, limit_ns } => {
                 write!(f, "Worker (pid:{pid}) has not booted within {} s", limit_ns / SECOND)
             }
+            Self::KillsWait { waiting, most, window_ns } => write!(
+                f,
+                "{waiting} more workers give no sign of life; no more than {most} in {} s are killed, the others wait",
+                *window_ns as f64 / SECOND as f64
+            ),
             Self::Signaled { pid, signal } => {
                 let hint = if *signal == 9 { " Perhaps out of memory?" } else { "" };
                 write!(f, "Worker (pid:{pid}) was sent {}!{hint}", signal_name(*signal))

@@ -49,6 +49,8 @@ struct Model {
     /// The model's own idea of how many there should be.
     target: usize,
     failed_ns: Option<u64>,
+    /// When workers were given up for silent, of late.
+    given_up_ns: Vec<u64>,
     events: VecDeque<Event>,
     trace: Vec<String>,
 }
@@ -68,6 +70,7 @@ impl Model {
             stopping: false,
             target: 0,
             failed_ns: None,
+            given_up_ns: Vec::new(),
             events: VecDeque::new(),
             trace: Vec::new(),
         };
@@ -161,6 +164,13 @@ impl Model {
             Action::TellStack { pid } => {
                 let asked = self.processes.get(&pid).is_some_and(|process| process.asked);
                 self.must(asked, "a stack that was asked for is told");
+            }
+            Action::Say(Notice::Timeout { .. } | Notice::NotBooted { .. }) => {
+                let (now_ns, window_ns) = (self.now_ns, plan(0).timeout_ns);
+                self.given_up_ns.retain(|at| now_ns - at < window_ns);
+                self.given_up_ns.push(now_ns);
+                let most = (self.target / 4).max(1);
+                self.must(self.given_up_ns.len() <= most, "few are killed at a time for being silent");
             }
             Action::Ready => {
                 self.must(!self.ever_ready, "ready for the first time once");

@@ -1,9 +1,23 @@
 //! What is done after every event, whatever it was: timeouts, replacements, numbers; and how a server stops.
 
 use super::{
-    ABORT_NS, Action, Fleet, Killed, Leaving, MARGIN_NS, Notice, Order, QUICK_NS, STACK_NS, Stage, Stop,
-    UNKILLABLE_NS, Why, Worker,
+    ABORT_NS, Action, Budget, Fleet, Killed, Leaving, MARGIN_NS, Notice, Order, Plan, QUICK_NS, STACK_NS,
+    Stage, Stop, UNKILLABLE_NS, Why, Worker,
 };
+use std::cmp::Reverse;
+
+/// Begins to abort a worker. One that hangs in its boot is asked first for what it hangs in.
+fn hung(worker: &Worker, pid: i32, plan: &Plan, now_ns: u64, out: &mut Vec<Action>) -> Leaving {
+    if worker.ready {
+        out.push(Action::Say(Notice::Timeout { pid }));
+        out.push(Action::Send { pid, order: Order::Abort });
+        return Leaving::until(Why::TimedOut, now_ns + ABORT_NS);
+    }
+    out.push(Action::Say(Notice::NotBooted { pid, limit_ns: plan.boot_ns }));
+    out.push(Action::AskStack { pid });
+    let abort_at_ns = now_ns + STACK_NS;
+    Leaving { why: Why::NotBooted, abort_at_ns: Some(abort_at_ns), kill_at_ns: abort_at_ns + ABORT_NS }
+}
 
 impl Fleet {
     /// Brings the workers to where they should be.
@@ -24,31 +38,34 @@ impl Fleet {
         }
     }
 
-    /// Aborts workers whose heart stands still. Those that hang in their boot are asked first for what they hang in.
+    /// Aborts workers whose heart stands still, as many as the budget allows, those first that are silent for longest.
     fn time_out(&mut self, now_ns: u64, out: &mut Vec<Action>) {
-        for age in self.ages(|worker| worker.timed_out(&self.plan, self.floor_ns, now_ns)) {
+        let overdue = |(age, worker): (&u32, &Worker)| {
+            Some((worker.overdue_ns(&self.plan, self.floor_ns, now_ns)?, *age, worker.pid?))
+        };
+        let mut late: Vec<(u64, u32, i32)> = self.workers.iter().filter_map(overdue).collect();
+        late.sort_by_key(|(overdue_ns, age, _)| (Reverse(*overdue_ns), *age));
+        let (most, window_ns) = (Budget::most(self.target), Budget::window_ns(&self.plan));
+        let mut waiting = 0;
+        for (_, age, pid) in late {
             let Some(worker) = self.workers.get_mut(&age) else { continue };
-            let Some(pid) = worker.pid else { continue };
-            let told = worker.leaving.as_ref().map(|leaving| leaving.why);
-            if told.is_some_and(Why::hangs) {
+            // The end of a reload may have sent it away just now.
+            if worker.overdue_ns(&self.plan, self.floor_ns, now_ns).is_none() {
                 continue;
             }
-            if worker.ready {
-                worker.leaving = Some(Leaving::until(Why::TimedOut, now_ns + ABORT_NS));
-                out.push(Action::Say(Notice::Timeout { pid }));
-                out.push(Action::Send { pid, order: Order::Abort });
-            } else {
-                let abort_at_ns = now_ns + STACK_NS;
-                let kill_at_ns = abort_at_ns + ABORT_NS;
-                let abort_at_ns = Some(abort_at_ns);
-                worker.leaving = Some(Leaving { why: Why::NotBooted, abort_at_ns, kill_at_ns });
-                out.push(Action::Say(Notice::NotBooted { pid, limit_ns: self.plan.boot_ns }));
-                out.push(Action::AskStack { pid });
+            if !self.budget.spend(most, window_ns, now_ns) {
+                waiting += 1;
+                continue;
             }
-            if told.is_none() {
+            let stays = worker.stays();
+            worker.leaving = Some(hung(worker, pid, &self.plan, now_ns, out));
+            if stays {
                 let worker = worker.clone();
                 self.failed(&worker, pid, now_ns, out);
             }
+        }
+        if self.budget.waits(waiting > 0) {
+            out.push(Action::Say(Notice::KillsWait { waiting, most, window_ns }));
         }
     }
 

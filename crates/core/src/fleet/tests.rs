@@ -590,6 +590,61 @@ fn a_heart_that_stands_still_is_noticed() {
 }
 
 #[test]
+fn of_many_that_fall_silent_together_few_are_killed_at_a_time() {
+    let mut script = Script::new(8);
+    script.line("start");
+    for pid in 101..=108 {
+        script.line(&format!("ready {pid}"));
+    }
+    // 108 was heard of last; three come back before their turn.
+    script.line("wait 20000");
+    script.vitals.retain(|pid, _| *pid == 108);
+    script.line("wait 1000");
+    script.vitals.clear();
+    assert_eq!(script.line("wait 3000"), [""; 0]);
+    let first = [
+        "Critical: WORKER TIMEOUT (pid:101)",
+        "Abort 101",
+        "Critical: WORKER TIMEOUT (pid:102)",
+        "Abort 102",
+        "Warning: 5 more workers give no sign of life; no more than 2 in 4 s are killed, the others wait",
+        "spawn 109 g0",
+        "spawn 110 g0",
+    ];
+    assert_eq!(script.line("wait 50"), first);
+    script.line("exit 101 1");
+    script.line("exit 102 1");
+    script.line("ready 109");
+    script.line("ready 110");
+    let back = |pid| Vital { pid, state: State::Ready, beat_ns: 0, retiring: false };
+    script.vitals.extend([103, 104, 105].map(|pid| (pid, back(pid))));
+    assert_eq!(script.line("wait 3950"), [""; 0]);
+    let second = [
+        "Critical: WORKER TIMEOUT (pid:106)",
+        "Abort 106",
+        "Critical: WORKER TIMEOUT (pid:107)",
+        "Abort 107",
+        "spawn 111 g0",
+        "spawn 112 g0",
+    ];
+    assert_eq!(script.line("wait 50")[..4], second[..4]);
+}
+
+#[test]
+fn a_budget_has_a_window() {
+    let table = [(0, 30), (5, 5), (600, 30)];
+    for (timeout, window) in table {
+        let plan = Plan { timeout_ns: timeout * SECOND, ..plan(1) };
+        assert_eq!(Budget::window_ns(&plan), window * SECOND);
+    }
+    assert_eq!([0, 1, 7, 8, 200].map(Budget::most), [1, 1, 1, 2, 50]);
+    let mut budget = Budget::default();
+    let spent = [0, 1, 2, 9, 10, 11, 12].map(|now_ns| budget.spend(2, 10, now_ns));
+    assert_eq!(spent, [true, true, false, false, true, true, false]);
+    assert_eq!([true, true, false, true].map(|anybody| budget.waits(anybody)), [true, false, false, true]);
+}
+
+#[test]
 fn loading_the_application_has_a_limit_of_its_own() {
     let mut script = Script::new(1);
     script.line("start");

@@ -91,14 +91,17 @@ impl Worker {
         Some(leaving.abort_at_ns.map_or(leaving.kill_at_ns, |at| at.min(leaving.kill_at_ns)))
     }
 
-    /// Tells whether its heart has stood still, or its boot has lasted, for too long; nothing before `floor_ns` counts.
-    pub(super) fn timed_out(&self, plan: &Plan, floor_ns: u64, now_ns: u64) -> bool {
+    /// Returns how long its heart has stood still, or its boot has lasted, beyond the limit, if at all; nothing before
+    /// `floor_ns` counts.
+    pub(super) fn overdue_ns(&self, plan: &Plan, floor_ns: u64, now_ns: u64) -> Option<u64> {
         let (since, limit) = match (self.ready, &self.leaving) {
+            (_, Some(leaving)) if leaving.why.hangs() => return None,
             (true, _) => (self.beat_ns, plan.timeout_ns),
             (false, None) => (self.spawned_ns, plan.boot_ns),
-            (false, Some(_)) => return false,
+            (false, Some(_)) => return None,
         };
-        limit > 0 && now_ns.saturating_sub(since.max(floor_ns)) > limit
+        let silent_ns = now_ns.saturating_sub(since.max(floor_ns));
+        (limit > 0 && silent_ns > limit).then(|| silent_ns - limit)
     }
 }
 
