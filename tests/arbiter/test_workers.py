@@ -58,6 +58,19 @@ def test_frozen_worker_is_replaced(server):
     assert target.get().body == b"hello"
 
 
+@pytest.mark.only_ferricorn("kills workers after a pause of the whole host")
+def test_a_server_that_was_stopped_as_a_whole_goes_on(server):
+    target = server("--timeout", "1", "-w", "2")
+    workers = target.wait_serving(2)
+    os.killpg(target.pid, signal.SIGSTOP)
+    time.sleep(2.5)
+    os.killpg(target.pid, signal.SIGCONT)
+    time.sleep(1.5)
+    assert target.workers() == workers
+    assert "WORKER TIMEOUT" not in target.log()
+    assert target.get().body == b"hello"
+
+
 @pytest.mark.only_ferricorn("kills all of them at once")
 def test_workers_that_freeze_together_are_replaced_one_by_one(server):
     target = server("--timeout", "2", "-w", "3")

@@ -11,6 +11,7 @@ use ferricorn_core::log::Level;
 use ferricorn_core::scoreboard::{MAGIC, Scoreboard, State, VERSION};
 use ferricorn_sys::clock;
 use ferricorn_sys::pidfile::Pidfile;
+use ferricorn_sys::pressure;
 use ferricorn_sys::process::Fork;
 use ferricorn_sys::proctitle;
 use ferricorn_sys::shared::SharedMemory;
@@ -177,7 +178,8 @@ impl<'h, H: Host> Arbiter<'h, H> {
     fn wait(&mut self) {
         let patience_ns = self.fleet.patience_ns(clock::now_ns());
         let fds = [self.signals.fd(), self.wake.0.as_fd()];
-        self.host.wait(&mut || poll_in(&fds, patience_ns));
+        let mut late_ns = 0;
+        self.host.wait(&mut || late_ns = poll_in(&fds, patience_ns));
         drain(&self.wake.0);
         for signal in self.signals.read() {
             let told = SIGNALS.iter().find(|(known, _)| *known == signal);
@@ -196,7 +198,8 @@ impl<'h, H: Host> Arbiter<'h, H> {
                 retiring: slot.retiring.load(Relaxed) != 0,
             }
         });
-        self.events.push_back(Event::Vitals(vitals.collect()));
+        let vitals = vitals.collect();
+        self.events.push_back(Event::Vitals { vitals, late_ns });
         self.reap();
     }
 
@@ -236,6 +239,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
         match action {
             Action::Spawn { age, generation } => return self.spawn(age, generation),
             Action::Send { pid, order } => self.send(pid, order),
+            Action::Measure => self.events.push_back(Event::Measured(pressure::read())),
             Action::AskStack { pid } => self.ask_stack(pid),
             Action::TellStack { pid } => self.tell_stack(pid),
             Action::Say(notice) => self.host.log(notice.level(), &notice.to_string()),
@@ -415,13 +419,15 @@ fn asked_to_stop(signals: &SignalPipe) -> bool {
     }
 }
 
-/// Waits until one of these is readable, for so long at most.
-fn poll_in(fds: &[BorrowedFd<'_>], patience_ns: u64) {
+/// Waits until one of these is readable, for so long at most; returns how much longer than that it took.
+fn poll_in(fds: &[BorrowedFd<'_>], patience_ns: u64) -> u64 {
+    let until_ns = clock::now_ns().saturating_add(patience_ns);
     let mut waiting: Vec<PollFd<'_>> =
         fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     let patience = clock::timespec(patience_ns);
     // Interrupted is as good as woken.
     let _ = poll(&mut waiting, Some(&patience));
+    clock::now_ns().saturating_sub(until_ns)
 }
 
 fn drain(pipe: &OwnedFd) {

@@ -8,6 +8,7 @@ pub mod exit;
 pub mod file;
 pub mod listener;
 pub mod pidfile;
+pub mod pressure;
 pub mod process;
 pub mod proctitle;
 pub mod shared;

@@ -11,6 +11,7 @@
 mod budget;
 mod notice;
 mod stages;
+mod strain;
 mod worker;
 
 #[cfg(test)]
@@ -19,11 +20,13 @@ mod simulation;
 mod tests;
 
 pub use notice::{Notice, signal_name};
+pub use strain::{Cause, Pressure, Throttled};
 pub use worker::Killed;
 
 use crate::scoreboard::{State, WORKERS_MAX};
 use budget::Budget;
 use std::collections::BTreeMap;
+use strain::Strain;
 use worker::{Backoff, Leaving, Why, Worker};
 
 /// Most workers that can be asked for: a reload needs places for the new ones beside the old.
@@ -113,8 +116,15 @@ pub enum Event {
         /// Which.
         age: u32,
     },
-    /// Time passes; what the scoreboard says of the living workers.
-    Vitals(Vec<Vital>),
+    /// Time passes.
+    Vitals {
+        /// What the scoreboard says of the living workers.
+        vitals: Vec<Vital>,
+        /// How much later than we wanted we look at it.
+        late_ns: u64,
+    },
+    /// The answer to [`Action::Measure`].
+    Measured(Pressure),
     /// A worker was reaped.
     Exited {
         /// The process.
@@ -160,6 +170,8 @@ pub enum Action {
         /// Which.
         order: Order,
     },
+    /// Somebody is late: see how the host is; answer with [`Event::Measured`].
+    Measure,
     /// Have a worker write its stack.
     AskStack {
         /// Whom.
@@ -221,6 +233,7 @@ pub struct Fleet {
     ever_ready: bool,
     backoff: Backoff,
     budget: Budget,
+    strain: Strain,
     /// When we last looked.
     seen_ns: u64,
     /// Heartbeats count as at least this old: we were suspended ourselves until then.
@@ -260,6 +273,7 @@ impl Fleet {
             ever_ready: false,
             backoff: Backoff::default(),
             budget: Budget::default(),
+            strain: Strain::default(),
             seen_ns: 0,
             floor_ns: 0,
             counted: None,
@@ -296,7 +310,15 @@ impl Fleet {
                 let worker = self.workers.remove(&age);
                 self.backoff.fail(worker.map_or(now_ns, |worker| worker.spawned_ns), now_ns);
             }
-            Event::Vitals(vitals) => self.look(&vitals, now_ns, &mut out),
+            Event::Vitals { vitals, late_ns } => {
+                self.strain.lagged(late_ns);
+                self.look(&vitals, now_ns, &mut out);
+                self.notice_silence(now_ns, &mut out);
+            }
+            Event::Measured(pressure) => {
+                self.strain.measured(pressure, now_ns);
+                self.time_out(now_ns, &mut out);
+            }
             Event::Exited { pid, status } => self.exited(pid, status, now_ns, &mut out),
             Event::Signal(signal) => self.signal(signal, now_ns, &mut out),
             Event::Reloaded(result) => self.reloaded(result, &mut out),

@@ -1,6 +1,7 @@
 //! Every line that the arbiter writes about its workers, word for word. Alerts of Gunicorn's users match on some of
 //! them; those are Gunicorn's. Not for: lines about listeners and files, which the arbiter's shell writes.
 
+use super::strain::Cause;
 use super::worker::Killed;
 use super::{ExitStatus, SECOND, Signal, TARGET_MAX};
 use crate::log::Level;
@@ -20,6 +21,7 @@ pub enum Notice {
     TooManyWorkers { wanted: usize },
     Timeout { pid: i32 },
     NotBooted { pid: i32, limit_ns: u64 },
+    Spared { pid: i32, cause: Cause, limit_ns: u64 },
     KillsWait { waiting: usize, most: usize, window_ns: u64 },
     Signaled { pid: i32, signal: i32 },
     KilledByUs { pid: i32, why: Killed },
@@ -66,6 +68,7 @@ impl Notice {
             Self::Timeout { .. } | Self::NotBooted { .. } => Level::Critical,
             Self::NoUpgrade
             | Self::TooManyWorkers { .. }
+            | Self::Spared { .. }
             | Self::KillsWait { .. }
             | Self::Signaled { .. }
             | Self::KilledByUs { .. }
@@ -89,6 +92,10 @@ impl fmt::Display for Notice {
             Self::Timeout { pid } => write!(f, "WORKER TIMEOUT (pid:{pid})"),
             Self::NotBooted { pid, limit_ns } => {
                 write!(f, "Worker (pid:{pid}) has not booted within {} s", limit_ns / SECOND)
+            }
+            Self::Spared { pid, cause, limit_ns } => {
+                let seconds = *limit_ns as f64 / SECOND as f64;
+                write!(f, "Worker (pid:{pid}) gives no sign of life, but {cause}: it gets up to {seconds} s")
             }
             Self::KillsWait { waiting, most, window_ns } => write!(
                 f,

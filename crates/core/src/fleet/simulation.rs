@@ -43,6 +43,9 @@ struct Model {
     broken: Option<i32>,
     /// No more accidents.
     calm: bool,
+    /// Since when nobody gets a processor, and for how long that was so all in all.
+    starving_since_ns: Option<u64>,
+    starved_ns: u64,
     ever_ready: bool,
     halts: usize,
     stopping: bool,
@@ -65,6 +68,8 @@ impl Model {
             processes: BTreeMap::new(),
             broken: None,
             calm: false,
+            starving_since_ns: None,
+            starved_ns: 0,
             ever_ready: false,
             halts: 0,
             stopping: false,
@@ -151,6 +156,12 @@ impl Model {
                     "a server that was ready never stops by itself",
                 );
             }
+            Action::Measure => {
+                let ms = self.now_ns / MS;
+                let throttled = Throttled { periods: ms, cut: ms, stopped_ns: self.starved_ns };
+                let pressure = Pressure { throttled: Some(throttled), percent: None };
+                self.events.push_back(Event::Measured(pressure));
+            }
             Action::AskStack { pid } => {
                 self.must(self.processes.contains_key(&pid), "only a living worker is asked for its stack");
                 let Some(process) = self.processes.get_mut(&pid) else { return };
@@ -165,7 +176,8 @@ impl Model {
                 let asked = self.processes.get(&pid).is_some_and(|process| process.asked);
                 self.must(asked, "a stack that was asked for is told");
             }
-            Action::Say(Notice::Timeout { .. } | Notice::NotBooted { .. }) => {
+            Action::Say(Notice::Timeout { pid } | Notice::NotBooted { pid, .. }) => {
+                self.judge(pid);
                 let (now_ns, window_ns) = (self.now_ns, plan(0).timeout_ns);
                 self.given_up_ns.retain(|at| now_ns - at < window_ns);
                 self.given_up_ns.push(now_ns);
@@ -178,6 +190,19 @@ impl Model {
             }
             _ => {}
         }
+    }
+
+    /// Somebody is given up for silent.
+    fn judge(&self, pid: i32) {
+        let Some(process) = self.processes.get(&pid) else { return };
+        let (since_ns, limit_ns) = match process.ready {
+            true => (process.beat_ns, plan(0).timeout_ns),
+            false => (process.spawned_ns, BOOT_NS),
+        };
+        let silent_ns = self.now_ns - since_ns;
+        self.must(silent_ns > limit_ns, "nobody is given up before its time");
+        let starved = self.starving_since_ns.is_some_and(|starving_ns| starving_ns <= since_ns);
+        self.must(!starved || silent_ns > 3 * limit_ns, "on a starved host everybody has more time");
     }
 
     fn spawn(&mut self, age: u32, generation: u32) {
@@ -256,7 +281,15 @@ impl Model {
             _ => self.below(patience_ns) + 1,
         };
         self.now_ns += nap;
+        if self.starving_since_ns.is_some() {
+            self.starved_ns += nap;
+        }
         self.live();
+        let (starves, eats) = (self.accident(200), self.chance(60) || self.calm);
+        self.starving_since_ns = match self.starving_since_ns {
+            None => starves.then_some(self.now_ns),
+            since => since.filter(|_| !eats),
+        };
         let alive = self.processes.iter().map(|(pid, process)| Vital {
             pid: *pid,
             state: match (process.ready, process.told) {
@@ -268,13 +301,13 @@ impl Model {
             retiring: process.retiring,
         });
         let vitals = alive.collect();
-        self.send(Event::Vitals(vitals));
+        self.send(Event::Vitals { vitals, late_ns: nap.saturating_sub(patience_ns) });
         self.reap();
     }
 
     /// What the processes have done by now.
     fn live(&mut self) {
-        let now_ns = self.now_ns;
+        let (now_ns, starving) = (self.now_ns, self.starving_since_ns.is_some());
         let pids: Vec<i32> = self.processes.keys().copied().collect();
         for pid in pids {
             let (hangs, crashes, retires) = (self.accident(400), self.accident(150), self.chance(60));
@@ -288,7 +321,7 @@ impl Model {
                     None => process.ready = true,
                 }
             }
-            if process.ready {
+            if process.ready && !starving {
                 process.beat_ns = now_ns;
                 process.retiring |= retires;
                 process.hung = hangs;

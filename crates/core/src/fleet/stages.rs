@@ -1,5 +1,8 @@
-//! What is done after every event, whatever it was: timeouts, replacements, numbers; and how a server stops.
+//! What is done after every event, whatever it was: orders that are due, replacements, numbers; what becomes of those
+//! that are silent; and how a server stops.
 
+use super::strain::PATIENCE;
+use super::worker::Silence;
 use super::{
     ABORT_NS, Action, Budget, Fleet, Killed, Leaving, MARGIN_NS, Notice, Order, Plan, QUICK_NS, STACK_NS,
     Stage, Stop, UNKILLABLE_NS, Why, Worker,
@@ -25,7 +28,6 @@ impl Fleet {
         match self.stage {
             Stage::Idle | Stage::Halted => {}
             Stage::Running => {
-                self.time_out(now_ns, out);
                 self.kill_late(now_ns, out);
                 self.turn_over(now_ns, out);
                 self.finish_reload(out);
@@ -38,25 +40,37 @@ impl Fleet {
         }
     }
 
-    /// Aborts workers whose heart stands still, as many as the budget allows, those first that are silent for longest.
-    fn time_out(&mut self, now_ns: u64, out: &mut Vec<Action>) {
-        let overdue = |(age, worker): (&u32, &Worker)| {
-            Some((worker.overdue_ns(&self.plan, self.floor_ns, now_ns)?, *age, worker.pid?))
-        };
-        let mut late: Vec<(u64, u32, i32)> = self.workers.iter().filter_map(overdue).collect();
-        late.sort_by_key(|(overdue_ns, age, _)| (Reverse(*overdue_ns), *age));
+    /// Somebody who is late may be a matter of the host: it is watched from then on.
+    pub(super) fn notice_silence(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        let mut silences = self.workers.values().filter_map(|worker| self.silence(worker, now_ns));
+        if matches!(self.stage, Stage::Running) && silences.any(|silence| silence.is_late()) {
+            out.push(Action::Measure);
+        } else {
+            self.strain.relax();
+            self.budget.waits(false);
+        }
+    }
+
+    fn silence(&self, worker: &Worker, now_ns: u64) -> Option<Silence> {
+        worker.silence(&self.plan, self.floor_ns, now_ns)
+    }
+
+    /// Aborts workers whose heart stands still, as many as the budget allows, those first that are overdue for longest.
+    pub(super) fn time_out(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        if !matches!(self.stage, Stage::Running) {
+            return;
+        }
         let (most, window_ns) = (Budget::most(self.target), Budget::window_ns(&self.plan));
         let mut waiting = 0;
-        for (_, age, pid) in late {
-            let Some(worker) = self.workers.get_mut(&age) else { continue };
+        for age in self.overdue(now_ns, out) {
+            let Some(worker) = self.workers.get(&age) else { continue };
             // The end of a reload may have sent it away just now.
-            if worker.overdue_ns(&self.plan, self.floor_ns, now_ns).is_none() {
-                continue;
-            }
+            let (Some(pid), Some(_)) = (worker.pid, self.silence(worker, now_ns)) else { continue };
             if !self.budget.spend(most, window_ns, now_ns) {
                 waiting += 1;
                 continue;
             }
+            let Some(worker) = self.workers.get_mut(&age) else { continue };
             let stays = worker.stays();
             worker.leaving = Some(hung(worker, pid, &self.plan, now_ns, out));
             if stays {
@@ -67,6 +81,26 @@ impl Fleet {
         if self.budget.waits(waiting > 0) {
             out.push(Action::Say(Notice::KillsWait { waiting, most, window_ns }));
         }
+    }
+
+    /// Returns who has exceeded its limit, and is not spared because of the host.
+    fn overdue(&mut self, now_ns: u64, out: &mut Vec<Action>) -> Vec<u32> {
+        let mut overdue = Vec::new();
+        for (age, worker) in &self.workers {
+            let Some(silence) = worker.silence(&self.plan, self.floor_ns, now_ns) else { continue };
+            let Some(beyond_ns) = silence.beyond_ns(1) else { continue };
+            let (Some(pid), Ok(cause)) = (worker.pid, self.strain.cause(silence.since_ns)) else { continue };
+            match cause.filter(|_| silence.beyond_ns(PATIENCE).is_none()) {
+                None => overdue.push((beyond_ns, *age)),
+                Some(cause) if self.strain.is_news() => {
+                    let limit_ns = silence.limit_ns.saturating_mul(PATIENCE);
+                    out.push(Action::Say(Notice::Spared { pid, cause, limit_ns }));
+                }
+                Some(_) => {}
+            }
+        }
+        overdue.sort_by_key(|(beyond_ns, age)| (Reverse(*beyond_ns), *age));
+        overdue.into_iter().map(|(_, age)| age).collect()
     }
 
     /// Aborts those whose stack is known, or will not be, and kills workers that have had their time to leave.

@@ -8,6 +8,8 @@ struct Script {
     now_ms: u64,
     vitals: BTreeMap<i32, Vital>,
     next_plan: Result<Plan, String>,
+    pressure: Pressure,
+    late_ns: u64,
 }
 
 const MS: u64 = 1_000_000;
@@ -15,7 +17,14 @@ const MS: u64 = 1_000_000;
 impl Script {
     fn new(workers: usize) -> Self {
         let plan = plan(workers);
-        Self { fleet: Fleet::new(plan.clone()), now_ms: 1000, vitals: BTreeMap::new(), next_plan: Ok(plan) }
+        Self {
+            fleet: Fleet::new(plan.clone()),
+            now_ms: 1000,
+            vitals: BTreeMap::new(),
+            next_plan: Ok(plan),
+            pressure: Pressure::default(),
+            late_ns: 0,
+        }
     }
 
     /// Carries one line of a script out and returns the actions as words.
@@ -83,7 +92,7 @@ impl Script {
     }
 
     fn look(&mut self) -> Vec<String> {
-        self.event(Event::Vitals(self.vitals.values().copied().collect()))
+        self.event(Event::Vitals { vitals: self.vitals.values().copied().collect(), late_ns: self.late_ns })
     }
 
     fn event(&mut self, event: Event) -> Vec<String> {
@@ -97,6 +106,7 @@ impl Script {
                         .insert(pid, Vital { pid, state: State::Booting, beat_ns: 0, retiring: false });
                     said.extend(self.event(Event::Spawned { age, pid }));
                 }
+                Action::Measure => said.extend(self.event(Event::Measured(self.pressure))),
                 Action::Reload => {
                     let plan = self.next_plan.clone();
                     said.extend(self.event(Event::Reloaded(plan)));
@@ -112,13 +122,13 @@ fn plan(workers: usize) -> Plan {
     Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, boot_ns: 60 * SECOND, daemon: false }
 }
 
-/// An action as words; `Count` is left out, it follows every other line.
+/// An action as words. `Count` and `Measure` are left out: they come with every other line.
 fn words(action: &Action) -> Option<String> {
     Some(match action {
         Action::Spawn { age, generation } => format!("spawn {} g{generation}", 100 + age),
         Action::Send { pid, order } => format!("{order:?} {pid}"),
         Action::Say(notice) => format!("{:?}: {notice}", notice.level()),
-        Action::Count(_) => return None,
+        Action::Count(_) | Action::Measure => return None,
         other => format!("{other:?}"),
     })
 }
@@ -730,6 +740,61 @@ fn a_host_that_slept_is_no_workers_fault() {
     script.vitals.clear();
     assert_eq!(script.line("wait 4000"), [""; 0]);
     assert_eq!(script.line("wait 50")[0], "Critical: WORKER TIMEOUT (pid:101)");
+}
+
+#[test]
+fn on_a_host_without_processors_silence_has_three_times_its_limit() {
+    let mut script = Script::new(2);
+    script.line("start");
+    script.line("ready 101");
+    script.line("ready 102");
+    script.vitals.clear();
+    // Throttled from the first second of the silence on.
+    let throttled = |script: &mut Script, seconds: u64| {
+        let mut said = Vec::new();
+        for _ in 0..seconds * 20 {
+            let before = script.pressure.throttled.unwrap_or_default();
+            let (periods, cut, stopped_ns) =
+                (before.periods + 1, before.cut + 1, before.stopped_ns + 50 * MS);
+            script.pressure.throttled = Some(Throttled { periods, cut, stopped_ns });
+            said.extend(script.line("wait 50"));
+        }
+        said
+    };
+    assert_eq!(throttled(&mut script, 4), [""; 0]);
+    let spared = "Warning: Worker (pid:101) gives no sign of life, but its control group is over its limit of \
+                  processor time and mostly stopped: it gets up to 12 s";
+    assert_eq!(throttled(&mut script, 8), [spared]);
+    assert_eq!(script.line("wait 50")[0], "Critical: WORKER TIMEOUT (pid:101)");
+
+    let mut recovered = Script::new(1);
+    recovered.line("start");
+    recovered.line("ready 101");
+    recovered.vitals.clear();
+    throttled(&mut recovered, 5);
+    // The limit is gone, the worker is silent still: half of the time known is 3 s after the first measurement.
+    assert_eq!(recovered.line("wait 1000"), [""; 0]);
+    assert_eq!(recovered.line("wait 2000")[0], "Critical: WORKER TIMEOUT (pid:101)");
+}
+
+#[test]
+fn an_arbiter_that_wakes_late_blames_nobody() {
+    let mut script = Script::new(1);
+    script.line("start");
+    script.line("ready 101");
+    script.vitals.clear();
+    script.late_ns = 40 * MS;
+    let spared = "Warning: Worker (pid:101) gives no sign of life, but the master, too, mostly gets no processor: it gets \
+                  up to 12 s";
+    assert_eq!(script.line("wait 12000"), [spared]);
+    // Nobody is killed by what was measured once, at the very look that found it late.
+    let mut sudden = Script::new(1);
+    sudden.line("start");
+    sudden.line("ready 101");
+    sudden.vitals.clear();
+    sudden.line("wait 1900");
+    assert_eq!(sudden.line("sleep 2900"), [""; 0]);
+    assert_eq!(sudden.line("wait 50")[0], "Critical: WORKER TIMEOUT (pid:101)");
 }
 
 #[test]

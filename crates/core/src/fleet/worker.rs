@@ -91,17 +91,36 @@ impl Worker {
         Some(leaving.abort_at_ns.map_or(leaving.kill_at_ns, |at| at.min(leaving.kill_at_ns)))
     }
 
-    /// Returns how long its heart has stood still, or its boot has lasted, beyond the limit, if at all; nothing before
+    /// Returns how long its heart has stood still, or its boot has lasted, if there is a limit to that; nothing before
     /// `floor_ns` counts.
-    pub(super) fn overdue_ns(&self, plan: &Plan, floor_ns: u64, now_ns: u64) -> Option<u64> {
-        let (since, limit) = match (self.ready, &self.leaving) {
+    pub(super) fn silence(&self, plan: &Plan, floor_ns: u64, now_ns: u64) -> Option<Silence> {
+        let (since_ns, limit_ns) = match (self.ready, &self.leaving) {
             (_, Some(leaving)) if leaving.why.hangs() => return None,
             (true, _) => (self.beat_ns, plan.timeout_ns),
             (false, None) => (self.spawned_ns, plan.boot_ns),
             (false, Some(_)) => return None,
         };
-        let silent_ns = now_ns.saturating_sub(since.max(floor_ns));
-        (limit > 0 && silent_ns > limit).then(|| silent_ns - limit)
+        let since_ns = since_ns.max(floor_ns);
+        (limit_ns > 0).then_some(Silence { since_ns, lasts_ns: now_ns.saturating_sub(since_ns), limit_ns })
+    }
+}
+
+/// For how long nothing was heard of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silence {
+    pub(super) since_ns: u64,
+    pub(super) lasts_ns: u64,
+    pub(super) limit_ns: u64,
+}
+
+impl Silence {
+    pub(super) fn is_late(&self) -> bool {
+        self.lasts_ns > self.limit_ns / 2
+    }
+
+    /// Returns by how much it exceeds so many times its limit, if it does.
+    pub(super) fn beyond_ns(&self, times: u64) -> Option<u64> {
+        self.lasts_ns.checked_sub(self.limit_ns.saturating_mul(times)).filter(|beyond_ns| *beyond_ns > 0)
     }
 }
 
