@@ -15,6 +15,7 @@ import os, time
 
 def wait_for_rates():
     if os.path.exists({flag!r}):
+        os.remove({flag!r})
         {call}
 
 wait_for_rates()
@@ -30,7 +31,7 @@ CALLS = {
 
 @pytest.fixture
 def flag(tmp_path):
-    """A file that makes the application hang for as long as it is there."""
+    """A file that makes the next worker hang; it takes it away."""
     path = tmp_path / "hang"
     path.touch()
     return path
@@ -57,10 +58,9 @@ def test_the_log_says_where_a_boot_hangs(server, tmp_path, flag, kind):
     write(tmp_path, flag, kind)
     target = server("--boot-timeout", "1", app="hanging:app", path=[tmp_path], ready=False)
     pid = target.wait_log(r"\[CRITICAL\] Worker \(pid:(\d+)\) has not booted within 1 s$").group(1)
-    flag.unlink()
     place = re.escape(str(tmp_path / "rates.py"))
     target.wait_log(rf"\[CRITICAL\]   at {place}:\d+ in wait_for_rates$")
-    target.wait_log(rf"\[CRITICAL\]   at {place}:8 in <module>$")
+    target.wait_log(rf"\[CRITICAL\]   at {place}:9 in <module>$")
     target.wait_log(rf"\[CRITICAL\]   at {re.escape(str(tmp_path))}/hanging\.py:1 in <module>$")
     assert "importlib" not in target.log()
     wait_until(lambda: int(pid) not in target.workers())
@@ -74,11 +74,11 @@ def test_a_hook_that_hangs_is_told_too(server, tmp_path, flag):
         "import os, time\n"
         "def post_fork(server, worker):\n"
         f"    if os.path.exists({str(flag)!r}):\n"
+        f"        os.remove({str(flag)!r})\n"
         "        time.sleep(60)\n"
     )
     target = server("--boot-timeout", "1", config=config, ready=False)
-    target.wait_log(r"\[CRITICAL\]   at .*settings\.py:4 in post_fork$")
-    flag.unlink()
+    target.wait_log(r"\[CRITICAL\]   at .*settings\.py:5 in post_fork$")
     target.wait_log("was sent SIGABRT!")
     target.wait_serving(1)
 

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 /// One in so many, as in a reload: what a server can lack without being overrun.
 const SHARE: usize = 4;
-/// Time for the others to come back before the next is killed: `timeout`, but no more than this. Whoever gives requests ten
-/// minutes does not want to be without workers for ten minutes.
+/// Time for the others to come back before the next is killed: that after which they count as silent, but no more than
+/// this. Whoever gives requests ten minutes does not want to be without workers for ten minutes.
 const WINDOW_NS: u64 = 30 * SECOND;
 
 /// The kills of late.
@@ -26,10 +26,8 @@ impl Budget {
     }
 
     pub(super) fn window_ns(plan: &Plan) -> u64 {
-        match plan.timeout_ns {
-            0 => WINDOW_NS,
-            timeout => timeout.min(WINDOW_NS),
-        }
+        let limits = [plan.timeout_ns, plan.boot_ns, WINDOW_NS];
+        limits.into_iter().filter(|limit| *limit > 0).min().unwrap_or(WINDOW_NS)
     }
 
     /// Takes one kill out of the budget, if there is one left.

@@ -642,9 +642,9 @@ fn of_many_that_fall_silent_together_few_are_killed_at_a_time() {
 
 #[test]
 fn a_budget_has_a_window() {
-    let table = [(0, 30), (5, 5), (600, 30)];
-    for (timeout, window) in table {
-        let plan = Plan { timeout_ns: timeout * SECOND, ..plan(1) };
+    let table = [(0, 0, 30), (5, 300, 5), (5, 0, 5), (600, 300, 30), (30, 20, 20), (0, 20, 20)];
+    for (timeout, boot, window) in table {
+        let plan = Plan { timeout_ns: timeout * SECOND, boot_ns: boot * SECOND, ..plan(1) };
         assert_eq!(Budget::window_ns(&plan), window * SECOND);
     }
     assert_eq!([0, 1, 7, 8, 200].map(Budget::most), [1, 1, 1, 2, 50]);
