@@ -12,6 +12,9 @@ def settings_json() -> str:
 INTERRUPT_SIGNAL: int
 """The signal that frees a worker's main thread from a late request."""
 
+STACK_SIGNAL: int
+"""The signal at which a process writes down where it is."""
+
 def interrupted() -> bool:
     """Tells whether the request of the main thread is to be interrupted."""
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from ferricorn import __version__, hooks
+from ferricorn import __version__, hooks, stacks
 from ferricorn.app import Application, prepare_path
 from ferricorn.config import DEFAULT_LOGGER, Config
 from ferricorn.errors import AppImportError
@@ -138,12 +138,17 @@ class Server:
 
     # ---- In a worker ----
 
-    def post_fork(self) -> None:
-        """Takes up the life of a worker just forked, and calls the hook; its failure is told by ``boot``."""
+    def post_fork(self, stack: int | None) -> None:
+        """Takes up the life of a worker just forked, and calls the hook; its failure is told by ``boot``.
+
+        ``stack`` is where the arbiter reads what this worker hangs in, until it has booted.
+        """
         worker = self._forking
         assert worker is not None, "pre_fork comes first"
         self.worker, worker.pid, worker.ppid = worker, os.getpid(), os.getppid()
         random.seed()
+        if stack is not None:
+            stacks.arm(stack)
         try:
             self.hooks.post_fork(worker)
         except BaseException as error:
@@ -174,6 +179,7 @@ class Server:
             self.log.exception("Exception in worker process")
             self.leave()
             return BOOT_ERROR
+        stacks.disarm()
         return 0
 
     def max_requests(self) -> int:

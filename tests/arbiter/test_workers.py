@@ -58,6 +58,38 @@ def test_frozen_worker_is_replaced(server):
     assert target.get().body == b"hello"
 
 
+@pytest.mark.only_ferricorn("kills workers after a pause of the whole host")
+def test_a_server_that_was_stopped_as_a_whole_goes_on(server):
+    target = server("--timeout", "1", "-w", "2")
+    workers = target.wait_serving(2)
+    os.killpg(target.pid, signal.SIGSTOP)
+    time.sleep(2.5)
+    os.killpg(target.pid, signal.SIGCONT)
+    time.sleep(1.5)
+    assert target.workers() == workers
+    assert "WORKER TIMEOUT" not in target.log()
+    assert target.get().body == b"hello"
+
+
+@pytest.mark.only_ferricorn("kills all of them at once")
+def test_workers_that_freeze_together_are_replaced_one_by_one(server):
+    target = server("--timeout", "2", "-w", "3")
+    victims = target.wait_serving(3)
+    for pid in victims:
+        os.kill(pid, signal.SIGSTOP)
+    first = int(target.wait_log(r"\[CRITICAL\] WORKER TIMEOUT \(pid:(\d+)\)$").group(1))
+    target.wait_log("2 more workers give no sign of life; no more than 1 in 2 s are killed, the others wait$")
+    # The cause is gone: nobody else is killed.
+    spared = [pid for pid in victims if pid != first]
+    for pid in spared:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: first not in target.workers())
+    time.sleep(2.5)
+    assert set(spared) < set(target.wait_workers(3))
+    assert target.log().count("WORKER TIMEOUT") == 1
+    assert target.get().body == b"hello"
+
+
 @pytest.mark.only_ferricorn("sync: kills the worker")
 @pytest.mark.parametrize("options", [(), ("--threads", "2")])
 def test_slow_request_is_no_frozen_worker(server, options):

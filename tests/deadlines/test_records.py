@@ -219,6 +219,10 @@ def test_without_rights_evidence_is_less_and_says_so(server):
     # The interpreter was asked instead.
     assert record["source"] == "interpreter" and record["frames"][0]["function"] == "sleep"
     assert record["thread"]["outcome"] == "freed"
+    # Where the interpreter is kept, the thread itself.
+    assert target.get("/stuck/hold").status == 504
+    held = wait_until(lambda: [each for each in records(target) if each["request"]["path"] == "/stuck/hold"], what="two")
+    assert (held[0]["source"], held[0]["frames"][0]["function"]) == ("faulthandler", "hold")
     text = ctl("why", record["request"]["id"], "--state-dir", target.folder / "state").stdout
     assert "no stack from outside: no right to read the worker's memory" in text
     assert target.get("/hello").body == b"hello"

@@ -10,7 +10,7 @@ use ferricorn_sys::proctitle;
 use ferricorn_sys::signal::{Blocked, Signal, SignalPipe};
 use rustix::process::{PTracer, getpid, getppid, set_parent_process_death_signal, set_ptracer};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Gunicorn's exit code of a worker that could not begin.
@@ -25,11 +25,12 @@ pub(crate) struct Heritage {
     pub(crate) board: &'static Scoreboard,
     pub(crate) teller: Teller,
     pub(crate) parent: i32,
+    pub(crate) stack: Option<OwnedFd>,
 }
 
 /// Is a worker. The arbiter's own descriptors are closed and its signals put back before; `blocked` ends here.
 pub(crate) fn live<H: Host>(host: &mut H, spec: WorkerSpec, heritage: Heritage, blocked: Blocked) -> i32 {
-    let Heritage { options, sockets, handover, wake_arbiter, board, teller, parent } = heritage;
+    let Heritage { options, sockets, handover, wake_arbiter, board, teller, parent, stack } = heritage;
     // Log files may be rotated while the application loads.
     let signals = SignalPipe::install(&[Signal::USR1]);
     drop(blocked);
@@ -45,7 +46,7 @@ pub(crate) fn live<H: Host>(host: &mut H, spec: WorkerSpec, heritage: Heritage, 
     let Some(signals) = or_log(host, "prepare", began) else { return BOOT_ERROR };
     let listeners = if options.reuse_port { open_own(&options, host) } else { Ok(sockets.into_current()) };
     let Ok(listeners) = listeners else { return 1 };
-    host.hook(Hook::PostFork(&spec));
+    host.hook(Hook::PostFork { spec: &spec, stack: stack.as_ref().map(AsFd::as_fd) });
     let became = become_user(options.uid, options.gid, options.initgroups);
     // The kernel forgets it when the user changes.
     if or_log(host, "become its user", became.and_then(|()| follow_parent())).is_none() {
@@ -67,6 +68,7 @@ pub(crate) fn live<H: Host>(host: &mut H, spec: WorkerSpec, heritage: Heritage, 
         board,
         teller,
         signals,
+        stack,
     })
 }
 

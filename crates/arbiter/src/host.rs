@@ -9,7 +9,7 @@ use ferricorn_sys::process::Fork;
 use ferricorn_sys::signal::SignalPipe;
 use rustix::process::{getegid, geteuid};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub struct Options {
     /// Zero for none.
     pub timeout: Duration,
     pub graceful_timeout: Duration,
+    /// Zero for none.
+    pub boot_timeout: Duration,
     pub pidfile: Option<PathBuf>,
     /// Whether the process has become a daemon (see `sys::daemon`, which comes before logs are opened).
     pub daemon: bool,
@@ -52,6 +54,7 @@ impl Default for Options {
             worker_class: "sync".to_owned(),
             timeout: Duration::from_secs(30),
             graceful_timeout: Duration::from_secs(30),
+            boot_timeout: Duration::from_secs(300),
             pidfile: None,
             daemon: false,
             proc_name: "ferricorn".to_owned(),
@@ -72,6 +75,7 @@ impl Options {
             workers: self.workers,
             timeout_ns: ns(self.timeout),
             graceful_ns: ns(self.graceful_timeout),
+            boot_ns: ns(self.boot_timeout),
             daemon: self.daemon,
         }
     }
@@ -120,6 +124,8 @@ pub struct Context {
     /// Catches USR1 already. Once the application is loaded, TERM, INT and QUIT are to be caught as well
     /// ([`SignalPipe::catch`]); until then they end the process, as they should.
     pub signals: SignalPipe,
+    /// Where it has its stack written at `signal::STACK` until it has booted; then it is to be closed.
+    pub stack: Option<OwnedFd>,
 }
 
 /// What the observer finds.
@@ -133,7 +139,7 @@ pub struct Observation {
 }
 
 /// A server hook that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Hook<'a> {
     /// `nworkers_changed`; `old` is `None` at the start.
     NworkersChanged {
@@ -149,7 +155,12 @@ pub enum Hook<'a> {
     /// `pre_fork`.
     PreFork(&'a WorkerSpec),
     /// `post_fork`: in the worker, before it drops privileges.
-    PostFork(&'a WorkerSpec),
+    PostFork {
+        /// Which.
+        spec: &'a WorkerSpec,
+        /// As [`Context::stack`].
+        stack: Option<BorrowedFd<'a>>,
+    },
     /// `child_exit`: the worker is reaped.
     ChildExit {
         /// Its pid.

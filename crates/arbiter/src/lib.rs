@@ -12,6 +12,7 @@ mod observer;
 mod places;
 mod run;
 mod sockets;
+mod stack;
 
 pub use ferricorn_core::log::Level;
 pub use ferricorn_sys::listener::{Bind, ListenAddress, Listener};

@@ -7,17 +7,19 @@ use crate::notify;
 use crate::observer::Observer;
 use crate::places::Places;
 use crate::sockets::{NotOpen, Sockets};
+use crate::stack;
 use ferricorn_core::event::Event as Told;
 use ferricorn_core::fleet::{Action, Event, ExitStatus, Fleet, Order, Signal as FleetSignal, Vital};
 use ferricorn_core::log::Level;
-use ferricorn_core::scoreboard::{MAGIC, Scoreboard, VERSION};
+use ferricorn_core::scoreboard::{MAGIC, Scoreboard, State, VERSION};
 use ferricorn_sys::clock;
 use ferricorn_sys::events::{Hearer, Teller, channel};
 use ferricorn_sys::pidfile::Pidfile;
+use ferricorn_sys::pressure;
 use ferricorn_sys::process::Fork;
 use ferricorn_sys::proctitle;
 use ferricorn_sys::shared::SharedMemory;
-use ferricorn_sys::signal::{Blocked, Signal, SignalPipe};
+use ferricorn_sys::signal::{Blocked, STACK, Signal, SignalPipe, ignore};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -70,12 +72,21 @@ struct Arbiter<'h, H> {
     wake: (OwnedFd, OwnedFd),
     places: Places,
     fleet: Fleet,
-    /// The place of every living worker, by pid.
-    workers: BTreeMap<i32, usize>,
+    /// Every living worker, by pid.
+    workers: BTreeMap<i32, Child>,
     events: VecDeque<Event>,
     channel: (Teller, Hearer),
     observer: Observer,
     inquest: Inquest,
+}
+
+/// What belongs to one living worker.
+struct Child {
+    slot: usize,
+    /// Until it has booted.
+    stack: Option<OwnedFd>,
+    /// The same, once it was asked.
+    asked: Option<OwnedFd>,
 }
 
 /// How it goes on after an action.
@@ -83,7 +94,7 @@ enum Next {
     Go,
     Halt(i32),
     /// This is a new worker's process now.
-    Born(WorkerSpec, Blocked),
+    Born(WorkerSpec, Option<OwnedFd>, Blocked),
     /// This is the observer's process now.
     Observing(Blocked),
 }
@@ -168,7 +179,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
                     match self.carry_out(action) {
                         Next::Go => {}
                         Next::Halt(code) => return Ended::Arbiter(code),
-                        Next::Born(spec, blocked) => return self.be_worker(spec, blocked),
+                        Next::Born(spec, stack, blocked) => return self.be_worker(spec, stack, blocked),
                         Next::Observing(blocked) => return self.be_observer(blocked),
                     }
                 }
@@ -185,22 +196,28 @@ impl<'h, H: Host> Arbiter<'h, H> {
     fn wait(&mut self) {
         let patience_ns = self.fleet.patience_ns(clock::now_ns());
         let fds = [self.signals.fd(), self.wake.0.as_fd()];
-        self.host.wait(&mut || poll_in(&fds, patience_ns));
+        let mut late_ns = 0;
+        self.host.wait(&mut || late_ns = poll_in(&fds, patience_ns));
         drain(&self.wake.0);
         for signal in self.signals.read() {
             let told = SIGNALS.iter().find(|(known, _)| *known == signal);
             self.events.extend(told.map(|(_, told)| Event::Signal(*told)));
         }
-        let vitals = self.workers.iter().map(|(pid, slot)| {
-            let slot = &self.board.workers[*slot];
+        let vitals = self.workers.iter_mut().map(|(pid, child)| {
+            let slot = &self.board.workers[child.slot];
+            let state = slot.state();
+            if state != State::Booting {
+                child.stack = None;
+            }
             Vital {
                 pid: *pid,
-                state: slot.state(),
+                state,
                 beat_ns: slot.beat_ns.load(Relaxed),
                 retiring: slot.retiring.load(Relaxed) != 0,
             }
         });
-        self.events.push_back(Event::Vitals(vitals.collect()));
+        let vitals = vitals.collect();
+        self.events.push_back(Event::Vitals { vitals, late_ns });
         self.reap();
     }
 
@@ -233,9 +250,9 @@ impl<'h, H: Host> Arbiter<'h, H> {
     }
 
     fn reaped(&mut self, pid: i32, status: ExitStatus) {
-        if let Some(slot) = self.workers.remove(&pid) {
-            self.inquest.open(&self.board.workers[slot], pid, clock::now_ns());
-            self.places.release(self.board, slot);
+        if let Some(child) = self.workers.remove(&pid) {
+            self.inquest.open(&self.board.workers[child.slot], pid, clock::now_ns());
+            self.places.release(self.board, child.slot);
             self.events.push_back(Event::Exited { pid, status });
         }
     }
@@ -244,6 +261,9 @@ impl<'h, H: Host> Arbiter<'h, H> {
         match action {
             Action::Spawn { age, generation } => return self.spawn(age, generation),
             Action::Send { pid, order } => self.send(pid, order),
+            Action::Measure => self.events.push_back(Event::Measured(pressure::read())),
+            Action::AskStack { pid } => self.ask_stack(pid),
+            Action::TellStack { pid } => self.tell_stack(pid),
             Action::Say(notice) => self.host.log(notice.level(), &notice.to_string()),
             Action::Died { pid, status, by } => {
                 if let Some((line, event)) = self.inquest.close(pid, status, by) {
@@ -293,6 +313,22 @@ impl<'h, H: Host> Arbiter<'h, H> {
         }
     }
 
+    fn ask_stack(&mut self, pid: i32) {
+        let Some(child) = self.workers.get_mut(&pid) else { return };
+        child.asked = child.stack.take();
+        if let Err(error) = stack::ask(pid) {
+            self.host
+                .log(Level::Error, &format!("Worker (pid:{pid}) could not be asked for its stack: {error}"));
+        }
+    }
+
+    fn tell_stack(&mut self, pid: i32) {
+        let file = self.workers.get_mut(&pid).and_then(|child| child.asked.take());
+        for line in stack::told(file.as_ref()) {
+            self.host.log(Level::Critical, &format!("  {line}"));
+        }
+    }
+
     fn spawn(&mut self, age: u32, generation: u32) -> Next {
         let Some(slot) = self.places.choose(self.board, self.fleet.target()) else {
             self.host.log(Level::Error, "Worker could not be started: there is no place in the scoreboard");
@@ -302,13 +338,15 @@ impl<'h, H: Host> Arbiter<'h, H> {
         self.board.claim(slot, age, generation, clock::now_ns());
         let spec = WorkerSpec { age, generation, slot };
         self.host.hook(Hook::PreFork(&spec));
+        // Without it the worker does as well.
+        let stack = stack::create().ok();
         // What arrives meanwhile must not be told to the arbiter by a child that still has its handlers.
         let blocked = Blocked::all();
         match self.host.fork(&spec) {
-            Ok(Fork::Child) => return Next::Born(spec, blocked),
+            Ok(Fork::Child) => return Next::Born(spec, stack, blocked),
             Ok(Fork::Parent(pid)) => {
                 self.board.workers[slot].pid.store(pid.unsigned_abs(), Relaxed);
-                self.workers.insert(pid, slot);
+                self.workers.insert(pid, Child { slot, stack, asked: None });
                 self.events.push_back(Event::Spawned { age, pid });
             }
             Err(error) => {
@@ -320,14 +358,27 @@ impl<'h, H: Host> Arbiter<'h, H> {
         Next::Go
     }
 
-    fn be_worker(self, spec: WorkerSpec, blocked: Blocked) -> Ended {
-        let Self { host, options, memory, board, pid, signals, sockets, handover, wake, channel, .. } = self;
-        drop(signals);
-        drop(wake.0);
+    fn be_worker(self, spec: WorkerSpec, stack: Option<OwnedFd>, blocked: Blocked) -> Ended {
+        let Self {
+            host,
+            options,
+            memory,
+            board,
+            pid,
+            signals,
+            sockets,
+            handover,
+            wake,
+            workers,
+            channel,
+            ..
+        } = self;
         let (teller, hearer) = channel;
-        drop(hearer);
+        drop((signals, workers, hearer));
+        drop(wake.0);
+        let wake_arbiter = wake.1;
         let heritage =
-            Heritage { options, sockets, handover, wake_arbiter: wake.1, board, teller, parent: pid };
+            Heritage { options, sockets, handover, wake_arbiter, board, teller, parent: pid, stack };
         let code = birth::live(host, spec, heritage, blocked);
         // Until here, so that the scoreboard can be found through workers as well.
         drop(memory);
@@ -421,6 +472,8 @@ fn open_descriptors<H: Host>(host: &mut H) -> Result<Descriptors, NotOpen> {
     let open = || -> io::Result<_> {
         // Without `daemon`, a window that changes its size is nobody's business, but Gunicorn's log says so.
         let signals = SignalPipe::install(&SIGNALS.map(|(signal, _)| signal))?;
+        // A worker that does not listen yet when it is asked must not end by it.
+        ignore(STACK)?;
         let wake = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let handover = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
@@ -447,13 +500,15 @@ fn asked_to_stop(signals: &SignalPipe) -> bool {
     }
 }
 
-/// Waits until one of these is readable, for so long at most.
-fn poll_in(fds: &[BorrowedFd<'_>], patience_ns: u64) {
+/// Waits until one of these is readable, for so long at most; returns how much longer than that it took.
+fn poll_in(fds: &[BorrowedFd<'_>], patience_ns: u64) -> u64 {
+    let until_ns = clock::now_ns().saturating_add(patience_ns);
     let mut waiting: Vec<PollFd<'_>> =
         fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     let patience = clock::timespec(patience_ns);
     // Interrupted is as good as woken.
     let _ = poll(&mut waiting, Some(&patience));
+    clock::now_ns().saturating_sub(until_ns)
 }
 
 fn drain(pipe: &OwnedFd) {

@@ -12,3 +12,4 @@ pub mod log;
 pub mod record;
 pub mod scoreboard;
 pub mod snapshot;
+pub mod stack;

@@ -101,6 +101,7 @@ fn options(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Options> 
         },
         timeout: settings.timeout,
         graceful_timeout: settings.graceful_timeout,
+        boot_timeout: settings.boot_timeout,
         pidfile: settings.pidfile.clone(),
         daemon: settings.daemon,
         proc_name: cfg.getattr("proc_name")?.extract()?,
@@ -197,6 +198,8 @@ impl<'py> PythonHost<'_, 'py> {
         if code != 0 {
             return Ok(code);
         }
+        // Nothing is written there any more.
+        drop(context.stack);
         context.signals.catch(&[Signal::TERM, Signal::INT, Signal::QUIT])?;
         let names = context.listeners.iter().map(|listener| server_name(&listener.address)).collect();
         let log: Arc<dyn Log> = match &self.file {
@@ -247,9 +250,9 @@ impl Host for PythonHost<'_, '_> {
             Hook::OnStarting => self.tell("call_hook", ("on_starting",)),
             Hook::WhenReady => self.tell("call_hook", ("when_ready",)),
             Hook::PreFork(spec) => self.tell("pre_fork", (spec.age,)),
-            Hook::PostFork(_) => {
+            Hook::PostFork { stack, .. } => {
                 self.access = Some(work::access_log(&self.configured.settings, &self.server));
-                self.tell("post_fork", ());
+                self.tell("post_fork", (stack.map(|fd| fd.as_raw_fd()),));
             }
             Hook::ChildExit { pid, .. } => self.tell("child_exit", (pid,)),
             Hook::OnReload => self.tell("call_hook", ("on_reload",)),

@@ -6,7 +6,7 @@
 //! interpreter for that. Both look first whether the request is still the one that is meant, and everything that is
 //! looked at changes with the interpreter held only: no later request is ever hit.
 
-use crate::ffi;
+use crate::{dump, ffi};
 use ferricorn_core::record::{Frame, Source};
 use ferricorn_core::scoreboard::{InFlight, THREADS_MAX};
 use ferricorn_sys::clock;
@@ -17,7 +17,7 @@ use pyo3::types::PyType;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 /// What is known of each app thread.
@@ -105,14 +105,32 @@ fn ident(py: Python<'_>) -> u64 {
 /// What the thread that attends to others is to do, in this order.
 enum Order {
     /// Say where the thread is.
-    Look(At, Tell),
+    Look(At, Once),
     /// Leave an exception with the thread.
     Strike(usize),
 }
 
-/// Finds out where a thread is in the application, as soon as the interpreter can be had; never waits for it.
-pub(crate) fn look(at: At, tell: Tell) {
+/// Finds out where a thread is in the application, as soon as the interpreter can be had; never waits for it. Where it cannot be
+/// had soon, a thread whose request is over writes down by itself where it is.
+pub(crate) fn look(at: At, over: bool, tell: Tell) {
+    let tell = Arc::new(Mutex::new(Some(tell)));
+    if over {
+        dump::soon(at, tell.clone());
+    }
     order(Order::Look(at, tell));
+}
+
+/// The first who knows tells.
+pub(crate) type Once = Arc<Mutex<Option<Tell>>>;
+
+/// Takes what is to be called when something is known; `None` if somebody was first.
+pub(crate) fn take(tell: &Once) -> Option<Tell> {
+    tell.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Tells whether a thread still works on a request.
+pub(crate) fn is_at(at: At) -> bool {
+    GUARDS.get(at.thread).is_some_and(|guard| guard.request.load(SeqCst) == at.request)
 }
 
 /// Interrupts a thread, soon; never waits for the interpreter.
@@ -142,7 +160,9 @@ fn attendant() -> Sender<Order> {
             match order {
                 Order::Look(at, tell) => {
                     // Written without the interpreter.
-                    if let Some(sight) = Python::attach(|py| seen(py, at)) {
+                    if let Some(sight) = Python::attach(|py| seen(py, at))
+                        && let Some(tell) = take(&tell)
+                    {
                         tell(sight);
                     }
                 }
@@ -156,10 +176,7 @@ fn attendant() -> Sender<Order> {
 
 /// Where a thread is; `None` if it has moved on.
 fn seen(py: Python<'_>, at: At) -> Option<Sight> {
-    let guard = GUARDS.get(at.thread)?;
-    if guard.request.load(SeqCst) != at.request {
-        return None;
-    }
+    let guard = GUARDS.get(at.thread).filter(|_| is_at(at))?;
     let where_ = || py.import("ferricorn.where")?.call_method1("where", (guard.ident.load(SeqCst),));
     type Found = (Option<String>, Vec<(String, String, u32)>);
     let (route, frames) = match where_().and_then(|found| found.extract::<Found>()) {

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod config;
+mod dump;
 mod entry;
 mod ffi;
 mod host;
@@ -22,6 +23,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(entry::ctl, module)?)?;
     module.add_function(wrap_pyfunction!(entry::settings_json, module)?)?;
     module.add("INTERRUPT_SIGNAL", ferricorn_sys::signal::INTERRUPT)?;
+    module.add("STACK_SIGNAL", ferricorn_sys::signal::STACK)?;
     module.add_function(wrap_pyfunction!(interrupt::interrupted, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::deadline, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::extend_deadline, module)?)?;

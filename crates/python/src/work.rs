@@ -3,13 +3,14 @@
 //! Not for: forking and supervising (`arbiter`), serving (`worker`).
 
 use crate::config::Configured;
+use crate::dump;
 use crate::log::{PythonLog, log_path};
 use crate::wsgi::{Wsgi, WsgiParts};
 use ferricorn_core::scoreboard::CLIENTS_MAX;
 use ferricorn_settings::{HeaderMap, Settings};
 use ferricorn_sys::signal::SignalPipe;
 use ferricorn_worker::http::head::{self, Rules};
-use ferricorn_worker::{AccessFormat, AccessLog, Context, Log, Options, Signals};
+use ferricorn_worker::{AccessFormat, AccessLog, Context, Level, Log, Options, Signals};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::os::fd::BorrowedFd;
@@ -30,6 +31,11 @@ pub(crate) fn work(
     mut context: Context,
 ) -> PyResult<()> {
     let settings = &configured.settings;
+    if let Err(error) = dump::arm(py) {
+        context
+            .log
+            .log(Level::Warning, &format!("Threads that keep the interpreter cannot be seen: {error}"));
+    }
     context.access = access.ours;
     let multithread = settings.threads > 1;
     let multiprocess = settings.workers > 1;

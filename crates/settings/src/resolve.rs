@@ -4,7 +4,7 @@
 use crate::address::BindAddress;
 use crate::check::{Invalid, check, seconds};
 use crate::network::AllowList;
-use crate::said::Said;
+use crate::said::{Said, Source};
 use crate::surroundings::Surroundings;
 use crate::value::{Value, quoted};
 use std::path::PathBuf;
@@ -112,6 +112,8 @@ pub struct Settings {
     pub enable_stdio_inheritance: bool,
     /// `proc_name`, else `default_proc_name`.
     pub proc_name: String,
+    /// `boot_timeout`, or what takes its place; zero for none.
+    pub boot_timeout: Duration,
     /// `header_timeout`.
     pub header_timeout: Duration,
     /// `body_timeout`.
@@ -263,6 +265,7 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         syslog: read.flag("syslog"),
         enable_stdio_inheritance: read.flag("enable_stdio_inheritance"),
         proc_name: read.text("proc_name").or(read.text("default_proc_name")).unwrap_or_default(),
+        boot_timeout: read.boot_timeout(),
         header_timeout: read.seconds("header_timeout"),
         body_timeout: read.seconds("body_timeout"),
         write_timeout: read.seconds("write_timeout"),
@@ -325,6 +328,17 @@ impl Reading<'_> {
 
     fn seconds(&self, name: &str) -> Duration {
         Duration::from_secs(self.count(name))
+    }
+
+    /// Unless somebody has said what it is to be, whoever has given workers more time, or any, meant loading as well:
+    /// there is no other setting for it in Gunicorn.
+    fn boot_timeout(&self) -> Duration {
+        let (boot, timeout) = (self.seconds("boot_timeout"), self.seconds("timeout"));
+        match self.said.source("boot_timeout") {
+            Source::Default if timeout.is_zero() => Duration::ZERO,
+            Source::Default => boot.max(timeout),
+            _ => boot,
+        }
     }
 
     fn flag(&self, name: &str) -> bool {

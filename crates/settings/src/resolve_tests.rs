@@ -55,6 +55,22 @@ fn defaults_are_gunicorns() {
 }
 
 #[test]
+fn who_has_time_to_serve_has_time_to_load() {
+    let table = [
+        ("", 300),
+        ("--timeout 60", 300),
+        ("--timeout 600", 600),
+        ("--timeout 0", 0),
+        ("--boot-timeout 20", 20),
+        ("--boot-timeout 20 --timeout 0", 20),
+        ("--boot-timeout 0", 0),
+    ];
+    for (line, seconds) in table {
+        assert_eq!(from_line(line).boot_timeout, Duration::from_secs(seconds), "{line}");
+    }
+}
+
+#[test]
 fn threads_make_sync_into_gthread() {
     let other = |name: &str| WorkerClass::Other(name.to_owned());
     let table = [

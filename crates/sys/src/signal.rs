@@ -19,6 +19,26 @@ pub use rustix::process::Signal;
 /// The same on every architecture this builds for.
 pub const INTERRUPT: i32 = 57;
 
+/// The signal at which a process writes down where its main thread is; ignored by those that do not listen.
+pub const STACK: i32 = 58;
+
+/// Sends a signal to a process, real-time ones too.
+///
+/// # Errors
+/// There is no such process, or it is not ours to tell.
+pub fn signal_process(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: the call takes two numbers.
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Ignores a signal from now on; children do so too.
+///
+/// # Errors
+/// There is no such signal, or nobody may ignore it.
+pub fn ignore(signal: i32) -> io::Result<()> {
+    set_handler(signal, libc::SIG_IGN)
+}
+
 /// Sends a signal to one thread of this process.
 ///
 /// # Errors
@@ -115,7 +135,7 @@ fn bit(number: i32) -> u64 {
 }
 
 fn set_handler(number: i32, handler: libc::sighandler_t) -> io::Result<()> {
-    // SAFETY: an all-zero `sigaction` is valid; the handler is `SIG_DFL` or `note`, which is async-signal-safe.
+    // SAFETY: an all-zero `sigaction` is valid; the handler is `SIG_DFL`, `SIG_IGN` or `note`, which is async-signal-safe.
     let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler;
@@ -199,6 +219,10 @@ mod tests {
         drop(pipe);
         // Back to its default, which is to be ignored.
         kill_process(getpid(), Signal::WINCH).expect("sent");
+        // One that is ignored ends nobody.
+        ignore(STACK).expect("ignored");
+        signal_process(getpid().as_raw_pid(), STACK).expect("sent");
+        assert!(ignore(Signal::KILL.as_raw()).is_err());
         let again = SignalPipe::install(&[Signal::WINCH]).expect("free again");
         assert!(again.read().is_empty());
     }

@@ -19,8 +19,8 @@ pub trait App: Send + Sync + 'static {
     fn attach(&self, body: impl FnOnce());
 
     /// Finds out where the application is in a request. Never waits: what is found is told later, from another thread, or
-    /// never if the thread has moved on.
-    fn look(&self, at: At, tell: Tell);
+    /// never if the thread has moved on. `over`: nobody waits for the request any more, so that its thread may be disturbed.
+    fn look(&self, at: At, over: bool, tell: Tell);
 
     /// Raises in an app thread whose request was answered in its place, if it still works on that request. Never waits.
     fn interrupt(&self, late: At);

@@ -196,13 +196,15 @@ fn look<A: App>(
 ) {
     let request = hub.request_id(view.id);
     hub.log.log(level, &format!("  request {request}: thread {thread} is {doing}"));
-    let (log, teller, id) = (hub.log.clone(), hub.teller.clone(), view.id);
+    let (log, teller, id, over) = (hub.log.clone(), hub.teller.clone(), view.id, level == Level::Critical);
     let tell = move |sight: Sight| {
         let folder = std::env::current_dir().unwrap_or_default();
         let mut found = lines_of(&sight.frames, &folder.to_string_lossy(), line_of_code);
         found.extend(sight.route.as_ref().map(|route| format!("route {route}")));
         let Sight { source, frames, route } = sight;
-        teller.tell(&Event::Seen(Seen { pid: process::id(), id, source, frames, route }));
+        if over {
+            teller.tell(&Event::Seen(Seen { pid: process::id(), id, source, frames, route }));
+        }
         let left_out = found.len().saturating_sub(lines);
         for line in found.iter().take(lines) {
             log.log(level, &format!("  request {request}: {line}"));
@@ -211,7 +213,8 @@ fn look<A: App>(
             log.log(level, &format!("  request {request}: {left_out} more"));
         }
     };
-    app.look(At { thread, tid: view.tid, request: view.id }, Box::new(tell));
+    let at = At { thread, tid: view.tid, request: view.id };
+    app.look(at, over, Box::new(tell));
 }
 
 /// Reads the line of code that a frame is at, if its file is there. Not on the loop's thread.

@@ -62,7 +62,7 @@ impl App for Demo {
         body();
     }
 
-    fn look(&self, _at: At, _tell: Tell) {}
+    fn look(&self, _at: At, _over: bool, _tell: Tell) {}
 
     fn interrupt(&self, _late: At) {}
 

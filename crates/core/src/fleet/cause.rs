@@ -13,6 +13,8 @@ pub enum By {
     Other,
     /// The arbiter, after `timeout` without a sign of life.
     Timeout,
+    /// The arbiter, after `boot_timeout`.
+    BootTimeout,
     /// The arbiter, after `graceful_timeout`.
     GracefulTimeout,
 }
@@ -25,6 +27,7 @@ impl By {
         }
         match (worker.killed, worker.leaving.as_ref().map(|leaving| leaving.why)) {
             (Some(Killed::TimedOut), _) | (_, Some(Why::TimedOut)) => Some(Self::Timeout),
+            (Some(Killed::NotBooted), _) | (_, Some(Why::NotBooted)) => Some(Self::BootTimeout),
             (Some(Killed::Lingered), _) => Some(Self::GracefulTimeout),
             (None, Some(Why::Told)) => None,
             (None, Some(Why::ByItself) | None) => Some(Self::Other),
@@ -47,6 +50,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.by, self.status) {
             (By::Timeout, _) => f.write_str("it gave no sign of life for `timeout` and was ended by the arbiter"),
+            (By::BootTimeout, _) => f.write_str("it did not boot within `boot_timeout` and was ended by the arbiter"),
             (By::GracefulTimeout, _) => f.write_str("it did not finish within `graceful_timeout` and was killed"),
             (By::Other, ExitStatus::Code(code)) => write!(f, "the process ended itself with exit code {code}"),
             (By::Other, ExitStatus::Signal(9)) => f.write_str(match self.out_of_memory {

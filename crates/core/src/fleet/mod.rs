@@ -8,9 +8,11 @@
 //! Not for: I/O, clocks, the scoreboard (its facts arrive as [`Vital`]s), or the deadlines of single requests, which
 //! workers keep themselves.
 
+mod budget;
 mod cause;
 mod notice;
 mod stages;
+mod strain;
 mod worker;
 
 #[cfg(test)]
@@ -20,10 +22,14 @@ mod tests;
 
 pub use cause::{By, Cause};
 pub use notice::{Notice, signal_name};
+pub use strain::{Pressure, Shortage, Throttled};
+pub use worker::Killed;
 
 use crate::scoreboard::{State, WORKERS_MAX};
+use budget::Budget;
 use std::collections::BTreeMap;
-use worker::{Backoff, Killed, Leaving, Why, Worker};
+use strain::Strain;
+use worker::{Backoff, Leaving, Why, Worker};
 
 /// Most workers that can be asked for: a reload needs places for the new ones beside the old.
 pub const TARGET_MAX: usize = WORKERS_MAX * 4 / 5;
@@ -39,8 +45,8 @@ const QUICK_NS: u64 = 2 * SECOND;
 const UNKILLABLE_NS: u64 = 5 * SECOND;
 /// A worker that ends sooner after its start counts as a failure.
 const EARLY_NS: u64 = 10 * SECOND;
-/// Least time that a worker with a `timeout` has to load the application.
-const BOOT_NS: u64 = 60 * SECOND;
+/// How long a worker that hangs in its boot may take to write its stack.
+const STACK_NS: u64 = SECOND / 10;
 
 /// The settings that matter here. Times are nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +57,8 @@ pub struct Plan {
     pub timeout_ns: u64,
     /// `graceful_timeout`.
     pub graceful_ns: u64,
+    /// `boot_timeout`; 0 for none.
+    pub boot_ns: u64,
     /// Whether the server runs as a daemon: WINCH then sends all workers away.
     pub daemon: bool,
 }
@@ -110,8 +118,15 @@ pub enum Event {
         /// Which.
         age: u32,
     },
-    /// Time passes; what the scoreboard says of the living workers.
-    Vitals(Vec<Vital>),
+    /// Time passes.
+    Vitals {
+        /// What the scoreboard says of the living workers.
+        vitals: Vec<Vital>,
+        /// How much later than we wanted we look at it.
+        late_ns: u64,
+    },
+    /// The answer to [`Action::Measure`].
+    Measured(Pressure),
     /// A worker was reaped.
     Exited {
         /// The process.
@@ -156,6 +171,18 @@ pub enum Action {
         pid: i32,
         /// Which.
         order: Order,
+    },
+    /// Somebody is late: see how the host is; answer with [`Event::Measured`].
+    Measure,
+    /// Have a worker write its stack.
+    AskStack {
+        /// Whom.
+        pid: i32,
+    },
+    /// Write what came of it to the error log.
+    TellStack {
+        /// Whose.
+        pid: i32,
     },
     /// Write a line to the error log.
     Say(Notice),
@@ -216,6 +243,8 @@ pub struct Fleet {
     reloading: bool,
     ever_ready: bool,
     backoff: Backoff,
+    budget: Budget,
+    strain: Strain,
     /// When we last looked.
     seen_ns: u64,
     /// Heartbeats count as at least this old: we were suspended ourselves until then.
@@ -254,6 +283,8 @@ impl Fleet {
             reloading: false,
             ever_ready: false,
             backoff: Backoff::default(),
+            budget: Budget::default(),
+            strain: Strain::default(),
             seen_ns: 0,
             floor_ns: 0,
             counted: None,
@@ -290,7 +321,15 @@ impl Fleet {
                 let worker = self.workers.remove(&age);
                 self.backoff.fail(worker.map_or(now_ns, |worker| worker.spawned_ns), now_ns);
             }
-            Event::Vitals(vitals) => self.look(&vitals, now_ns, &mut out),
+            Event::Vitals { vitals, late_ns } => {
+                self.strain.lagged(late_ns);
+                self.look(&vitals, now_ns, &mut out);
+                self.notice_silence(now_ns, &mut out);
+            }
+            Event::Measured(pressure) => {
+                self.strain.measured(pressure, now_ns);
+                self.time_out(now_ns, &mut out);
+            }
             Event::Exited { pid, status } => self.exited(pid, status, now_ns, &mut out),
             Event::Signal(signal) => self.signal(signal, now_ns, &mut out),
             Event::Reloaded(result) => self.reloaded(result, &mut out),
@@ -301,10 +340,7 @@ impl Fleet {
 
     /// Returns how long the caller may wait before it sends [`Event::Vitals`] again.
     pub fn patience_ns(&self, now_ns: u64) -> u64 {
-        let deadlines = self.workers.values().filter_map(|worker| match (&worker.leaving, worker.killed) {
-            (Some(leaving), None) => Some(leaving.kill_at_ns),
-            _ => None,
-        });
+        let deadlines = self.workers.values().filter_map(Worker::next_ns);
         let spawn = self.backoff.holds(now_ns).then_some(self.backoff.not_before_ns);
         let next = deadlines.chain(spawn).min().map_or(u64::MAX, |at| at.saturating_sub(now_ns));
         self.tick_ns().min(next)
@@ -329,12 +365,11 @@ impl Fleet {
         }
     }
 
-    /// How often heartbeats are looked at.
+    /// How often heartbeats, and boots, are looked at.
     fn tick_ns(&self) -> u64 {
-        match self.plan.timeout_ns {
-            0 => SECOND,
-            timeout => SECOND.min(timeout / 4).max(SECOND / 20),
-        }
+        let limits = [self.plan.timeout_ns, self.plan.boot_ns];
+        let shortest = limits.into_iter().filter(|limit| *limit > 0).min();
+        shortest.map_or(SECOND, |limit| SECOND.min(limit / 4).max(SECOND / 20))
     }
 
     /// A heartbeat that is late because the whole host stood still is nobody's fault.
@@ -368,7 +403,7 @@ impl Fleet {
             // Somebody else has told it to go.
             if vital.state == State::Draining && worker.leaving.is_none() {
                 let kill_at_ns = now_ns + graceful_ns + MARGIN_NS;
-                worker.leaving = Some(Leaving { why: Why::ByItself, kill_at_ns });
+                worker.leaving = Some(Leaving::until(Why::ByItself, kill_at_ns));
             }
             if worker.stays() {
                 self.backoff.survived(worker.spawned_ns, now_ns);
@@ -501,7 +536,7 @@ impl Fleet {
     fn send_away(&mut self, age: u32, now_ns: u64, out: &mut Vec<Action>) {
         let kill_at_ns = now_ns + self.plan.graceful_ns + MARGIN_NS;
         if let Some(worker) = self.workers.get_mut(&age) {
-            worker.leaving = Some(Leaving { why: Why::Told, kill_at_ns });
+            worker.leaving = Some(Leaving::until(Why::Told, kill_at_ns));
             out.extend(worker.pid.map(|pid| Action::Send { pid, order: Order::Terminate }));
         }
     }

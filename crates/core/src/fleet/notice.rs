@@ -1,8 +1,9 @@
 //! Every line that the arbiter writes about its workers, word for word. Alerts of Gunicorn's users match on some of
 //! them; those are Gunicorn's. Not for: lines about listeners and files, which the arbiter's shell writes.
 
+use super::strain::Shortage;
 use super::worker::Killed;
-use super::{ExitStatus, Signal, TARGET_MAX};
+use super::{ExitStatus, SECOND, Signal, TARGET_MAX};
 use crate::log::Level;
 use std::borrow::Cow;
 use std::fmt;
@@ -19,8 +20,11 @@ pub enum Notice {
     QuickShutdown,
     TooManyWorkers { wanted: usize },
     Timeout { pid: i32 },
+    NotBooted { pid: i32, limit_ns: u64 },
+    Spared { pid: i32, cause: Shortage, limit_ns: u64 },
+    KillsWait { waiting: usize, most: usize, window_ns: u64 },
     Signaled { pid: i32, signal: i32 },
-    KilledByUs { pid: i32, timed_out: bool },
+    KilledByUs { pid: i32, why: Killed },
     Unkillable { pid: i32 },
     ExitCode { pid: i32, code: i32 },
     FailedEarly { pid: i32, delay_ms: u64 },
@@ -35,9 +39,7 @@ impl Notice {
     /// Returns the line about a worker that has ended, if there is something to say.
     pub(super) fn of_exit(pid: i32, status: ExitStatus, killed: Option<Killed>) -> Option<Self> {
         match (status, killed) {
-            (ExitStatus::Signal(9), Some(killed)) => {
-                Some(Self::KilledByUs { pid, timed_out: killed == Killed::TimedOut })
-            }
+            (ExitStatus::Signal(9), Some(why)) => Some(Self::KilledByUs { pid, why }),
             (ExitStatus::Signal(signal), _) => Some(Self::Signaled { pid, signal }),
             (ExitStatus::Code(0), _) => None,
             (ExitStatus::Code(code), _) => Some(Self::ExitCode { pid, code }),
@@ -57,15 +59,17 @@ impl Notice {
             | Self::Signaled { signal: 15, .. } => Level::Info,
             Self::ExitCode { .. }
             | Self::Signaled { signal: 9, .. }
-            | Self::KilledByUs { timed_out: true, .. }
+            | Self::KilledByUs { why: Killed::TimedOut | Killed::NotBooted, .. }
             | Self::ReloadRefused { .. }
             | Self::ReloadAbandoned { .. }
             | Self::ShuttingDown { failed: true }
             | Self::Unkillable { .. }
             | Self::Reason { .. } => Level::Error,
-            Self::Timeout { .. } => Level::Critical,
+            Self::Timeout { .. } | Self::NotBooted { .. } => Level::Critical,
             Self::NoUpgrade
             | Self::TooManyWorkers { .. }
+            | Self::Spared { .. }
+            | Self::KillsWait { .. }
             | Self::Signaled { .. }
             | Self::KilledByUs { .. }
             | Self::FailedEarly { .. } => Level::Warning,
@@ -86,12 +90,28 @@ impl fmt::Display for Notice {
                 write!(f, "{wanted} workers are more than the {TARGET_MAX} that one server can have")
             }
             Self::Timeout { pid } => write!(f, "WORKER TIMEOUT (pid:{pid})"),
+            Self::NotBooted { pid, limit_ns } => {
+                write!(f, "Worker (pid:{pid}) has not booted within {} s", limit_ns / SECOND)
+            }
+            Self::Spared { pid, cause, limit_ns } => {
+                let seconds = *limit_ns as f64 / SECOND as f64;
+                write!(f, "Worker (pid:{pid}) gives no sign of life, but {cause}: it gets up to {seconds} s")
+            }
+            Self::KillsWait { waiting, most, window_ns } => write!(
+                f,
+                "{waiting} more workers give no sign of life; no more than {most} in {} s are killed, the others wait",
+                *window_ns as f64 / SECOND as f64
+            ),
             Self::Signaled { pid, signal } => {
                 let hint = if *signal == 9 { " Perhaps out of memory?" } else { "" };
                 write!(f, "Worker (pid:{pid}) was sent {}!{hint}", signal_name(*signal))
             }
-            Self::KilledByUs { pid, timed_out } => {
-                let limit = if *timed_out { "timeout" } else { "graceful timeout" };
+            Self::KilledByUs { pid, why } => {
+                let limit = match why {
+                    Killed::TimedOut => "timeout",
+                    Killed::NotBooted => "boot timeout",
+                    Killed::Lingered => "graceful timeout",
+                };
                 write!(f, "Worker (pid:{pid}) was killed by SIGKILL after its {limit}")
             }
             Self::Unkillable { pid } => write!(f, "Worker (pid:{pid}) does not end even by SIGKILL"),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 const MS: u64 = 1_000_000;
 const SCHEDULES: u64 = 2000;
 const STEPS: usize = 250;
+const BOOT_NS: u64 = 6 * SECOND;
 
 /// A process of the model.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ struct Process {
     /// When it will end.
     ends: Option<(u64, ExitStatus)>,
     kill_sent: bool,
+    /// It was asked for its stack.
+    asked: bool,
     term_ns: Option<u64>,
 }
 
@@ -40,12 +43,17 @@ struct Model {
     broken: Option<i32>,
     /// No more accidents.
     calm: bool,
+    /// Since when nobody gets a processor, and for how long that was so all in all.
+    starving_since_ns: Option<u64>,
+    starved_ns: u64,
     ever_ready: bool,
     halts: usize,
     stopping: bool,
     /// The model's own idea of how many there should be.
     target: usize,
     failed_ns: Option<u64>,
+    /// When workers were given up for silent, of late.
+    given_up_ns: Vec<u64>,
     events: VecDeque<Event>,
     trace: Vec<String>,
 }
@@ -60,11 +68,14 @@ impl Model {
             processes: BTreeMap::new(),
             broken: None,
             calm: false,
+            starving_since_ns: None,
+            starved_ns: 0,
             ever_ready: false,
             halts: 0,
             stopping: false,
             target: 0,
             failed_ns: None,
+            given_up_ns: Vec::new(),
             events: VecDeque::new(),
             trace: Vec::new(),
         };
@@ -145,12 +156,53 @@ impl Model {
                     "a server that was ready never stops by itself",
                 );
             }
+            Action::Measure => {
+                let ms = self.now_ns / MS;
+                let throttled = Throttled { periods: ms, cut: ms, stopped_ns: self.starved_ns };
+                let pressure = Pressure { throttled: Some(throttled), percent: None };
+                self.events.push_back(Event::Measured(pressure));
+            }
+            Action::AskStack { pid } => {
+                self.must(self.processes.contains_key(&pid), "only a living worker is asked for its stack");
+                let Some(process) = self.processes.get_mut(&pid) else { return };
+                let since_ns = self.now_ns - process.spawned_ns;
+                let in_time = process.ready || since_ns <= BOOT_NS;
+                // Whoever is asked is to go.
+                let again = std::mem::replace(&mut process.asked, true);
+                process.told = true;
+                self.must(!in_time && !again, "who hangs in its boot is asked, once");
+            }
+            Action::TellStack { pid } => {
+                let asked = self.processes.get(&pid).is_some_and(|process| process.asked);
+                self.must(asked, "a stack that was asked for is told");
+            }
+            Action::Say(Notice::Timeout { pid } | Notice::NotBooted { pid, .. }) => {
+                self.judge(pid);
+                let (now_ns, window_ns) = (self.now_ns, plan(0).timeout_ns);
+                self.given_up_ns.retain(|at| now_ns - at < window_ns);
+                self.given_up_ns.push(now_ns);
+                let most = (self.target / 4).max(1);
+                self.must(self.given_up_ns.len() <= most, "few are killed at a time for being silent");
+            }
             Action::Ready => {
                 self.must(!self.ever_ready, "ready for the first time once");
                 self.ever_ready = true;
             }
             _ => {}
         }
+    }
+
+    /// Somebody is given up for silent.
+    fn judge(&self, pid: i32) {
+        let Some(process) = self.processes.get(&pid) else { return };
+        let (since_ns, limit_ns) = match process.ready {
+            true => (process.beat_ns, plan(0).timeout_ns),
+            false => (process.spawned_ns, BOOT_NS),
+        };
+        let silent_ns = self.now_ns - since_ns;
+        self.must(silent_ns > limit_ns, "nobody is given up before its time");
+        let starved = self.starving_since_ns.is_some_and(|starving_ns| starving_ns <= since_ns);
+        self.must(!starved || silent_ns > 3 * limit_ns, "on a starved host everybody has more time");
     }
 
     fn spawn(&mut self, age: u32, generation: u32) {
@@ -180,6 +232,7 @@ impl Model {
             told: false,
             ends: None,
             kill_sent: false,
+            asked: false,
             term_ns: None,
         };
         self.processes.insert(pid, process);
@@ -228,7 +281,15 @@ impl Model {
             _ => self.below(patience_ns) + 1,
         };
         self.now_ns += nap;
+        if self.starving_since_ns.is_some() {
+            self.starved_ns += nap;
+        }
         self.live();
+        let (starves, eats) = (self.accident(200), self.chance(60) || self.calm);
+        self.starving_since_ns = match self.starving_since_ns {
+            None => starves.then_some(self.now_ns),
+            since => since.filter(|_| !eats),
+        };
         let alive = self.processes.iter().map(|(pid, process)| Vital {
             pid: *pid,
             state: match (process.ready, process.told) {
@@ -240,13 +301,13 @@ impl Model {
             retiring: process.retiring,
         });
         let vitals = alive.collect();
-        self.send(Event::Vitals(vitals));
+        self.send(Event::Vitals { vitals, late_ns: nap.saturating_sub(patience_ns) });
         self.reap();
     }
 
     /// What the processes have done by now.
     fn live(&mut self) {
-        let now_ns = self.now_ns;
+        let (now_ns, starving) = (self.now_ns, self.starving_since_ns.is_some());
         let pids: Vec<i32> = self.processes.keys().copied().collect();
         for pid in pids {
             let (hangs, crashes, retires) = (self.accident(400), self.accident(150), self.chance(60));
@@ -260,7 +321,7 @@ impl Model {
                     None => process.ready = true,
                 }
             }
-            if process.ready {
+            if process.ready && !starving {
                 process.beat_ns = now_ns;
                 process.retiring |= retires;
                 process.hung = hangs;
@@ -341,7 +402,7 @@ impl Model {
 }
 
 fn plan(workers: usize) -> Plan {
-    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, daemon: true }
+    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, boot_ns: BOOT_NS, daemon: true }
 }
 
 #[test]

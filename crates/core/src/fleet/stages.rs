@@ -1,9 +1,26 @@
-//! What is done after every event, whatever it was: timeouts, replacements, numbers; and how a server stops.
+//! What is done after every event, whatever it was: orders that are due, replacements, numbers; what becomes of those
+//! that are silent; and how a server stops.
 
+use super::strain::PATIENCE;
+use super::worker::Silence;
 use super::{
-    ABORT_NS, Action, BOOT_NS, Fleet, Killed, Leaving, MARGIN_NS, Notice, Order, QUICK_NS, Stage, Stop,
-    UNKILLABLE_NS, Why, Worker,
+    ABORT_NS, Action, Budget, Fleet, Killed, Leaving, MARGIN_NS, Notice, Order, Plan, QUICK_NS, STACK_NS,
+    Stage, Stop, UNKILLABLE_NS, Why, Worker,
 };
+use std::cmp::Reverse;
+
+/// Begins to abort a worker. One that hangs in its boot is asked first for what it hangs in.
+fn hung(worker: &Worker, pid: i32, plan: &Plan, now_ns: u64, out: &mut Vec<Action>) -> Leaving {
+    if worker.ready {
+        out.push(Action::Say(Notice::Timeout { pid }));
+        out.push(Action::Send { pid, order: Order::Abort });
+        return Leaving::until(Why::TimedOut, now_ns + ABORT_NS);
+    }
+    out.push(Action::Say(Notice::NotBooted { pid, limit_ns: plan.boot_ns }));
+    out.push(Action::AskStack { pid });
+    let abort_at_ns = now_ns + STACK_NS;
+    Leaving { why: Why::NotBooted, abort_at_ns: Some(abort_at_ns), kill_at_ns: abort_at_ns + ABORT_NS }
+}
 
 impl Fleet {
     /// Brings the workers to where they should be.
@@ -11,7 +28,6 @@ impl Fleet {
         match self.stage {
             Stage::Idle | Stage::Halted => {}
             Stage::Running => {
-                self.time_out(now_ns, out);
                 self.kill_late(now_ns, out);
                 self.turn_over(now_ns, out);
                 self.finish_reload(out);
@@ -24,36 +40,88 @@ impl Fleet {
         }
     }
 
-    /// Aborts workers whose heart stands still.
-    fn time_out(&mut self, now_ns: u64, out: &mut Vec<Action>) {
-        let (timeout_ns, floor_ns) = (self.plan.timeout_ns, self.floor_ns);
-        let boot_ns = timeout_ns.max(BOOT_NS);
-        for age in self.ages(|worker| worker.timed_out(timeout_ns, boot_ns, floor_ns, now_ns)) {
-            let Some(worker) = self.workers.get_mut(&age) else { continue };
-            let Some(pid) = worker.pid else { continue };
-            let told = worker.leaving.as_ref().map(|leaving| leaving.why);
-            if told == Some(Why::TimedOut) {
+    /// Somebody who is late may be a matter of the host: it is watched from then on.
+    pub(super) fn notice_silence(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        let mut silences = self.workers.values().filter_map(|worker| self.silence(worker, now_ns));
+        if matches!(self.stage, Stage::Running) && silences.any(|silence| silence.is_late()) {
+            out.push(Action::Measure);
+        } else {
+            self.strain.relax();
+            self.budget.waits(false);
+        }
+    }
+
+    fn silence(&self, worker: &Worker, now_ns: u64) -> Option<Silence> {
+        worker.silence(&self.plan, self.floor_ns, now_ns)
+    }
+
+    /// Aborts workers whose heart stands still, as many as the budget allows, those first that are overdue for longest.
+    pub(super) fn time_out(&mut self, now_ns: u64, out: &mut Vec<Action>) {
+        if !matches!(self.stage, Stage::Running) {
+            return;
+        }
+        let (most, window_ns) = (Budget::most(self.target), Budget::window_ns(&self.plan));
+        let mut waiting = 0;
+        for age in self.overdue(now_ns, out) {
+            let Some(worker) = self.workers.get(&age) else { continue };
+            // The end of a reload may have sent it away just now.
+            let (Some(pid), Some(_)) = (worker.pid, self.silence(worker, now_ns)) else { continue };
+            if !self.budget.spend(most, window_ns, now_ns) {
+                waiting += 1;
                 continue;
             }
-            worker.leaving = Some(Leaving { why: Why::TimedOut, kill_at_ns: now_ns + ABORT_NS });
-            out.push(Action::Say(Notice::Timeout { pid }));
-            out.push(Action::Send { pid, order: Order::Abort });
-            if told.is_none() {
+            let Some(worker) = self.workers.get_mut(&age) else { continue };
+            let stays = worker.stays();
+            worker.leaving = Some(hung(worker, pid, &self.plan, now_ns, out));
+            if stays {
                 let worker = worker.clone();
                 self.failed(&worker, pid, now_ns, out);
             }
         }
+        if self.budget.waits(waiting > 0) {
+            out.push(Action::Say(Notice::KillsWait { waiting, most, window_ns }));
+        }
     }
 
-    /// Kills workers that have had their time to leave.
+    /// Returns who has exceeded its limit, and is not spared because of the host.
+    fn overdue(&mut self, now_ns: u64, out: &mut Vec<Action>) -> Vec<u32> {
+        let mut overdue = Vec::new();
+        for (age, worker) in &self.workers {
+            let Some(silence) = worker.silence(&self.plan, self.floor_ns, now_ns) else { continue };
+            let Some(beyond_ns) = silence.beyond_ns(1) else { continue };
+            let (Some(pid), Ok(cause)) = (worker.pid, self.strain.cause(silence.since_ns)) else { continue };
+            match cause.filter(|_| silence.beyond_ns(PATIENCE).is_none()) {
+                None => overdue.push((beyond_ns, *age)),
+                Some(cause) if self.strain.is_news() => {
+                    let limit_ns = silence.limit_ns.saturating_mul(PATIENCE);
+                    out.push(Action::Say(Notice::Spared { pid, cause, limit_ns }));
+                }
+                Some(_) => {}
+            }
+        }
+        overdue.sort_by_key(|(beyond_ns, age)| (Reverse(*beyond_ns), *age));
+        overdue.into_iter().map(|(_, age)| age).collect()
+    }
+
+    /// Aborts those whose stack is known, or will not be, and kills workers that have had their time to leave.
     fn kill_late(&mut self, now_ns: u64, out: &mut Vec<Action>) {
         for worker in self.workers.values_mut() {
-            let (Some(leaving), Some(pid), None) = (&worker.leaving, worker.pid, worker.killed) else {
+            let (Some(leaving), Some(pid), None) = (&mut worker.leaving, worker.pid, worker.killed) else {
                 continue;
             };
+            if leaving.abort_at_ns.is_some_and(|at| now_ns >= at) {
+                leaving.abort_at_ns = None;
+                // Late ourselves: it gets the whole of its time all the same.
+                leaving.kill_at_ns = leaving.kill_at_ns.max(now_ns + ABORT_NS);
+                out.push(Action::TellStack { pid });
+                out.push(Action::Send { pid, order: Order::Abort });
+            }
             if now_ns >= leaving.kill_at_ns {
-                let timed_out = leaving.why == Why::TimedOut;
-                worker.killed = Some(if timed_out { Killed::TimedOut } else { Killed::Lingered });
+                worker.killed = Some(match leaving.why {
+                    Why::TimedOut => Killed::TimedOut,
+                    Why::NotBooted => Killed::NotBooted,
+                    Why::Told | Why::ByItself => Killed::Lingered,
+                });
                 out.push(Action::Send { pid, order: Order::Kill });
             }
         }
@@ -161,12 +229,12 @@ impl Fleet {
         let order = if quit { Order::Quit } else { Order::Terminate };
         for worker in self.workers.values_mut() {
             let told = worker.leaving.as_ref();
-            let timed_out = told.is_some_and(|leaving| leaving.why == Why::TimedOut);
-            if (told.is_none() || quit) && !timed_out {
+            let hangs = told.is_some_and(|leaving| leaving.why.hangs());
+            if (told.is_none() || quit) && !hangs {
                 out.extend(worker.pid.map(|pid| Action::Send { pid, order }));
             }
-            let (why, at) = told.map_or((Why::Told, u64::MAX), |leaving| (leaving.why, leaving.kill_at_ns));
-            worker.leaving = Some(Leaving { why, kill_at_ns: at.min(kill_at_ns) });
+            let leaving = worker.leaving.get_or_insert(Leaving::until(Why::Told, u64::MAX));
+            leaving.kill_at_ns = leaving.kill_at_ns.min(kill_at_ns);
         }
     }
 

@@ -8,6 +8,8 @@ struct Script {
     now_ms: u64,
     vitals: BTreeMap<i32, Vital>,
     next_plan: Result<Plan, String>,
+    pressure: Pressure,
+    late_ns: u64,
 }
 
 const MS: u64 = 1_000_000;
@@ -15,7 +17,14 @@ const MS: u64 = 1_000_000;
 impl Script {
     fn new(workers: usize) -> Self {
         let plan = plan(workers);
-        Self { fleet: Fleet::new(plan.clone()), now_ms: 1000, vitals: BTreeMap::new(), next_plan: Ok(plan) }
+        Self {
+            fleet: Fleet::new(plan.clone()),
+            now_ms: 1000,
+            vitals: BTreeMap::new(),
+            next_plan: Ok(plan),
+            pressure: Pressure::default(),
+            late_ns: 0,
+        }
     }
 
     /// Carries one line of a script out and returns the actions as words.
@@ -83,7 +92,7 @@ impl Script {
     }
 
     fn look(&mut self) -> Vec<String> {
-        self.event(Event::Vitals(self.vitals.values().copied().collect()))
+        self.event(Event::Vitals { vitals: self.vitals.values().copied().collect(), late_ns: self.late_ns })
     }
 
     fn event(&mut self, event: Event) -> Vec<String> {
@@ -97,6 +106,7 @@ impl Script {
                         .insert(pid, Vital { pid, state: State::Booting, beat_ns: 0, retiring: false });
                     said.extend(self.event(Event::Spawned { age, pid }));
                 }
+                Action::Measure => said.extend(self.event(Event::Measured(self.pressure))),
                 Action::Reload => {
                     let plan = self.next_plan.clone();
                     said.extend(self.event(Event::Reloaded(plan)));
@@ -109,17 +119,17 @@ impl Script {
 }
 
 fn plan(workers: usize) -> Plan {
-    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, daemon: false }
+    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, boot_ns: 60 * SECOND, daemon: false }
 }
 
-/// An action as words; `Count` is left out, it follows every other line.
+/// An action as words. `Count` and `Measure` are left out: they come with every other line.
 fn words(action: &Action) -> Option<String> {
     Some(match action {
         Action::Spawn { age, generation } => format!("spawn {} g{generation}", 100 + age),
         Action::Send { pid, order } => format!("{order:?} {pid}"),
         Action::Say(notice) => format!("{:?}: {notice}", notice.level()),
         Action::Died { pid, by, .. } => format!("died {pid} by {by:?}"),
-        Action::Count(_) => return None,
+        Action::Count(_) | Action::Measure => return None,
         other => format!("{other:?}"),
     })
 }
@@ -609,15 +619,139 @@ fn a_heart_that_stands_still_is_noticed() {
 }
 
 #[test]
+fn of_many_that_fall_silent_together_few_are_killed_at_a_time() {
+    let mut script = Script::new(8);
+    script.line("start");
+    for pid in 101..=108 {
+        script.line(&format!("ready {pid}"));
+    }
+    // 108 was heard of last; three come back before their turn.
+    script.line("wait 20000");
+    script.vitals.retain(|pid, _| *pid == 108);
+    script.line("wait 1000");
+    script.vitals.clear();
+    assert_eq!(script.line("wait 3000"), [""; 0]);
+    let first = [
+        "Critical: WORKER TIMEOUT (pid:101)",
+        "Abort 101",
+        "Critical: WORKER TIMEOUT (pid:102)",
+        "Abort 102",
+        "Warning: 5 more workers give no sign of life; no more than 2 in 4 s are killed, the others wait",
+        "spawn 109 g0",
+        "spawn 110 g0",
+    ];
+    assert_eq!(script.line("wait 50"), first);
+    script.line("exit 101 1");
+    script.line("exit 102 1");
+    script.line("ready 109");
+    script.line("ready 110");
+    let back = |pid| Vital { pid, state: State::Ready, beat_ns: 0, retiring: false };
+    script.vitals.extend([103, 104, 105].map(|pid| (pid, back(pid))));
+    assert_eq!(script.line("wait 3950"), [""; 0]);
+    let second = [
+        "Critical: WORKER TIMEOUT (pid:106)",
+        "Abort 106",
+        "Critical: WORKER TIMEOUT (pid:107)",
+        "Abort 107",
+        "spawn 111 g0",
+        "spawn 112 g0",
+    ];
+    assert_eq!(script.line("wait 50")[..4], second[..4]);
+}
+
+#[test]
+fn a_budget_has_a_window() {
+    let table = [(0, 0, 30), (5, 300, 5), (5, 0, 5), (600, 300, 30), (30, 20, 20), (0, 20, 20)];
+    for (timeout, boot, window) in table {
+        let plan = Plan { timeout_ns: timeout * SECOND, boot_ns: boot * SECOND, ..plan(1) };
+        assert_eq!(Budget::window_ns(&plan), window * SECOND);
+    }
+    assert_eq!([0, 1, 7, 8, 200].map(Budget::most), [1, 1, 1, 2, 50]);
+    let mut budget = Budget::default();
+    let spent = [0, 1, 2, 9, 10, 11, 12].map(|now_ns| budget.spend(2, 10, now_ns));
+    assert_eq!(spent, [true, true, false, false, true, true, false]);
+    assert_eq!([true, true, false, true].map(|anybody| budget.waits(anybody)), [true, false, false, true]);
+}
+
+#[test]
 fn loading_the_application_has_a_limit_of_its_own() {
     let mut script = Script::new(1);
     script.line("start");
     assert_eq!(script.line("wait 60000"), [""; 0]);
-    assert_eq!(script.line("wait 50")[..2], ["Critical: WORKER TIMEOUT (pid:101)", "Abort 101"]);
+    let early = "Warning: Worker (pid:101) failed early; the next one starts in 0.1 s";
+    let hangs = ["Critical: Worker (pid:101) has not booted within 60 s", "AskStack { pid: 101 }", early];
+    assert_eq!(script.line("wait 50"), hangs);
+    assert_eq!(script.fleet.patience_ns(script.now_ms * MS), SECOND / 10);
+    assert_eq!(script.line("wait 50"), [""; 0]);
+    let aborted = ["TellStack { pid: 101 }", "Abort 101", "spawn 102 g0"];
+    assert_eq!(script.line("wait 50"), aborted);
+    assert_eq!(script.line("wait 950"), [""; 0]);
+    assert_eq!(script.line("wait 50"), ["Kill 101"]);
+    let killed = "Error: Worker (pid:101) was killed by SIGKILL after its boot timeout";
+    assert_eq!(
+        script.line("exit 101 SIG9"),
+        [killed, "died 101 by BootTimeout", "ChildExit { pid: 101, age: 1 }"]
+    );
     let mut patient = Script::new(1);
-    patient.fleet.plan.timeout_ns = 0;
+    patient.fleet.plan.boot_ns = 0;
     patient.line("start");
     assert_eq!(patient.line("wait 600000"), [""; 0]);
+}
+
+#[test]
+fn a_boot_that_hangs_ends_a_reload() {
+    check(
+        "the old one goes on serving",
+        1,
+        "> start
+         spawn 101 g0
+         > ready 101
+         Ready
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 1, old: 1 }
+         OnReload
+         spawn 102 g1
+         > wait 60000
+         > wait 50
+         Critical: Worker (pid:102) has not booted within 60 s
+         AskStack { pid: 102 }
+         Error: Reload abandoned: new worker (pid:102) failed; 1 workers go on serving. Correct the application and \
+         send HUP again.
+         ReloadEnded
+         > wait 100
+         TellStack { pid: 102 }
+         Abort 102
+         > exit 102 1
+         Error: Worker (pid:102) exited with code 1.
+         died 102 by BootTimeout
+         ChildExit { pid: 102, age: 2 }
+         > wait 60000",
+    );
+    check(
+        "a stop meanwhile does not wait for it",
+        1,
+        "> start
+         spawn 101 g0
+         > wait 60050
+         Critical: Worker (pid:101) has not booted within 60 s
+         AskStack { pid: 101 }
+         Warning: Worker (pid:101) failed early; the next one starts in 0.1 s
+         > TERM
+         Info: Handling signal: term
+         CloseListeners
+         > wait 100
+         TellStack { pid: 101 }
+         Abort 101
+         > exit 101 SIG6
+         Warning: Worker (pid:101) was sent SIGABRT!
+         died 101 by BootTimeout
+         ChildExit { pid: 101, age: 1 }
+         Info: Shutting down: Master
+         Halt { exit_code: 0 }",
+    );
 }
 
 #[test]
@@ -630,6 +764,61 @@ fn a_host_that_slept_is_no_workers_fault() {
     script.vitals.clear();
     assert_eq!(script.line("wait 4000"), [""; 0]);
     assert_eq!(script.line("wait 50")[0], "Critical: WORKER TIMEOUT (pid:101)");
+}
+
+#[test]
+fn on_a_host_without_processors_silence_has_three_times_its_limit() {
+    let mut script = Script::new(2);
+    script.line("start");
+    script.line("ready 101");
+    script.line("ready 102");
+    script.vitals.clear();
+    // Throttled from the first second of the silence on.
+    let throttled = |script: &mut Script, seconds: u64| {
+        let mut said = Vec::new();
+        for _ in 0..seconds * 20 {
+            let before = script.pressure.throttled.unwrap_or_default();
+            let (periods, cut, stopped_ns) =
+                (before.periods + 1, before.cut + 1, before.stopped_ns + 50 * MS);
+            script.pressure.throttled = Some(Throttled { periods, cut, stopped_ns });
+            said.extend(script.line("wait 50"));
+        }
+        said
+    };
+    assert_eq!(throttled(&mut script, 4), [""; 0]);
+    let spared = "Warning: Worker (pid:101) gives no sign of life, but its control group is over its limit of \
+                  processor time and mostly stopped: it gets up to 12 s";
+    assert_eq!(throttled(&mut script, 8), [spared]);
+    assert_eq!(script.line("wait 50")[0], "Critical: WORKER TIMEOUT (pid:101)");
+
+    let mut recovered = Script::new(1);
+    recovered.line("start");
+    recovered.line("ready 101");
+    recovered.vitals.clear();
+    throttled(&mut recovered, 5);
+    // The limit is gone, the worker is silent still: half of the time known is 3 s after the first measurement.
+    assert_eq!(recovered.line("wait 1000"), [""; 0]);
+    assert_eq!(recovered.line("wait 2000")[0], "Critical: WORKER TIMEOUT (pid:101)");
+}
+
+#[test]
+fn an_arbiter_that_wakes_late_blames_nobody() {
+    let mut script = Script::new(1);
+    script.line("start");
+    script.line("ready 101");
+    script.vitals.clear();
+    script.late_ns = 40 * MS;
+    let spared = "Warning: Worker (pid:101) gives no sign of life, but the master, too, mostly gets no processor: it gets \
+                  up to 12 s";
+    assert_eq!(script.line("wait 12000"), [spared]);
+    // Nobody is killed by what was measured once, at the very look that found it late.
+    let mut sudden = Script::new(1);
+    sudden.line("start");
+    sudden.line("ready 101");
+    sudden.vitals.clear();
+    sudden.line("wait 1900");
+    assert_eq!(sudden.line("sleep 2900"), [""; 0]);
+    assert_eq!(sudden.line("wait 50")[0], "Critical: WORKER TIMEOUT (pid:101)");
 }
 
 #[test]

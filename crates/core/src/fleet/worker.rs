@@ -1,6 +1,6 @@
 //! What is known of one worker, and the pause between failing starts.
 
-use super::{EARLY_NS, SECOND};
+use super::{EARLY_NS, Plan, SECOND};
 
 /// Failures in a row after which workers start one at a time.
 const CAREFUL_FAILURES: u32 = 3;
@@ -24,7 +24,15 @@ pub(super) struct Worker {
 #[derive(Clone, Debug)]
 pub(super) struct Leaving {
     pub(super) why: Why,
+    /// It was asked for its stack; then it is told to abort.
+    pub(super) abort_at_ns: Option<u64>,
     pub(super) kill_at_ns: u64,
+}
+
+impl Leaving {
+    pub(super) fn until(why: Why, kill_at_ns: u64) -> Self {
+        Self { why, abort_at_ns: None, kill_at_ns }
+    }
 }
 
 /// Why it goes.
@@ -36,6 +44,15 @@ pub(super) enum Why {
     ByItself,
     /// Its heart stood still.
     TimedOut,
+    /// It was not ready in time.
+    NotBooted,
+}
+
+impl Why {
+    /// Tells whether it does not listen to orders any more.
+    pub(super) fn hangs(self) -> bool {
+        matches!(self, Self::TimedOut | Self::NotBooted)
+    }
 }
 
 /// Why we have sent it SIGKILL.
@@ -43,6 +60,8 @@ pub(super) enum Why {
 pub enum Killed {
     /// SIGABRT did not end it after its timeout.
     TimedOut,
+    /// SIGABRT did not end it after its `boot_timeout`.
+    NotBooted,
     /// It was not done within `graceful_timeout`.
     Lingered,
 }
@@ -66,14 +85,42 @@ impl Worker {
         self.leaving.is_none()
     }
 
-    /// Tells whether its heart has stood still for too long, nothing before `floor_ns` counting.
-    pub(super) fn timed_out(&self, timeout_ns: u64, boot_ns: u64, floor_ns: u64, now_ns: u64) -> bool {
-        let (since, limit) = match (self.ready, &self.leaving) {
-            (true, _) => (self.beat_ns, timeout_ns),
-            (false, None) => (self.spawned_ns, boot_ns),
-            (false, Some(_)) => return false,
+    /// Returns when something is due for it, if anything is.
+    pub(super) fn next_ns(&self) -> Option<u64> {
+        let leaving = self.leaving.as_ref().filter(|_| self.killed.is_none())?;
+        Some(leaving.abort_at_ns.map_or(leaving.kill_at_ns, |at| at.min(leaving.kill_at_ns)))
+    }
+
+    /// Returns how long its heart has stood still, or its boot has lasted, if there is a limit to that; nothing before
+    /// `floor_ns` counts.
+    pub(super) fn silence(&self, plan: &Plan, floor_ns: u64, now_ns: u64) -> Option<Silence> {
+        let (since_ns, limit_ns) = match (self.ready, &self.leaving) {
+            (_, Some(leaving)) if leaving.why.hangs() => return None,
+            (true, _) => (self.beat_ns, plan.timeout_ns),
+            (false, None) => (self.spawned_ns, plan.boot_ns),
+            (false, Some(_)) => return None,
         };
-        timeout_ns > 0 && now_ns.saturating_sub(since.max(floor_ns)) > limit
+        let since_ns = since_ns.max(floor_ns);
+        (limit_ns > 0).then_some(Silence { since_ns, lasts_ns: now_ns.saturating_sub(since_ns), limit_ns })
+    }
+}
+
+/// For how long nothing was heard of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silence {
+    pub(super) since_ns: u64,
+    pub(super) lasts_ns: u64,
+    pub(super) limit_ns: u64,
+}
+
+impl Silence {
+    pub(super) fn is_late(&self) -> bool {
+        self.lasts_ns > self.limit_ns / 2
+    }
+
+    /// Returns by how much it exceeds so many times its limit, if it does.
+    pub(super) fn beyond_ns(&self, times: u64) -> Option<u64> {
+        self.lasts_ns.checked_sub(self.limit_ns.saturating_mul(times)).filter(|beyond_ns| *beyond_ns > 0)
     }
 }
 

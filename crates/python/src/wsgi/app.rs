@@ -217,8 +217,8 @@ impl App for Wsgi {
         Python::attach(|_| body());
     }
 
-    fn look(&self, at: At, tell: Tell) {
-        look(at, tell);
+    fn look(&self, at: At, over: bool, tell: Tell) {
+        look(at, over, tell);
     }
 
     fn interrupt(&self, late: At) {

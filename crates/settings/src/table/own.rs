@@ -5,6 +5,18 @@ use crate::setting::{DefaultValue, Kind, Setting};
 
 pub(super) const ROWS: &[Setting] = &[
     Setting::new(
+        "boot_timeout",
+        COUNT,
+        int(300),
+        "Seconds within which a new worker must have loaded the application; 0 means any time.\n\n\
+         Then the log says where it hangs, and it is killed and replaced; a reload is abandoned. Unless you set it, a \
+         worker has at least `timeout`, and any time with `timeout = 0`.",
+    )
+    .flags(&["--boot-timeout"])
+    .metavar("SECONDS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
         "header_timeout",
         COUNT,
         int(30),

@@ -1,0 +1,94 @@
+//! Where a thread is that keeps the interpreter: it is sent a signal, whose handler (`faulthandler`, C code) writes the thread's
+//! frames into a file without a name. Works whatever the thread is at; but it may disturb a system call that it waits in, so
+//! that it is done only to threads whose request is over. Not for: threads that the interpreter can be asked about.
+
+use crate::interrupt::{Once, is_at, take};
+use ferricorn_core::record::Source;
+use ferricorn_core::stack;
+use ferricorn_sys::signal::{STACK, signal_thread};
+use ferricorn_worker::{At, Sight};
+use pyo3::prelude::*;
+use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek};
+use rustix::io::pread;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// The interpreter is asked first, and has so long to answer: less than until the thread is interrupted, which moves it.
+const PATIENCE: Duration = Duration::from_millis(25);
+/// How long a thread has to write.
+const WRITING: Duration = Duration::from_millis(20);
+/// Far more than `faulthandler` writes about a thread.
+const BYTES_MAX: usize = 32 << 10;
+
+/// Whom to look at, and whom to tell.
+type Order = (At, Once);
+
+/// Orders of the thread that looks; made once the signal is armed.
+static LOOKER: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
+
+/// Makes the file and has `faulthandler` write into it at the signal. Once, in a worker that has booted.
+///
+/// # Errors
+/// Python's, or the system's: such threads are then not seen.
+pub(crate) fn arm(py: Python<'_>) -> PyResult<()> {
+    let file = memfd_create("ferricorn-dump", MemfdFlags::CLOEXEC).map_err(io::Error::from)?;
+    py.import("ferricorn.stacks")?.call_method1("arm", (file.as_raw_fd(),))?;
+    let (sender, orders) = channel::<Order>();
+    let body = move || {
+        for (at, tell) in orders {
+            thread::sleep(PATIENCE);
+            look(&file, at, &tell);
+        }
+    };
+    thread::Builder::new().name("ferricorn-dump".into()).spawn(body)?;
+    // It is armed once.
+    let _ = LOOKER.set(Mutex::new(sender));
+    Ok(())
+}
+
+/// Looks at a thread if nobody has seen it by then.
+pub(crate) fn soon(at: At, tell: Once) {
+    if let Some(sender) = LOOKER.get() {
+        // Without the thread that looks it is not seen.
+        let _ = sender.lock().unwrap_or_else(PoisonError::into_inner).send((at, tell));
+    }
+}
+
+fn look(file: &OwnedFd, at: At, tell: &Once) {
+    let is_known = tell.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+    if is_known || !is_at(at) {
+        return;
+    }
+    let Ok(text) = written(file, at.tid) else { return };
+    let frames = stack::parse(&text);
+    // If it has moved on, these are another request's.
+    if !frames.is_empty()
+        && is_at(at)
+        && let Some(tell) = take(tell)
+    {
+        tell(Sight { source: Source::Faulthandler, frames, route: None });
+    }
+}
+
+/// Has a thread write its frames, and returns them as text.
+fn written(file: &OwnedFd, tid: u32) -> io::Result<String> {
+    ftruncate(file, 0)?;
+    // The position is the writer's, too.
+    seek(file, SeekFrom::Start(0))?;
+    signal_thread(tid, STACK)?;
+    let mut bytes = vec![0; BYTES_MAX];
+    let mut length = 0;
+    for _ in 0..WRITING.as_millis() {
+        thread::sleep(Duration::from_millis(1));
+        let now = pread(file, &mut bytes, 0)?;
+        if now > 0 && now == length {
+            break;
+        }
+        length = now;
+    }
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}

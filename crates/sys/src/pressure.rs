@@ -1,0 +1,136 @@
+//! What the kernel says of a host that is short of processors: the limits of our control groups, and pressure stall
+//! information. Files that are missing, as on old kernels and in many containers, say nothing. Not for: what follows from
+//! it (`core::fleet`).
+
+use ferricorn_core::fleet::{Pressure, Throttled};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Groups within groups that are looked at.
+const LEVELS_MAX: usize = 16;
+
+/// Reads what there is. A few small files of the kernel's, which nobody can hold up.
+pub fn read() -> Pressure {
+    let text = |path: &str| fs::read_to_string(path).ok();
+    Pressure {
+        throttled: text("/proc/self/cgroup")
+            .and_then(|groups| throttled(&groups, Path::new("/sys/fs/cgroup"))),
+        percent: text("/proc/pressure/cpu").and_then(|text| some_avg10(&text)),
+    }
+}
+
+/// Adds up our group and those around it: each may have a limit.
+fn throttled(groups: &str, root: &Path) -> Option<Throttled> {
+    let found = group_folders(groups, root).into_iter().flat_map(|(mount, folder)| {
+        let levels: Vec<PathBuf> = folder.ancestors().map(Path::to_path_buf).collect();
+        levels.into_iter().take(LEVELS_MAX).take_while(move |level| level.starts_with(&mount))
+    });
+    let stats = found.filter_map(|folder| cpu_stat(&fs::read_to_string(folder.join("cpu.stat")).ok()?));
+    stats.reduce(|one, other| Throttled {
+        periods: one.periods + other.periods,
+        cut: one.cut + other.cut,
+        stopped_ns: one.stopped_ns + other.stopped_ns,
+    })
+}
+
+/// Returns where our groups that limit processor time are, with the root of each hierarchy: `0::/a/b` in the unified one,
+/// `4:cpu,cpuacct:/a/b` in that of version 1.
+fn group_folders(groups: &str, root: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let place = |line: &str| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let mount = match controllers {
+            "" => root.to_path_buf(),
+            _ if controllers.split(',').any(|name| name == "cpu") => root.join(controllers),
+            _ => return None,
+        };
+        // A group outside of what we see is shown with dots.
+        let path = Path::new(path.trim_start_matches('/'));
+        let inside = !path.components().any(|part| part.as_os_str() == "..");
+        Some((mount.clone(), if inside { mount.join(path) } else { mount }))
+    };
+    groups.lines().filter_map(place).collect()
+}
+
+/// Reads `cpu.stat` of both versions; `None` for a group without a limit.
+fn cpu_stat(text: &str) -> Option<Throttled> {
+    let number = |name: &str| -> Option<u64> {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    };
+    let stopped_ns = match number("throttled_usec") {
+        Some(microseconds) => microseconds.saturating_mul(1000),
+        None => number("throttled_time")?,
+    };
+    Some(Throttled { periods: number("nr_periods")?, cut: number("nr_throttled")?, stopped_ns })
+}
+
+/// Reads `some avg10=23.85 …` as a whole number.
+fn some_avg10(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let value = line.split(' ').find_map(|word| word.strip_prefix("avg10="))?;
+    value.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_both_versions_are_found() {
+        let root = Path::new("/cg");
+        let table = [
+            ("0::/system.slice/web.service\n", vec![("/cg", "/cg/system.slice/web.service")]),
+            ("0::/\n", vec![("/cg", "/cg")]),
+            ("0::/../other\n", vec![("/cg", "/cg")]),
+            (
+                "5:cpuset:/\n4:cpu,cpuacct:/docker/a:b\n",
+                vec![("/cg/cpu,cpuacct", "/cg/cpu,cpuacct/docker/a:b")],
+            ),
+            ("1:cpu:/\n0::/\n", vec![("/cg/cpu", "/cg/cpu"), ("/cg", "/cg")]),
+            ("", vec![]),
+            ("nonsense\n", vec![]),
+        ];
+        for (text, folders) in table {
+            let expected: Vec<(PathBuf, PathBuf)> =
+                folders.into_iter().map(|(mount, folder)| (mount.into(), folder.into())).collect();
+            assert_eq!(group_folders(text, root), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_are_read_in_both_versions() {
+        let second = "usage_usec 9\nuser_usec 5\nnr_periods 100\nnr_throttled 40\nthrottled_usec 1234\n";
+        let first = "nr_periods 100\nnr_throttled 40\nthrottled_time 1234000\n";
+        let expected = Throttled { periods: 100, cut: 40, stopped_ns: 1_234_000 };
+        assert_eq!((cpu_stat(second), cpu_stat(first)), (Some(expected), Some(expected)));
+        for text in ["", "usage_usec 9\n", "nr_periods x\nnr_throttled 1\nthrottled_usec 1\n"] {
+            assert_eq!(cpu_stat(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_level_counts() {
+        let root = std::env::temp_dir().join(format!("ferricorn-pressure-{}", std::process::id()));
+        let inner = root.join("a/b");
+        fs::create_dir_all(&inner).expect("made");
+        assert_eq!(throttled("0::/a/b\n", &root), None);
+        for (folder, periods) in [(root.join("a"), 10), (inner, 5)] {
+            let text = format!("nr_periods {periods}\nnr_throttled 1\nthrottled_usec 1\n");
+            fs::write(folder.join("cpu.stat"), text).expect("written");
+        }
+        let found = throttled("0::/a/b\n", &root);
+        fs::remove_dir_all(&root).expect("removed");
+        assert_eq!(found, Some(Throttled { periods: 15, cut: 2, stopped_ns: 2000 }));
+    }
+
+    #[test]
+    fn pressure_is_read() {
+        let text = "some avg10=23.85 avg60=14.37 avg300=10.11 total=1675884943\nfull avg10=99.00\n";
+        assert_eq!(some_avg10(text), Some(23));
+        for text in ["", "some\n", "some avg10=x\n", "full avg10=1.00\n"] {
+            assert_eq!(some_avg10(text), None, "{text}");
+        }
+        // Whatever this host says.
+        let _ = read();
+    }
+}
