@@ -59,17 +59,10 @@ pub(crate) fn soon(at: At, tell: Once) {
 }
 
 fn look(file: &OwnedFd, at: At, tell: &Once) {
-    let is_known = tell.lock().unwrap_or_else(PoisonError::into_inner).is_none();
-    if is_known || !is_at(at) {
-        return;
-    }
-    let Ok(text) = written(file, at.tid) else { return };
-    let frames = stack::parse(&text);
-    // If it has moved on, these are another request's.
-    if !frames.is_empty()
-        && is_at(at)
-        && let Some(tell) = take(tell)
-    {
+    // Taken beforehand: the signal may end the call, and then the interpreter tells where the thread has gone meanwhile.
+    let Some(tell) = take(tell).filter(|_| is_at(at)) else { return };
+    let frames = written(file, at.tid).map(|text| stack::parse(&text)).unwrap_or_default();
+    if !frames.is_empty() {
         tell(Sight { source: Source::Faulthandler, frames, route: None });
     }
 }
