@@ -106,6 +106,9 @@ class Statsd(Logger):
         tags = f"|#{self.dogstatsd_tags}" if self.dogstatsd_tags else ""
         try:
             self.sock.send((msg + tags).encode("ascii"))
+        except BlockingIOError:
+            # Lost, as any datagram may be: nobody waits for whoever reads them.
+            pass
         except Exception:
             super().warning("Error sending message to statsd", exc_info=True)
 
@@ -118,6 +121,7 @@ def _connected(host: Any) -> socket.socket | None:
     else:
         family = socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.setblocking(False)
     try:
         sock.connect(host)
     except (OSError, TypeError):

@@ -1,7 +1,10 @@
 """The error log: its line format and dates, levels, where it goes, and what the application writes beside it."""
 
+import contextlib
 import datetime
+import os
 import re
+import signal
 
 import pytest
 
@@ -149,3 +152,30 @@ def test_capture_output_needs_a_file(server):
     running = server("--capture-output", app=APP)
     running.get("/prints")
     assert "printed on stdout" in running.stdout() and "printed on stderr" in running.log()
+
+
+@pytest.mark.only_ferricorn("waits for whoever reads its log, and with it all that it supervises")
+def test_a_log_that_nobody_reads_holds_nobody_up(server, tmp_path):
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        target = server("-w", "1", "--error-logfile", fifo, "--graceful-timeout", "1")
+        [victim] = target.wait_serving(1)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: target.workers() not in ([], [victim]))
+        target.wait_serving(1)
+        assert target.get().body == b"hello"
+        os.read(reader, 1 << 20)
+        target.kill(signal.SIGTTIN)
+        target.wait_serving(2)
+        text = os.read(reader, 1 << 20).decode()
+        assert re.search(r"\[WARNING\] Lines of this log that were lost because nobody took them: \d+$", text, re.M), text
+        assert "Handling signal: ttin" in text
+    finally:
+        os.close(reader)
+        os.close(writer)

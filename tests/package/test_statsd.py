@@ -83,3 +83,12 @@ def test_metrics_to_a_unix_socket(make_config, tmp_path):
         log.gauge("m", 1)
         assert sock.recv(100) == b"m:1|g"
         log.sock.close()
+
+
+def test_a_full_socket_holds_nobody_up(make_config, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "statsd.sock"))
+        log = Statsd(make_config(statsd_host=f"unix://{tmp_path}/statsd.sock"))
+        for number in range(1000):
+            log.gauge("m", number)
+        assert sock.recv(100) == b"m:0|g"

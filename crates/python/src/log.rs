@@ -2,12 +2,14 @@
 //! own, handed to it.
 //!
 //! A worker's loop must not wait for the interpreter to say something, so a logger in Python is fed by a thread of
-//! its own. The arbiter has no threads and always holds the interpreter: it calls the logger itself.
+//! its own. The arbiter has no threads and always holds the interpreter: it calls the logger itself. Nor does anybody wait
+//! for whoever reads the log: lines that a full pipe does not take are counted, not written.
 
 use ferricorn_settings::Settings;
 use ferricorn_sys::clock;
 use ferricorn_worker::{Level, Log};
 use pyo3::prelude::*;
+use rustix::event::{PollFd, PollFlags, poll};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,12 +19,55 @@ use std::sync::{Mutex, PoisonError, mpsc};
 /// Lines that may wait for a logger in Python; beyond that they are dropped, the server is not held up.
 const WAITING_MAX: usize = 10_000;
 
+/// How long a full pipe is waited for, once; until it takes a line again there is no further wait.
+const PATIENCE_NS: u64 = 100_000_000;
+/// A pipe that can be written to takes as much as this at once.
+const PIECE: usize = 4096;
+
 /// The error log as a file of ours.
 #[derive(Debug)]
 pub(crate) struct ErrorFile {
     path: Option<PathBuf>,
     least: Level,
-    out: Mutex<OwnedFd>,
+    out: Mutex<Out>,
+}
+
+/// Where lines go.
+#[derive(Debug)]
+struct Out {
+    fd: OwnedFd,
+    /// Lines that nobody took since the last that somebody did.
+    lost: u64,
+}
+
+impl Out {
+    fn new(fd: OwnedFd) -> Self {
+        Self { fd, lost: 0 }
+    }
+
+    fn write(&mut self, least: Level, line: &str) {
+        if self.lost > 0 && self.takes() {
+            let text = format!("Lines of this log that were lost because nobody took them: {}", self.lost);
+            let said = Level::Warning < least || self.put(&formatted(Level::Warning, &text));
+            self.lost = if said { 0 } else { self.lost };
+        }
+        if !self.put(line) {
+            self.lost += 1;
+        }
+    }
+
+    /// Writes a line; returns whether it was taken.
+    fn put(&self, line: &str) -> bool {
+        // A log that cannot be written must not stop the server.
+        line.as_bytes().chunks(PIECE).all(|piece| self.takes() && rustix::io::write(&self.fd, piece).is_ok())
+    }
+
+    /// Tells whether a write would not block; a file always takes what it gets.
+    fn takes(&self) -> bool {
+        let patience = clock::timespec(if self.lost == 0 { PATIENCE_NS } else { 0 });
+        let mut waiting = [PollFd::new(&self.fd, PollFlags::OUT)];
+        !matches!(poll(&mut waiting, Some(&patience)), Ok(0))
+    }
 }
 
 impl ErrorFile {
@@ -32,7 +77,7 @@ impl ErrorFile {
     }
 
     fn open(path: Option<PathBuf>, least: Level) -> io::Result<Self> {
-        let out = Mutex::new(target(path.as_ref())?);
+        let out = Mutex::new(Out::new(target(path.as_ref())?));
         Ok(Self { path, least, out })
     }
 }
@@ -54,21 +99,20 @@ impl Log for ErrorFile {
         if level < self.least {
             return;
         }
-        let line = format!(
-            "[{}] [{}] [{}] {message}\n",
-            clock::stamp(clock::wall_seconds()),
-            std::process::id(),
-            name(level)
-        );
-        // A log that cannot be written must not stop the server.
-        let _ = rustix::io::write(&*self.out.lock().unwrap_or_else(PoisonError::into_inner), line.as_bytes());
+        let line = formatted(level, message);
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).write(self.least, &line);
     }
 
     fn reopen(&self) {
         if let Ok(out) = target(self.path.as_ref()) {
-            *self.out.lock().unwrap_or_else(PoisonError::into_inner) = out;
+            *self.out.lock().unwrap_or_else(PoisonError::into_inner) = Out::new(out);
         }
     }
+}
+
+fn formatted(level: Level, message: &str) -> String {
+    let at = clock::stamp(clock::wall_seconds());
+    format!("[{at}] [{}] [{}] {message}\n", std::process::id(), name(level))
 }
 
 /// Returns the level's name in Python's logging.
@@ -146,5 +190,30 @@ mod tests {
         let (date, rest) = text.split_at(27);
         assert!(date.starts_with("[20") && date.ends_with(']'), "{text}");
         assert_eq!(rest, format!(" [{}] [CRITICAL] WORKER TIMEOUT (pid:1)\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_holds_nobody_up() {
+        let (read, write) = rustix::pipe::pipe().expect("a pipe");
+        let out = Mutex::new(Out::new(write));
+        let log = ErrorFile { path: None, least: Level::Info, out };
+        let begun_ns = clock::now_ns();
+        for _ in 0..1000 {
+            log.log(Level::Info, &"x".repeat(1000));
+        }
+        assert!(clock::now_ns() - begun_ns < 20 * PATIENCE_NS, "it was waited for more than once");
+        let mut bytes = vec![0; 1 << 20];
+        while rustix::io::ioctl_fionread(&read).expect("a pipe") > 0 {
+            rustix::io::read(&read, &mut bytes).expect("read");
+        }
+        log.log(Level::Info, "once more");
+        let count = rustix::io::read(&read, &mut bytes).expect("read");
+        let text = String::from_utf8_lossy(&bytes[..count]);
+        let (lost, last) = text.split_once('\n').expect("two lines");
+        assert!(
+            lost.contains("[WARNING] Lines of this log that were lost because nobody took them: 9"),
+            "{text}"
+        );
+        assert!(last.ends_with("[INFO] once more\n"), "{text}");
     }
 }

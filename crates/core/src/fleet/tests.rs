@@ -619,6 +619,21 @@ fn a_heart_that_stands_still_is_noticed() {
 }
 
 #[test]
+fn nobody_is_judged_by_old_news() {
+    let mut script = Script::new(1);
+    script.line("start");
+    script.line("ready 101");
+    let worker = script.vitals.clone();
+    script.vitals.clear();
+    assert_eq!(script.line("wait 3950"), [""; 0]);
+    // It was stopped and goes on: the signal that tells so comes first, then what the scoreboard says.
+    script.now_ms += 100;
+    assert_eq!(script.event(Event::Signal(Signal::Chld)), ["Debug: Handling signal: chld"]);
+    script.vitals = worker;
+    assert_eq!(script.line("wait 10000"), [""; 0]);
+}
+
+#[test]
 fn of_many_that_fall_silent_together_few_are_killed_at_a_time() {
     let mut script = Script::new(8);
     script.line("start");
