@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -93,6 +94,32 @@ def killed():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def children():
+    """Leaves processes behind: one of another program, and one like itself, with all that it had open."""
+    subprocess.Popen(["sleep", str(LONG)], close_fds=False)
+    if os.fork() == 0:
+        time.sleep(LONG)
+        os._exit(0)
+    time.sleep(LONG)
+
+
+def orphaned():
+    """Dies while a process like itself, with all that it had open, lives on."""
+    if os.fork() == 0:
+        time.sleep(LONG)
+        os._exit(0)
+    killed()
+
+
+def memory():
+    """Takes memory until the kernel has had enough: only for a server in a control group with a limit."""
+    assert "LIMITED_GROUP" in os.environ
+    hoard = []
+    while len(hoard) < 1000:
+        hoard.append(b"x" * 1_000_000)
+    raise MemoryError("there is no limit")
+
+
 def swallow():
     while True:
         try:
@@ -101,7 +128,7 @@ def swallow():
             pass
 
 
-STUCK = {call.__name__: call for call in (sleep, loop, deadlock, recv, peer, patient, get, hold, regex, swallow, exit, segfault, abort, killed)}
+STUCK = {call.__name__: call for call in (sleep, loop, deadlock, recv, peer, patient, get, hold, regex, swallow, exit, segfault, abort, killed, children, orphaned, memory)}
 
 
 def stuck(environ, start_response):

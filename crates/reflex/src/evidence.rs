@@ -35,7 +35,7 @@ pub fn look(stacks: &mut Stacks, pid: u32, requests: &[InFlightView], percent: u
         degraded,
         threads,
         memory: kernel::memory(pid),
-        pressure: kernel::pressure(pid),
+        pressure: kernel::strain(),
     }
 }
 

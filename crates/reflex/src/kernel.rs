@@ -3,6 +3,7 @@
 
 use ferricorn_core::record::{Memory, Pressure, Thread};
 use ferricorn_sys::cgroup::Cgroup;
+use ferricorn_sys::pressure;
 use ferricorn_sys::task::{Call, Doing, Target, Task, doing};
 use std::fs;
 
@@ -54,35 +55,19 @@ pub(crate) fn memory(pid: u32) -> Memory {
     }
 }
 
-/// Looks at how short of something the host and the process's control group are.
-pub(crate) fn pressure(pid: u32) -> Pressure {
-    let of = |name: &str| avg10(&fs::read_to_string(format!("/proc/pressure/{name}")).ok()?);
+/// Looks at how short of something the host is, and our control groups of processor time.
+pub(crate) fn strain() -> Pressure {
     Pressure {
-        cpu: of("cpu"),
-        memory: of("memory"),
-        io: of("io"),
-        throttled_s: Cgroup::of(pid).as_ref().and_then(Cgroup::throttled_s),
+        cpu: pressure::stall("cpu"),
+        memory: pressure::stall("memory"),
+        io: pressure::stall("io"),
+        throttled_s: pressure::read().throttled.map(|throttled| throttled.stopped_ns as f64 / 1e9),
     }
-}
-
-/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`
-fn avg10(text: &str) -> Option<f64> {
-    let line = text.lines().find(|line| line.starts_with("some "))?;
-    line.split_ascii_whitespace().find_map(|word| word.strip_prefix("avg10=")?.parse().ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pressure_is_read_as_the_kernel_writes_it() {
-        let text =
-            "some avg10=1.25 avg60=0.50 avg300=0.10 total=99\nfull avg10=9.00 avg60=0 avg300=0 total=1\n";
-        assert_eq!(avg10(text), Some(1.25));
-        assert_eq!(avg10("full avg10=9.00\n"), None);
-        assert_eq!(avg10(""), None);
-    }
 
     #[test]
     fn ones_own_process_has_threads_and_memory() {

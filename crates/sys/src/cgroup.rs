@@ -1,52 +1,70 @@
-//! The control group (v2) of a process: its memory, and how often the kernel has killed in it for want of memory.
-//! Not for: setting limits, and not for v1, which has no such tree.
+//! The memory of the control group of a process, and how often the kernel has killed in it for want of memory. Both
+//! versions of control groups are read. Not for: setting limits, and not for processors ([`crate::pressure`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the tree is mounted.
+/// Where the trees are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
+/// Version 1 writes a limit of this order where there is none.
+const UNLIMITED: u64 = 1 << 60;
 
-/// The control group of a process.
+/// The control group of a process that limits its memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
     folder: PathBuf,
 }
 
 impl Cgroup {
-    /// Finds that of a process; `None` without a tree of version 2.
+    /// Finds that of a process; `None` if there is none or it cannot be seen.
     pub fn of(pid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        // In a namespace of its own the path may begin above what is mounted.
-        let folder = Path::new(ROOT).join(path);
-        let folder = if folder.join("cgroup.procs").exists() { folder } else { ROOT.into() };
-        folder.join("cgroup.procs").exists().then_some(Self { folder })
+        folders(&text, Path::new(ROOT))
+            .into_iter()
+            .find(|folder| has_memory(folder))
+            .map(|folder| Self { folder })
     }
 
-    fn read(&self, name: &str) -> Option<String> {
-        fs::read_to_string(self.folder.join(name)).ok()
+    /// Reads the first of these files that is there.
+    fn read(&self, names: [&str; 2]) -> Option<String> {
+        names.iter().find_map(|name| fs::read_to_string(self.folder.join(name)).ok())
     }
 
     /// Bytes of memory in use.
     pub fn memory(&self) -> Option<u64> {
-        self.read("memory.current")?.trim().parse().ok()
+        self.read(["memory.current", "memory.usage_in_bytes"])?.trim().parse().ok()
     }
 
     /// The limit of that; `None` if there is none.
     pub fn memory_max(&self) -> Option<u64> {
-        self.read("memory.max")?.trim().parse().ok()
+        let limit: u64 = self.read(["memory.max", "memory.limit_in_bytes"])?.trim().parse().ok()?;
+        (limit < UNLIMITED).then_some(limit)
     }
 
     /// How often the kernel has killed a process of the group for want of memory, be it the group's limit or the host's.
     pub fn oom_kills(&self) -> Option<u64> {
-        field(&self.read("memory.events")?, "oom_kill")
+        field(&self.read(["memory.events", "memory.oom_control"])?, "oom_kill")
     }
+}
 
-    /// Seconds that the group was held back by its processor quota.
-    pub fn throttled_s(&self) -> Option<f64> {
-        field(&self.read("cpu.stat")?, "throttled_usec").map(|us| us as f64 / 1e6)
-    }
+fn has_memory(folder: &Path) -> bool {
+    ["memory.current", "memory.usage_in_bytes"].iter().any(|name| folder.join(name).exists())
+}
+
+/// Returns where the group may be: `0::/a/b` in the unified tree, `4:memory:/a/b` in that of version 1, and the root of each,
+/// since in a namespace of its own a path may begin above what is mounted.
+fn folders(text: &str, root: &Path) -> Vec<PathBuf> {
+    let place = |line: &str| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let mount = match controllers {
+            "" => root.to_path_buf(),
+            _ if controllers.split(',').any(|name| name == "memory") => root.join(controllers),
+            _ => return None,
+        };
+        Some([mount.join(path.trim_start_matches('/')), mount])
+    };
+    text.lines().filter_map(place).flatten().collect()
 }
 
 /// Finds `name NUMBER` in a file of such lines.
@@ -64,6 +82,15 @@ mod tests {
         assert_eq!(field(text, "oom_kill"), Some(2));
         assert_eq!(field(text, "oom"), Some(3));
         assert_eq!(field(text, "nothing"), None);
+    }
+
+    #[test]
+    fn groups_of_both_versions_are_found() {
+        let root = Path::new("/cg");
+        assert_eq!(folders("0::/a/b\n", root), [Path::new("/cg/a/b"), Path::new("/cg")]);
+        let both = folders("5:cpuset:/\n4:memory:/x\n0::/\n", root);
+        assert_eq!(both[..2], [Path::new("/cg/memory/x"), Path::new("/cg/memory")]);
+        assert!(folders("nonsense", root).is_empty());
     }
 
     #[test]

@@ -15,8 +15,13 @@ pub fn read() -> Pressure {
     Pressure {
         throttled: text("/proc/self/cgroup")
             .and_then(|groups| throttled(&groups, Path::new("/sys/fs/cgroup"))),
-        percent: text("/proc/pressure/cpu").and_then(|text| some_avg10(&text)),
+        percent: stall("cpu").map(|percent| percent as u64),
     }
+}
+
+/// Returns for how many per cent of the last ten seconds somebody on this host waited for `cpu`, `memory` or `io`.
+pub fn stall(resource: &str) -> Option<f64> {
+    some_avg10(&fs::read_to_string(format!("/proc/pressure/{resource}")).ok()?)
 }
 
 /// Adds up our group and those around it: each may have a limit.
@@ -64,11 +69,11 @@ fn cpu_stat(text: &str) -> Option<Throttled> {
     Some(Throttled { periods: number("nr_periods")?, cut: number("nr_throttled")?, stopped_ns })
 }
 
-/// Reads `some avg10=23.85 …` as a whole number.
-fn some_avg10(text: &str) -> Option<u64> {
+/// Reads `some avg10=23.85 …`.
+fn some_avg10(text: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
     let value = line.split(' ').find_map(|word| word.strip_prefix("avg10="))?;
-    value.split('.').next()?.parse().ok()
+    value.parse().ok()
 }
 
 #[cfg(test)]
@@ -126,7 +131,7 @@ mod tests {
     #[test]
     fn pressure_is_read() {
         let text = "some avg10=23.85 avg60=14.37 avg300=10.11 total=1675884943\nfull avg10=99.00\n";
-        assert_eq!(some_avg10(text), Some(23));
+        assert_eq!(some_avg10(text), Some(23.85));
         for text in ["", "some\n", "some avg10=x\n", "full avg10=1.00\n"] {
             assert_eq!(some_avg10(text), None, "{text}");
         }
