@@ -24,7 +24,7 @@ TEST_STEPS := fmt clippy rust tidy docs fuzz python
 
 # Intermediate to make, but not to be deleted.
 .PRECIOUS: %/bin/pip %/bin/maturin
-.PHONY: help serve test test-system test-env bench fmt clean $(TEST_STEPS:%=test-%)
+.PHONY: help serve test test-system test-env bench faults fmt clean $(TEST_STEPS:%=test-%)
 
 help:
 	@echo 'Ferricorn: a drop-in replacement for Gunicorn, written in Rust.'
@@ -35,6 +35,7 @@ help:
 	@echo '  make test                      install what the tests need and run all of them'
 	@echo '  make test-STEP                 one step: $(TEST_STEPS)'
 	@echo '  make bench                     measure against other servers on this machine; ARGS="--help" tells more'
+	@echo '  make faults                    what each way to go wrong costs, beside other servers; ARGS="--help" tells more'
 	@echo '  make fmt                       format the Rust code'
 	@echo '  make clean                     remove what was built and fetched'
 	@echo
@@ -138,6 +139,9 @@ test-python: test-env
 
 bench:
 	$(BENCH_PYTHON) bench/run.py $(ARGS)
+
+faults:
+	$(BENCH_PYTHON) bench/run.py faults $(ARGS)
 
 fmt:
 	cargo fmt --all

@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from harness import accesslog, compare, environment, servers, stuck, workloads
+from harness import accesslog, compare, environment, faults, servers, stuck, workloads
 from harness.environment import SetupError, say
 from harness.measure import Rig
 from harness.process import MeasurementError
@@ -62,19 +62,25 @@ def _stuck(options, result):
     return stuck.report(result, options.markdown), not stuck.failed(result)
 
 
-COMMANDS = {"compare": _compare, "accesslog": _accesslog, "stuck": _stuck}
+def _faults(options, result):
+    result |= faults.run(options.servers, options.faults, options.ways)
+    return faults.report(result, options.markdown), not faults.failed(result)
+
+
+COMMANDS = {"compare": _compare, "accesslog": _accesslog, "stuck": _stuck, "faults": _faults}
 
 
 def _parser(command):
     parser = argparse.ArgumentParser(
         prog="bench/run.py" if command == "compare" else f"bench/run.py {command}",
         description=__doc__ if command == "compare" else sys.modules[f"harness.{command}"].__doc__,
-        epilog="Other measurements: bench/run.py stuck, bench/run.py accesslog." if command == "compare" else None,
+        epilog="Other measurements: bench/run.py stuck, bench/run.py accesslog, bench/run.py faults." if command == "compare" else None,
     )
     capable, default = {
         "compare": (list(servers.ALL), list(servers.ALL)),
         "accesslog": (list(accesslog.CAPABLE), ["ferricorn"]),
         "stuck": ([name for name, server in servers.ALL.items() if server.threaded], ["ferricorn"]),
+        "faults": (list(faults.MODES), list(faults.MODES)),
     }[command]
     add = parser.add_argument
     add("--servers", type=_some_of(capable), default=default, metavar="A,B", help=f"of {', '.join(capable)}")
@@ -82,6 +88,11 @@ def _parser(command):
         add("--seconds", type=_positive, default=30, help="of instant requests beside stuck ones (30)")
         add("--kinds", type=_some_of(stuck.KINDS), default=list(stuck.KINDS[:3]), metavar="A,B",
             help=f"of {', '.join(stuck.KINDS)}; all but gil unless told")
+    elif command == "faults":
+        add("--faults", type=_some_of(faults.FAULTS), default=list(faults.FAULTS), metavar="A,B",
+            help=f"of {', '.join(faults.FAULTS)}")
+        add("--ways", type=_some_of(faults.WAYS), default=list(faults.WAYS), metavar="A,B",
+            help="of direct, nginx; only Ferricorn runs behind nginx")
     else:
         add("--seconds", type=_positive, default=5, help="each measurement lasts (5)")
         add("--rounds", type=_positive, default=3, help="measurements per server and workload (3)")

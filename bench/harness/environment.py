@@ -66,7 +66,7 @@ def versions():
     code = "from importlib.metadata import distributions as d; print(*(f'{x.name.lower()}={x.version}' for x in d()))"
     listed = subprocess.run([VENV / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
     found = dict(item.split("=", 1) for item in listed.stdout.split())
-    names = ("ferricorn", "granian", "fastwsgi", "bjoern", "gunicorn", "flask", "django")
+    names = ("ferricorn", "granian", "fastwsgi", "bjoern", "gunicorn", "uwsgi", "flask", "django")
     return {name: found[name] for name in names if name in found}
 
 

@@ -31,7 +31,8 @@ class Memory:
 class Running:
     """A started server. As context manager: ends it, whatever happened."""
 
-    def __init__(self, command, core=None):
+    def __init__(self, command, core=None, environment=None):
+        self._environment = environment or {}
         self._command = [str(part) for part in command]
         if core is not None:
             self._command = ["taskset", "--cpu-list", str(core), *self._command]
@@ -43,7 +44,7 @@ class Running:
         return self._process.pid
 
     def __enter__(self):
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(APPS)}
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(APPS), **self._environment}
         # Options that somebody left in the shell would change what is measured.
         for name in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "PORT"):
             environment.pop(name, None)
@@ -87,6 +88,11 @@ class Running:
         self._output.seek(max(0, self._output.tell() - 1500))
         lines = self._output.read().decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else "(it printed nothing)"
+
+    def output(self):
+        """All that the server has written so far."""
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")
 
     def cpu(self):
         """CPU time in µs used so far, by process."""

@@ -6,6 +6,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -194,22 +195,22 @@ def test_stacks_now(server):
     assert failed.returncode == 1 and "could not be read" in failed.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_without_rights_evidence_is_less_and_says_so(server):
-    """The worker runs as another user, and nobody has CAP_SYS_PTRACE: what a container without that right does."""
-    nobody = pwd.getpwnam("nobody")
-    target = server(
-        "--state-dir",
-        "state",
-        "--timeout",
-        TIMEOUT,
-        "--user",
-        nobody.pw_uid,
-        "--group",
-        nobody.pw_gid,
-        app="stuck:app",
-        popen={"preexec_fn": drop_ptrace},
-    )
+def readable_by(user):
+    """Whether this Python can be run by another user."""
+    return subprocess.run([sys.executable, "-c", "import ctypes"], user=user, cwd="/", check=False).returncode == 0
+
+
+@pytest.mark.parametrize("way", ["another user", "not dumpable"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else, and has rights to give up")
+def test_without_rights_evidence_is_less_and_says_so(server, way):
+    """Nobody has CAP_SYS_PTRACE, and the worker runs as another user (a container), or must not be looked into."""
+    args, config = [], "import ctypes\ndef post_fork(server, worker):\n    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n"
+    if way == "another user":
+        nobody = pwd.getpwnam("nobody")
+        args, config = ["--user", nobody.pw_uid, "--group", nobody.pw_gid], ""
+        if not readable_by(nobody.pw_uid):
+            pytest.skip("this Python cannot be read by other users")
+    target = start(server, *args, config=config, popen={"preexec_fn": drop_ptrace})
     assert target.get("/hello").body == b"hello"
     response = target.get("/stuck/sleep", headers=[("Accept", "application/json")])
     assert response.status == 504
