@@ -169,11 +169,7 @@ impl<'py> PythonHost<'_, 'py> {
         let log = |message: &str| match &self.file {
             // Into a logger in Python only Python can write.
             None => {}
-            Some(_) => {
-                if let Ok(file) = ErrorFile::of(settings) {
-                    file.log(Level::Error, message);
-                }
-            }
+            Some(_) => log_afresh(settings, Level::Error, message),
         };
         guardian::start(&Ward {
             board: context.board,
@@ -222,6 +218,13 @@ impl<'py> PythonHost<'_, 'py> {
         work::work(self.py, &self.configured, &self.server, names, access?, context)?;
         self.server.call_method0("leave")?;
         Ok(0)
+    }
+}
+
+/// Writes to the error log, opened for that: by a process that nobody tells of rotation.
+fn log_afresh(settings: &Settings, level: Level, message: &str) {
+    if let Ok(file) = ErrorFile::of(settings) {
+        file.log(level, message);
     }
 }
 
@@ -305,18 +308,18 @@ impl Host for PythonHost<'_, '_> {
     fn observe(&mut self, observation: Observation) {
         let settings = &self.configured.settings;
         let folder = settings.state_dir.clone().or_else(journal::default_folder);
-        let (file, logger) = (self.file.clone(), self.server.getattr("log").map(Bound::unbind));
-        let log = |level: Level, message: &str| match (&file, &logger) {
-            (Some(file), _) => file.log(level, message),
-            (None, Ok(logger)) => Python::attach(|py| say(logger.bind(py), level, message)),
-            // There is no log.
-            (None, Err(_)) => {}
+        let logger = self.server.getattr("log").map(Bound::unbind);
+        let in_python = self.file.is_none();
+        let log = |level: Level, message: &str| match &logger {
+            Ok(logger) if in_python => Python::attach(|py| say(logger.bind(py), level, message)),
+            _ => log_afresh(settings, level, message),
         };
         self.py.detach(|| {
             observer::run(&observer::Context {
                 board: observation.board,
                 hearer: observation.hearer,
                 folder: folder.as_deref(),
+                folder_is_wanted: settings.state_dir.is_some(),
                 name: &settings.proc_name,
                 parent: observation.parent,
                 version: env!("CARGO_PKG_VERSION"),

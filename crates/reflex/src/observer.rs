@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub hearer: Hearer,
     /// Where records go; none are kept without it.
     pub folder: Option<&'a Path>,
+    /// Somebody has named that folder.
+    pub folder_is_wanted: bool,
     /// `proc_name`.
     pub name: &'a str,
     /// Pid of the arbiter.
@@ -56,9 +58,9 @@ pub struct Context<'a> {
 
 /// Observes until the arbiter has ended.
 pub fn run(context: &Context<'_>) {
+    let level = if context.folder_is_wanted { Level::Warning } else { Level::Info };
     if context.folder.is_none() {
-        let message = "Records of timeouts are not kept: this user has no home. Set --state-dir";
-        (context.log)(Level::Warning, message);
+        (context.log)(level, "Records of timeouts are not kept: this user has no home. Set --state-dir");
     }
     let folder = context.folder.and_then(|folder| {
         let journal = Journal::create(folder);
@@ -67,7 +69,7 @@ pub fn run(context: &Context<'_>) {
             let message = format!(
                 "Records of timeouts are not kept: {folder} cannot be used: {error}. Set --state-dir"
             );
-            (context.log)(Level::Warning, &message);
+            (context.log)(level, &message);
         };
         journal.inspect_err(why).ok()
     });
