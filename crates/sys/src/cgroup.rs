@@ -19,10 +19,10 @@ impl Cgroup {
     /// Finds that of a process; `None` if there is none or it cannot be seen.
     pub fn of(pid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        folders(&text, Path::new(ROOT))
-            .into_iter()
-            .find(|folder| has_memory(folder))
-            .map(|folder| Self { folder })
+        let places = places(&text, Path::new(ROOT), "memory");
+        // In a namespace of its own the path may begin above what is mounted: then it is the root.
+        let mut folders = places.into_iter().flat_map(|(mount, folder)| [folder, mount]);
+        folders.find(|folder| has_memory(folder)).map(|folder| Self { folder })
     }
 
     /// Reads the first of these files that is there.
@@ -51,24 +51,27 @@ fn has_memory(folder: &Path) -> bool {
     ["memory.current", "memory.usage_in_bytes"].iter().any(|name| folder.join(name).exists())
 }
 
-/// Returns where the group may be: `0::/a/b` in the unified tree, `4:memory:/a/b` in that of version 1, and the root of each,
-/// since in a namespace of its own a path may begin above what is mounted.
-fn folders(text: &str, root: &Path) -> Vec<PathBuf> {
+/// Returns where the groups of a process are that have to do with `controller`, each with the root of its tree: `0::/a/b` in
+/// the unified one, `4:cpu,cpuacct:/a/b` in that of version 1.
+pub(crate) fn places(groups: &str, root: &Path, controller: &str) -> Vec<(PathBuf, PathBuf)> {
     let place = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);
         let mount = match controllers {
             "" => root.to_path_buf(),
-            _ if controllers.split(',').any(|name| name == "memory") => root.join(controllers),
+            _ if controllers.split(',').any(|name| name == controller) => root.join(controllers),
             _ => return None,
         };
-        Some([mount.join(path.trim_start_matches('/')), mount])
+        // A group outside of what we see is shown with dots.
+        let path = Path::new(path.trim_start_matches('/'));
+        let inside = !path.components().any(|part| part.as_os_str() == "..");
+        Some((mount.clone(), if inside { mount.join(path) } else { mount }))
     };
-    text.lines().filter_map(place).flatten().collect()
+    groups.lines().filter_map(place).collect()
 }
 
 /// Finds `name NUMBER` in a file of such lines.
-fn field(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
@@ -87,10 +90,23 @@ mod tests {
     #[test]
     fn groups_of_both_versions_are_found() {
         let root = Path::new("/cg");
-        assert_eq!(folders("0::/a/b\n", root), [Path::new("/cg/a/b"), Path::new("/cg")]);
-        let both = folders("5:cpuset:/\n4:memory:/x\n0::/\n", root);
-        assert_eq!(both[..2], [Path::new("/cg/memory/x"), Path::new("/cg/memory")]);
-        assert!(folders("nonsense", root).is_empty());
+        let table = [
+            ("0::/system.slice/web.service\n", vec![("/cg", "/cg/system.slice/web.service")]),
+            ("0::/\n", vec![("/cg", "/cg")]),
+            ("0::/../other\n", vec![("/cg", "/cg")]),
+            (
+                "5:cpuset:/\n4:cpu,cpuacct:/docker/a:b\n",
+                vec![("/cg/cpu,cpuacct", "/cg/cpu,cpuacct/docker/a:b")],
+            ),
+            ("1:cpu:/\n0::/\n", vec![("/cg/cpu", "/cg/cpu"), ("/cg", "/cg")]),
+            ("", vec![]),
+            ("nonsense\n", vec![]),
+        ];
+        for (text, folders) in table {
+            let expected: Vec<(PathBuf, PathBuf)> =
+                folders.into_iter().map(|(mount, folder)| (mount.into(), folder.into())).collect();
+            assert_eq!(places(text, root, "cpu"), expected, "{text}");
+        }
     }
 
     #[test]

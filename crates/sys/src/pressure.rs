@@ -2,6 +2,7 @@
 //! information. Files that are missing, as on old kernels and in many containers, say nothing. Not for: what follows from
 //! it (`core::fleet`).
 
+use crate::cgroup::{field, places};
 use ferricorn_core::fleet::{Pressure, Throttled};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub fn stall(resource: &str) -> Option<f64> {
 
 /// Adds up our group and those around it: each may have a limit.
 fn throttled(groups: &str, root: &Path) -> Option<Throttled> {
-    let found = group_folders(groups, root).into_iter().flat_map(|(mount, folder)| {
+    let found = places(groups, root, "cpu").into_iter().flat_map(|(mount, folder)| {
         let levels: Vec<PathBuf> = folder.ancestors().map(Path::to_path_buf).collect();
         levels.into_iter().take(LEVELS_MAX).take_while(move |level| level.starts_with(&mount))
     });
@@ -38,30 +39,9 @@ fn throttled(groups: &str, root: &Path) -> Option<Throttled> {
     })
 }
 
-/// Returns where our groups that limit processor time are, with the root of each hierarchy: `0::/a/b` in the unified one,
-/// `4:cpu,cpuacct:/a/b` in that of version 1.
-fn group_folders(groups: &str, root: &Path) -> Vec<(PathBuf, PathBuf)> {
-    let place = |line: &str| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
-        let mount = match controllers {
-            "" => root.to_path_buf(),
-            _ if controllers.split(',').any(|name| name == "cpu") => root.join(controllers),
-            _ => return None,
-        };
-        // A group outside of what we see is shown with dots.
-        let path = Path::new(path.trim_start_matches('/'));
-        let inside = !path.components().any(|part| part.as_os_str() == "..");
-        Some((mount.clone(), if inside { mount.join(path) } else { mount }))
-    };
-    groups.lines().filter_map(place).collect()
-}
-
 /// Reads `cpu.stat` of both versions; `None` for a group without a limit.
 fn cpu_stat(text: &str) -> Option<Throttled> {
-    let number = |name: &str| -> Option<u64> {
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
-    };
+    let number = |name: &str| field(text, name);
     let stopped_ns = match number("throttled_usec") {
         Some(microseconds) => microseconds.saturating_mul(1000),
         None => number("throttled_time")?,
@@ -79,28 +59,6 @@ fn some_avg10(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn groups_of_both_versions_are_found() {
-        let root = Path::new("/cg");
-        let table = [
-            ("0::/system.slice/web.service\n", vec![("/cg", "/cg/system.slice/web.service")]),
-            ("0::/\n", vec![("/cg", "/cg")]),
-            ("0::/../other\n", vec![("/cg", "/cg")]),
-            (
-                "5:cpuset:/\n4:cpu,cpuacct:/docker/a:b\n",
-                vec![("/cg/cpu,cpuacct", "/cg/cpu,cpuacct/docker/a:b")],
-            ),
-            ("1:cpu:/\n0::/\n", vec![("/cg/cpu", "/cg/cpu"), ("/cg", "/cg")]),
-            ("", vec![]),
-            ("nonsense\n", vec![]),
-        ];
-        for (text, folders) in table {
-            let expected: Vec<(PathBuf, PathBuf)> =
-                folders.into_iter().map(|(mount, folder)| (mount.into(), folder.into())).collect();
-            assert_eq!(group_folders(text, root), expected, "{text}");
-        }
-    }
 
     #[test]
     fn limits_are_read_in_both_versions() {
