@@ -10,7 +10,7 @@ use crate::stack::Stacks;
 use ferricorn_core::event::{Died, Event, Late, Seen};
 use ferricorn_core::log::Level;
 use ferricorn_core::record::{
-    Death, Evidence, Outcome, Record, Request, SCHEMA, Server, Source, Timeout, Worker,
+    Death, Evidence, Outcome, Record, Request, SCHEMA, Server, Source, Timeout, Worker, told,
 };
 use ferricorn_core::scoreboard::{InFlightView, Scoreboard, State, WorkerSlot};
 use ferricorn_sys::clock;
@@ -35,6 +35,8 @@ const SHARED_NS: u64 = 50 * MS;
 const WATCHED_MAX: usize = 256;
 /// Most neighbours that a record names.
 const NEIGHBOURS_MAX: usize = 64;
+/// Most lines about where a request was.
+const LINES_MAX: usize = 8;
 
 /// What the observer needs.
 pub struct Context<'a> {
@@ -212,7 +214,30 @@ impl Observer<'_> {
                 self.capture(pid, id, 100, &views);
             }
         }
+        if late.by != "worker" {
+            self.say(&late);
+        }
         self.watched.entry((pid, id)).or_default().late = Some(late);
+    }
+
+    /// Writes to the log what a worker that is stopped cannot write.
+    fn say(&self, late: &Late) {
+        let Request { id, method, path, client, app_s, .. } = &late.request;
+        let client = if client.is_empty() { String::new() } else { format!(" from {client}") };
+        let log = |text: &str| (self.context.log)(Level::Critical, &format!("  {text}"));
+        let answer = &late.answer;
+        log(&format!(
+            "{method} {path} (request {id}){client}, {app_s:.1} s in the application: {answer} by the {} of its worker (pid:{})",
+            late.by, late.pid
+        ));
+        log(&format!("request {id}: its thread is {}", late.doing));
+        let threads = self.watched.get(&(late.pid, late.id)).and_then(|watch| watch.evidence.last());
+        let frames = threads
+            .and_then(|last| last.threads.iter().find(|thread| thread.request.as_ref() == Some(id)))
+            .map(|thread| told(&thread.frames, "", |_| None));
+        for line in frames.iter().flatten().take(LINES_MAX) {
+            log(&format!("request {id}: {line}"));
+        }
     }
 
     fn died(&mut self, died: Died) {
