@@ -214,3 +214,12 @@ def test_a_worker_lives_without_its_guardian(server):
     os.kill(guardian, signal.SIGKILL)
     assert target.get("/hello").body == b"hello"
     assert target.workers() == [pid]
+
+
+def test_a_logger_in_python_has_the_guardians_line_too(server):
+    config = "from gunicorn.glogging import Logger\nclass Own(Logger):\n    pass\nlogger_class = Own\n"
+    target = server("-w", "2", app="stuck:app", config=config)
+    target.wait_serving(2)
+    assert target.get("/stuck/killed").status == 502
+    target.wait_log(r"\[ERROR\] Worker \(pid:\d+\) has died with requests in flight: 1 answered 502, 0 cut")
+    target.wait_log(r"\[ERROR\] Worker \(pid:\d+\) has died: it was sent SIGKILL, .*GET /stuck/killed")

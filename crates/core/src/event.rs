@@ -15,6 +15,11 @@ pub enum Event {
     Late(Box<Late>),
     /// Where that request is has been found out.
     Seen(Seen),
+    /// An error for the log, of a guardian whose log is a logger in Python.
+    Say {
+        /// Which.
+        text: String,
+    },
     /// The settings have changed: the observer ends, and another is started.
     Leave,
     /// A worker has ended without having been told to.

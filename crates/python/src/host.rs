@@ -10,6 +10,7 @@ use ferricorn_arbiter::{
     Bind, Context, Ended, Fork, Hook, Host, Level, ListenAddress, Listener, Observation, Options, WorkerSpec,
 };
 use ferricorn_cli::SCOREBOARD_NAME;
+use ferricorn_core::event::Event;
 use ferricorn_reflex::{journal, observer};
 use ferricorn_settings::{BindAddress, ParsedArgs, Settings, WorkerClass};
 use ferricorn_sys::daemon::{Daemon, daemonize};
@@ -167,8 +168,8 @@ impl<'py> PythonHost<'_, 'py> {
     fn be_guarded(&self, context: &Context) -> io::Result<()> {
         let settings = &self.configured.settings;
         let log = |message: &str| match &self.file {
-            // Into a logger in Python only Python can write.
-            None => {}
+            // Into a logger in Python only Python can write: the observer does.
+            None => context.teller.tell(&Event::Say { text: message.to_owned() }),
             Some(_) => log_afresh(settings, Level::Error, message),
         };
         guardian::start(&Ward {

@@ -199,6 +199,7 @@ impl Observer<'_> {
                 }
             }
             Event::Died(died) => self.died(died),
+            Event::Say { text } => (self.context.log)(Level::Error, &text),
             Event::Leave => {}
         }
     }
