@@ -42,7 +42,7 @@ def observers(target):
 @pytest.mark.parametrize(
     ("kind", "doing"),
     [
-        ("sleep", "sleeping (clock_nanosleep)"),
+        ("sleep", "sleeping ("),
         ("loop", "computing"),
         ("deadlock", "waiting for a lock"),
         ("peer", "waiting for 127.0.0.1:"),

@@ -162,6 +162,9 @@ fn call(pid: Option<u32>, number: i64, argument: impl Fn(usize) -> Option<u64>) 
         // struct pollfd begins with the descriptor.
         Kind::Poll if argument(1) >= Some(1) => descriptor(argument(0).and_then(|at| word(pid, at).ok())),
         Kind::Poll => Target::Time,
+        // CPython 3.10 sleeps so.
+        Kind::Select if argument(0) == Some(0) => Target::Time,
+        Kind::Select => Target::Other,
         Kind::Other => Target::Other,
     };
     Call { name: (*name).to_owned(), target }
@@ -208,6 +211,7 @@ enum Kind {
     Child,
     Descriptor,
     Poll,
+    Select,
     Other,
 }
 
@@ -226,7 +230,7 @@ const CALLS: &[(i64, &str, Kind)] = &[
     (libc::SYS_fcntl, "fcntl", Kind::Descriptor),
     (libc::SYS_fsync, "fsync", Kind::Descriptor),
     (libc::SYS_epoll_pwait, "epoll_pwait", Kind::Other),
-    (libc::SYS_pselect6, "pselect6", Kind::Other),
+    (libc::SYS_pselect6, "pselect6", Kind::Select),
     (libc::SYS_ppoll, "ppoll", Kind::Poll),
     (libc::SYS_futex, "futex", Kind::Lock),
     (libc::SYS_nanosleep, "nanosleep", Kind::Time),
@@ -236,7 +240,7 @@ const CALLS: &[(i64, &str, Kind)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_poll, "poll", Kind::Poll),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_select, "select", Kind::Other),
+    (libc::SYS_select, "select", Kind::Select),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_epoll_wait, "epoll_wait", Kind::Other),
 ];
