@@ -74,6 +74,14 @@ def hold():
     ctypes.PyDLL(None).usleep(LONG * 1_000_000 // 4)
 
 
+def mutex():
+    """The same, in a call that no signal ends."""
+    lock = ctypes.create_string_buffer(64)
+    libc = ctypes.PyDLL(None)
+    libc.pthread_mutex_lock(lock)
+    libc.pthread_mutex_lock(lock)
+
+
 def regex():
     re.match(r"(a+)+$", "a" * 64 + "b")
 
@@ -128,7 +136,7 @@ def swallow():
             pass
 
 
-STUCK = {call.__name__: call for call in (sleep, loop, deadlock, recv, peer, patient, get, hold, regex, swallow, exit, segfault, abort, killed, children, orphaned, memory)}
+STUCK = {call.__name__: call for call in (sleep, loop, deadlock, recv, peer, patient, get, hold, mutex, regex, swallow, exit, segfault, abort, killed, children, orphaned, memory)}
 
 
 def stuck(environ, start_response):

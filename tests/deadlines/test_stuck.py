@@ -17,7 +17,7 @@ pytestmark = pytest.mark.only_ferricorn("kills the whole worker, or nothing at a
 TIMEOUT = 1
 # How late an answer may be on a busy machine with debug builds; `make faults` measures the real figure.
 SLACK = 0.6
-KINDS = ["sleep", "loop", "deadlock", "recv", "get", "hold", "regex", "swallow"]
+KINDS = ["sleep", "loop", "deadlock", "recv", "get", "hold", "mutex", "regex", "swallow"]
 CLASSES = [("-k", "sync"), ("-k", "gthread", "--threads", "4")]
 FREED_IN_SYNC = {"sleep", "loop", "deadlock", "recv", "get", "regex"}
 FREED_IN_THREADS = {"sleep", "loop", "deadlock", "get"}
@@ -109,6 +109,18 @@ def test_a_thread_that_does_not_come_free_gets_a_stand_in(server):
     target.wait_log("is to be replaced: its spare threads are spent")
     wait_until(lambda: target.workers() != before and target.workers(), what="a new worker")
     assert target.get("/hello").body == b"hello"
+
+
+def test_a_worker_whose_interpreter_is_held_gets_no_stand_in(server):
+    target = start(server, "-k", "gthread", "--threads", "4", workers=2)
+    before = target.workers()
+    response, took = stuck(target, "mutex")
+    assert response.status == 504
+    [line] = [target.wait_log(r"Worker \(pid:(\d+)\) is to be replaced: a stuck call holds the interpreter", seconds=3)]
+    assert "a spare stands in" not in target.log()
+    wait_until(lambda: int(line[1]) in before and int(line[1]) not in target.workers(), what="another worker")
+    target.wait_serving(2)
+    target.wait_log(r"at .*stuck\.py:\d+ in mutex: libc\.pthread_mutex_lock")
 
 
 def test_a_condemned_worker_goes_when_its_replacement_is_ready(server):

@@ -157,21 +157,41 @@ fn attendant() -> Sender<Order> {
     let (sender, orders) = channel();
     let body = move || {
         for order in orders {
+            WAITING_NS.store(clock::now_ns(), SeqCst);
             match order {
                 Order::Look(at, tell) => {
                     // Written without the interpreter.
-                    if let Some(sight) = Python::attach(|py| seen(py, at))
+                    if let Some(sight) = attached(|py| seen(py, at))
                         && let Some(tell) = take(&tell)
                     {
                         tell(sight);
                     }
                 }
-                Order::Strike(thread) => Python::attach(|py| strike(py, thread)),
+                Order::Strike(thread) => attached(|py| strike(py, thread)),
             }
         }
     };
     drop(thread::Builder::new().name("ferricorn-attend".into()).spawn(body));
     sender
+}
+
+/// Since when the thread that attends to others waits for the interpreter; 0 while it does not.
+static WAITING_NS: AtomicU64 = AtomicU64::new(0);
+/// Computing threads hand the interpreter round every few milliseconds; who waits so long waits for one that does not.
+const HELD_NS: u64 = 500_000_000;
+
+/// Tells whether a thread has kept the interpreter from others for long.
+pub(crate) fn is_held() -> bool {
+    let since_ns = WAITING_NS.load(SeqCst);
+    since_ns > 0 && clock::now_ns().saturating_sub(since_ns) > HELD_NS
+}
+
+/// Takes the interpreter for what the waiting is for.
+fn attached<T>(body: impl FnOnce(Python<'_>) -> T) -> T {
+    Python::attach(|py| {
+        WAITING_NS.store(0, SeqCst);
+        body(py)
+    })
 }
 
 /// Where a thread is; `None` if it has moved on.

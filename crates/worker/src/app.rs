@@ -22,6 +22,9 @@ pub trait App: Send + Sync + 'static {
     /// never if the thread has moved on. `over`: nobody waits for the request any more, so that its thread may be disturbed.
     fn look(&self, at: At, over: bool, tell: Tell);
 
+    /// Tells whether a thread of the application's has kept the interpreter from others for long. Never waits.
+    fn is_held(&self) -> bool;
+
     /// Raises in an app thread whose request was answered in its place, if it still works on that request. Never waits.
     fn interrupt(&self, late: At);
 

@@ -62,6 +62,7 @@ impl Climb {
     pub(crate) fn step<A: App>(&mut self, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut Reactor, held: bool) {
         self.calls.clear();
         self.calls.extend(calls(hub));
+        let held = held || app.is_held();
         for action in self.ladder.step(&self.calls, held, reactor.now_ns()) {
             carry_out(action, hub, app, reactor);
         }

@@ -64,6 +64,10 @@ impl App for Demo {
 
     fn look(&self, _at: At, _over: bool, _tell: Tell) {}
 
+    fn is_held(&self) -> bool {
+        false
+    }
+
     fn interrupt(&self, _late: At) {}
 
     fn abort(&self) {}

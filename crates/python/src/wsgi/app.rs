@@ -4,7 +4,7 @@ use super::environ::{Environ, Unservable};
 use super::respond::respond;
 use super::start::StartResponse;
 use crate::ffi::latin1;
-use crate::interrupt::{Passage, interrupt, look};
+use crate::interrupt::{Passage, interrupt, is_held, look};
 use ferricorn_worker::http::refusal::{Form, Page, page};
 use ferricorn_worker::{App, At, Conn, LATE, Stop, Tell};
 use pyo3::intern;
@@ -219,6 +219,10 @@ impl App for Wsgi {
 
     fn look(&self, at: At, over: bool, tell: Tell) {
         look(at, over, tell);
+    }
+
+    fn is_held(&self) -> bool {
+        is_held()
     }
 
     fn interrupt(&self, late: At) {
