@@ -18,6 +18,10 @@ class AppImportError(Exception):
     """The module was imported, but the application in it was not found or is not usable."""
 
 
+class StartupError(Exception):
+    """The application was loaded, and its start-up (ASGI lifespan) has failed."""
+
+
 class HaltServer(BaseException):
     """Stops the whole server, with a reason and an exit status.
 

@@ -21,7 +21,7 @@ from typing import Any
 from ferricorn import __version__, hooks, stacks
 from ferricorn.app import Application, prepare_path
 from ferricorn.config import DEFAULT_LOGGER, Config
-from ferricorn.errors import AppImportError
+from ferricorn.errors import AppImportError, StartupError
 from ferricorn.timeouts import catch_interrupts
 from ferricorn.wsgi import FileWrapper, WSGIErrorsWrapper
 
@@ -44,6 +44,7 @@ class Server:
         self.arbiter = hooks.Arbiter(self.cfg, self.log, self.app)
         self.hooks = hooks.Hooks(self.cfg, self.arbiter)
         self.worker: hooks.Worker | None = None
+        self.loop: Any = None
         self._forking: hooks.Worker | None = None
         self._unfit: BaseException | None = None
 
@@ -154,8 +155,8 @@ class Server:
         except BaseException as error:
             self._unfit = error
 
-    def boot(self) -> int:
-        """Loads the application; returns 0, or the worker's exit code."""
+    def boot(self, kind: str) -> int:
+        """Loads the application for a class of workers; returns 0, or the worker's exit code."""
         worker = self.worker
         assert worker is not None, "post_fork comes first"
         try:
@@ -164,11 +165,17 @@ class Server:
             self._catch_abort(worker)
             os.environ.update(self.cfg.env)
             worker.init_process()
+            if kind == "asgi":
+                self.start_loop(worker.wsgi)
             worker.booted = True
             self.hooks.post_worker_init(worker)
         except SystemExit as error:
             self.leave()
             return error.code if isinstance(error.code, int) else BOOT_ERROR
+        except StartupError as error:
+            self.log.error("Application startup failed: %s", error, exc_info=error.__cause__)
+            self.leave()
+            return BOOT_ERROR
         except AppImportError as error:
             self.log.debug("Exception while loading the application", exc_info=True)
             sys.stderr.write(f"{error}\n")
@@ -181,6 +188,13 @@ class Server:
             return BOOT_ERROR
         stacks.disarm()
         return 0
+
+    def start_loop(self, app: Any) -> None:
+        """Makes the event loop of a worker whose application is ASGI, and starts that up in it."""
+        from ferricorn import asgi
+
+        self.loop = asgi.Loop(self.cfg, self.log, app)
+        self.loop.start()
 
     def max_requests(self) -> int:
         """Returns after how many requests this worker asks to be replaced; 0 for never."""

@@ -1,8 +1,15 @@
 """What an application can know and say about the deadline of the request it works on.
 
-Works in every thread that the server runs the application on; elsewhere, and under another server, there is no
-deadline and nothing happens.
+Works in every thread that the server runs the application on, in every task and greenlet of a request, and in threads that
+have its context (``asyncio.to_thread``, anyio, asgiref). Elsewhere, and under another server, there is no deadline and nothing
+happens.
 """
+
+from contextvars import ContextVar
+from typing import Any
+
+# The request of a task or a greenlet (``_native.Request``); ``None`` in workers whose threads work on one request at a time.
+REQUEST: ContextVar[Any] = ContextVar("ferricorn_request", default=None)
 
 
 class RequestTimeout(BaseException):
@@ -14,32 +21,31 @@ class RequestTimeout(BaseException):
     """
 
 
-def deadline() -> float | None:
-    """Returns the seconds that are left to the request of this thread; ``None`` if there is no deadline."""
+def _request() -> Any:
+    """The request of this task or greenlet, else what knows that of this thread."""
     from ferricorn import _native
 
-    return _native.deadline()
+    return REQUEST.get() or _native
+
+
+def deadline() -> float | None:
+    """Returns the seconds that are left to the request at hand; ``None`` if there is no deadline."""
+    return _request().deadline()
 
 
 def extend_deadline(seconds: float) -> float | None:
-    """Gives the request of this thread so many seconds more; returns those that are left, like ``deadline``."""
-    from ferricorn import _native
-
-    return _native.extend_deadline(seconds)
+    """Gives the request at hand so many seconds more; returns those that are left, like ``deadline``."""
+    return _request().extend_deadline(seconds)
 
 
 class no_interrupt:  # noqa: N801 (it is written like the context managers of contextlib)
     """``with no_interrupt():`` puts off ``RequestTimeout`` until the block has ended. The client still gets its 504."""
 
     def __enter__(self) -> None:
-        from ferricorn import _native
-
-        _native.shield(True)
+        _request().shield(True)
 
     def __exit__(self, *_raised: object) -> None:
-        from ferricorn import _native
-
-        _native.shield(False)
+        _request().shield(False)
 
 
 def catch_interrupts() -> None:
@@ -51,7 +57,7 @@ def catch_interrupts() -> None:
     from ferricorn import _native
 
     def interrupt(_signal: int, _frame: object) -> None:
-        if _native.interrupted():
+        if _request().interrupted():
             raise RequestTimeout("the request was answered with 504 at its deadline")
 
     signal.signal(_native.INTERRUPT_SIGNAL, interrupt)

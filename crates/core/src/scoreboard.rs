@@ -22,7 +22,7 @@ pub const VERSION: u32 = 3;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most app threads of a worker whose requests are shown.
-pub const THREADS_MAX: usize = 128;
+pub const REQUESTS_MAX: usize = 128;
 /// Most client connections of a worker.
 pub const CLIENTS_MAX: usize = 16_384;
 /// Requests remembered per worker by the flight recorder.
@@ -166,7 +166,7 @@ pub struct WorkerSlot {
     /// Durations per [`Timed`] phase.
     pub timed: [Histogram; TIMED],
     /// Requests in flight, one place per app thread.
-    pub in_flight: [InFlight; THREADS_MAX],
+    pub in_flight: [InFlight; REQUESTS_MAX],
     /// Next place of the flight recorder.
     pub flight_next: AtomicU64,
     /// The last requests.
@@ -221,7 +221,7 @@ impl WorkerSlot {
     /// Returns the requests in the application.
     pub fn requests(&self) -> impl Iterator<Item = InFlightView> {
         // Stand-ins have numbers of their own; what lies beyond has never been used, and looking would cost its memory.
-        let numbers = (self.threads.load(Relaxed) as usize * 2).clamp(1, THREADS_MAX);
+        let numbers = (self.threads.load(Relaxed) as usize * 2).clamp(1, REQUESTS_MAX);
         self.in_flight[..numbers].iter().filter(|record| record.is_busy()).filter_map(InFlight::read)
     }
 
@@ -369,6 +369,16 @@ impl InFlight {
     /// Says by which number Python knows the thread. For the thread itself.
     pub fn set_ident(&self, ident: u64) {
         self.ident.store(ident, Relaxed);
+    }
+
+    /// Tells whether this is, at the moment, the record of the request with that number. For the thread that works on it.
+    pub fn is_of(&self, id: u64) -> bool {
+        self.is_busy() && self.id.load(Relaxed) == id
+    }
+
+    /// Returns when the request in flight entered the application.
+    pub fn app_ns(&self) -> u64 {
+        self.app_ns.load(Relaxed)
     }
 
     /// Returns when the time of the request in flight is over; 0 for never. For the thread that works on it.

@@ -190,7 +190,8 @@ impl<'py> PythonHost<'_, 'py> {
             let message = format!("Worker has no guardian: {error}; if it dies, its clients get no answer");
             self.log(Level::Warning, &message);
         }
-        let code: i32 = self.server.call_method0("boot")?.extract()?;
+        let code: i32 =
+            self.server.call_method1("boot", (work::class(&self.configured.settings),))?.extract()?;
         let Some(access) = self.access.take() else { return Ok(BOOT_ERROR) };
         if code != 0 {
             return Ok(code);

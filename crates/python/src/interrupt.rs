@@ -8,7 +8,7 @@
 
 use crate::{dump, ffi};
 use ferricorn_core::record::{Frame, Source};
-use ferricorn_core::scoreboard::{InFlight, THREADS_MAX};
+use ferricorn_core::scoreboard::InFlight;
 use ferricorn_sys::clock;
 use ferricorn_sys::signal::{INTERRUPT, signal_thread};
 use ferricorn_worker::{At, Sight, Tell};
@@ -19,6 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
+
+/// Most app threads that can be told apart.
+const THREADS_MAX: usize = 128;
 
 /// What is known of each app thread.
 static GUARDS: [Guard; THREADS_MAX] = [const { Guard::new() }; THREADS_MAX];
@@ -227,6 +230,58 @@ fn request_timeout(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     Ok(py.import("ferricorn.timeouts")?.getattr("RequestTimeout")?.cast_into()?)
 }
 
+/// A request that a task or a greenlet works on: what `ferricorn.timeouts` asks where one thread has many of them. Whoever
+/// copies the context of that code has it too; once the request is over it has no deadline.
+#[pyclass(module = "ferricorn._native", name = "Request", frozen, freelist = 64)]
+#[derive(Debug)]
+pub(crate) struct Request {
+    id: u64,
+    record: Option<&'static InFlight>,
+}
+
+impl Request {
+    pub(crate) fn new(id: u64, record: Option<&'static InFlight>) -> Self {
+        Self { id, record }
+    }
+
+    /// Its record, while the request is not over and the record therefore not another's.
+    fn record(&self) -> Option<&'static InFlight> {
+        self.record.filter(|record| record.is_of(self.id))
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// Its number, unique in its worker.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Tells the handler of the interrupt signal whether this is the request that is meant.
+    fn interrupted(&self) -> bool {
+        let ordered = GUARDS[0].ordered.load(SeqCst) == self.id;
+        ordered && self.record().is_some_and(|record| !record.is_shielded())
+    }
+
+    /// Returns the seconds until its deadline; `None` if it has none.
+    fn deadline(&self) -> Option<f64> {
+        left(self.record()?)
+    }
+
+    /// Moves its deadline; returns the seconds that are left.
+    fn extend_deadline(&self, seconds: f64) -> PyResult<Option<f64>> {
+        extend(self.record(), seconds)
+    }
+
+    /// Puts off interrupts of it, or (`false`) ends that.
+    fn shield(&self, up: bool) {
+        if let Some(record) = self.record() {
+            record.shield(up);
+        }
+    }
+}
+
 /// Tells the handler of the interrupt signal, on the main thread, whether the request there is the one that is meant.
 #[pyfunction]
 pub(crate) fn interrupted() -> bool {
@@ -237,27 +292,35 @@ pub(crate) fn interrupted() -> bool {
 /// Returns the seconds until the deadline of the request that this thread works on; `None` if it has none.
 #[pyfunction]
 pub(crate) fn deadline() -> Option<f64> {
-    match CURRENT.get()?.deadline_ns() {
-        0 => None,
-        at_ns => Some((at_ns as f64 - clock::now_ns() as f64) / 1e9),
-    }
+    left(CURRENT.get()?)
 }
 
 /// Moves the deadline of the request that this thread works on; returns the seconds that are left.
 #[pyfunction]
 pub(crate) fn extend_deadline(seconds: f64) -> PyResult<Option<f64>> {
+    extend(CURRENT.get(), seconds)
+}
+
+fn left(record: &InFlight) -> Option<f64> {
+    match record.deadline_ns() {
+        0 => None,
+        at_ns => Some((at_ns as f64 - clock::now_ns() as f64) / 1e9),
+    }
+}
+
+fn extend(record: Option<&InFlight>, seconds: f64) -> PyResult<Option<f64>> {
     if !seconds.is_finite() || seconds < 0.0 {
         let message = format!("a deadline is extended by 0 seconds or more, not by {seconds}");
         return Err(pyo3::exceptions::PyValueError::new_err(message));
     }
-    if let Some(record) = CURRENT.get()
+    if let Some(record) = record
         && record.deadline_ns() > 0
     {
         // Ten years are as good as for ever.
         let more_ns = (seconds.min(3.2e8) * 1e9) as u64;
         record.set_deadline(record.deadline_ns() + more_ns);
     }
-    Ok(deadline())
+    Ok(record.and_then(left))
 }
 
 /// Puts off interrupts of the request that this thread works on, or (`false`) ends that.

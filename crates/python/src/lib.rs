@@ -1,9 +1,10 @@
 //! The extension module: Python on one side, `arbiter`, `worker`, `settings` and `cli` on the other.
 //!
-//! For: the WSGI bridge, the configuration file and its hooks, logs, and the composition of the server. Only this
+//! For: the WSGI and ASGI bridges, the configuration file and its hooks, logs, and the composition of the server. Only this
 //! crate names a Python type. Not for: decisions about processes (`core::fleet`) or HTTP (`worker`).
 #![deny(unsafe_code)]
 
+mod asgi;
 mod config;
 mod dump;
 mod entry;

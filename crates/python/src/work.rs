@@ -2,12 +2,13 @@
 //!
 //! Not for: forking and supervising (`arbiter`), serving (`worker`).
 
+use crate::asgi::{Asgi, AsgiParts, Driver};
 use crate::config::Configured;
 use crate::dump;
 use crate::log::{PythonLog, log_path};
 use crate::wsgi::{Wsgi, WsgiParts};
 use ferricorn_core::scoreboard::CLIENTS_MAX;
-use ferricorn_settings::{HeaderMap, Settings};
+use ferricorn_settings::{HeaderMap, Settings, WorkerClass};
 use ferricorn_sys::signal::SignalPipe;
 use ferricorn_worker::http::head::{self, Rules};
 use ferricorn_worker::{AccessFormat, AccessLog, Context, Level, Log, Options, Signals};
@@ -37,6 +38,9 @@ pub(crate) fn work(
             .log(Level::Warning, &format!("Threads that keep the interpreter cannot be seen: {error}"));
     }
     context.access = access.ours;
+    if class(settings) == "asgi" {
+        return work_asgi(py, configured, server, names, context);
+    }
     let multithread = settings.threads > 1;
     let multiprocess = settings.workers > 1;
     let script_name = std::env::var("SCRIPT_NAME").unwrap_or_default();
@@ -55,13 +59,51 @@ pub(crate) fn work(
         write_timeout_ns: nanoseconds(settings.write_timeout),
         notify: server.getattr("notify")?.unbind(),
     };
-    let mut options = options(settings);
+    let options = options_of(configured, server)?;
+    ferricorn_worker::run(Arc::new(Wsgi::new(py, parts)?), options, context)?;
+    Ok(())
+}
+
+/// Serves an ASGI application, whose event loop has been made and whose lifespan has started.
+fn work_asgi(
+    py: Python<'_>,
+    configured: &Configured,
+    server: &Bound<'_, PyAny>,
+    names: Vec<(String, String)>,
+    context: Context,
+) -> PyResult<()> {
+    let event_loop = server.getattr("loop")?;
+    let parts = AsgiParts {
+        event_loop: event_loop.clone().unbind(),
+        names,
+        log: server.getattr("log")?.unbind(),
+        notify: server.getattr("notify")?.unbind(),
+    };
+    let mut options = options_of(configured, server)?;
+    options.nested = true;
+    // No WSGI: an underscore and a hyphen are told apart.
+    options.rules.header_map = head::HeaderMap::Dangerous;
+    let (driver, worker) = Driver::start(py, Asgi::new(py, parts)?, options, context)?;
+    event_loop.call_method1("run", (driver,))?;
+    worker.leave();
+    Ok(())
+}
+
+/// Returns which kind of worker the settings ask for.
+pub(crate) fn class(settings: &Settings) -> &'static str {
+    match &settings.worker_class {
+        WorkerClass::Other(name) if name == "asgi" => "asgi",
+        _ => "threads",
+    }
+}
+
+fn options_of(configured: &Configured, server: &Bound<'_, PyAny>) -> PyResult<Options> {
+    let mut options = options(&configured.settings);
     options.route_timeouts =
         configured.routes.iter().map(|(route, time)| (route.clone(), nanoseconds(*time))).collect();
     options.error_page = configured.error_page.clone();
     options.requests_max = server.call_method0("max_requests")?.extract()?;
-    ferricorn_worker::run(Arc::new(Wsgi::new(py, parts)?), options, context)?;
-    Ok(())
+    Ok(options)
 }
 
 /// Returns how long requests may stand in line in a worker that makes no progress.
@@ -107,6 +149,8 @@ fn options(settings: &Settings) -> Options {
     Options {
         rules: rules(settings),
         threads: settings.threads,
+        nested: false,
+        loop_block_ns: 100_000_000,
         connections_max: settings.worker_connections.clamp(1, CLIENTS_MAX),
         queue_max: settings.queue_limit,
         keepalive_ns: nanoseconds(settings.keepalive),

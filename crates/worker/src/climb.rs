@@ -1,15 +1,15 @@
 //! The shell round `core::deadline`: which calls there are, and what is done about those that are late. A part of
 //! keeping the loop ([`crate::run`]); never attached.
 
-use crate::app::{App, At, Sight};
+use crate::app::{At, Interpreter, Sight};
 use crate::options::Level;
 use crate::reactor::Reactor;
-use crate::run::{Hub, start_threads};
+use crate::run::Hub;
 use ferricorn_core::claim::Claim;
 use ferricorn_core::deadline::{Action, Call, Ladder, Plan, Reason};
 use ferricorn_core::event::{Event, Late, Seen};
 use ferricorn_core::record::{Frame, Request, told as lines_of};
-use ferricorn_core::scoreboard::{InFlightView, THREADS_MAX};
+use ferricorn_core::scoreboard::{InFlight, InFlightView, REQUESTS_MAX};
 use ferricorn_sys::task::{Task, doing};
 use ferricorn_sys::unblock::{identity, shut_waited};
 use std::fs;
@@ -36,15 +36,14 @@ pub(crate) struct Climb {
     calls: Vec<Call>,
     /// There are deadlines at all.
     watched: bool,
+    /// When a call that is left out so far is to be looked at.
+    later_ns: u64,
 }
 
 impl Climb {
-    pub(crate) fn new(hub: &Hub) -> Self {
-        Self {
-            ladder: Ladder::new(Plan::for_threads(hub.options.threads)),
-            calls: Vec::new(),
-            watched: hub.options.has_deadlines(),
-        }
+    pub(crate) fn new(hub: &Hub, plan: Plan) -> Self {
+        let watched = hub.options.has_deadlines();
+        Self { ladder: Ladder::new(plan), calls: Vec::new(), watched, later_ns: u64::MAX }
     }
 
     /// Tells whether a call has lasted so long that its deadline has to be watched.
@@ -53,38 +52,59 @@ impl Climb {
         self.watched && self.calls.iter().any(|call| now_ns.saturating_sub(call.start_ns) >= SLOW_NS)
     }
 
+    /// Returns when to look again.
+    pub(crate) fn next_ns(&self) -> u64 {
+        self.ladder.next_ns().min(self.later_ns)
+    }
+
     /// Returns how long the loop may sleep.
     pub(crate) fn sleep_ns(&self, now_ns: u64) -> u64 {
-        self.ladder.next_ns().saturating_sub(now_ns)
+        self.next_ns().saturating_sub(now_ns)
     }
 
-    /// Looks at all calls and does what is due. `held`: something keeps the interpreter from waiting requests.
-    pub(crate) fn step<A: App>(&mut self, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut Reactor, held: bool) {
-        self.calls.clear();
-        self.calls.extend(calls(hub));
-        let held = held || app.is_held();
-        for action in self.ladder.step(&self.calls, held, reactor.now_ns()) {
-            carry_out(action, hub, app, reactor);
+    /// Returns when a request is to be looked at for the first time: halfway to its deadline; `u64::MAX` for never.
+    pub(crate) fn look_ns(record: &InFlight) -> u64 {
+        match (record.app_ns(), record.deadline_ns()) {
+            (_, 0) => u64::MAX,
+            (app_ns, deadline_ns) => app_ns + deadline_ns.saturating_sub(app_ns) / 2,
         }
     }
+
+    /// Looks at all calls and does what is due; true if a thread more is wanted. `held`: something keeps the interpreter
+    /// from waiting requests.
+    pub(crate) fn step<A: Interpreter>(
+        &mut self,
+        hub: &Arc<Hub>,
+        app: &Arc<A>,
+        reactor: &mut Reactor,
+        held: bool,
+    ) -> bool {
+        let now_ns = reactor.now_ns();
+        self.calls.clear();
+        self.later_ns = u64::MAX;
+        let records = hub.slot.in_flight[..hub.numbers().min(REQUESTS_MAX)].iter().enumerate();
+        for (thread, record) in records.filter(|(_, record)| record.is_busy()) {
+            // There may be thousands of tasks, nearly all of them young.
+            let look_ns = if hub.options.nested { Self::look_ns(record) } else { 0 };
+            if look_ns > now_ns {
+                self.later_ns = self.later_ns.min(look_ns);
+            } else if let Some(view) = record.read() {
+                let InFlightView { id, app_ns, deadline_ns, shielded, .. } = view;
+                self.calls.push(Call { thread, id, start_ns: app_ns, deadline_ns, shielded });
+            }
+        }
+        let held = held || app.is_held();
+        let actions = self.ladder.step(&self.calls, held, now_ns);
+        let mut more = false;
+        for action in actions {
+            more |= carry_out(action, hub, app, reactor);
+        }
+        more
+    }
 }
 
-fn calls(hub: &Hub) -> impl Iterator<Item = Call> {
-    let threads = hub.numbers().min(THREADS_MAX);
-    let records = hub.slot.in_flight[..threads].iter().enumerate();
-    records.filter(|(_, record)| record.is_busy()).filter_map(|(thread, record)| {
-        let view = record.read()?;
-        Some(Call {
-            thread,
-            id: view.id,
-            start_ns: view.app_ns,
-            deadline_ns: view.deadline_ns,
-            shielded: view.shielded,
-        })
-    })
-}
-
-fn carry_out<A: App>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut Reactor) {
+/// Does what is due; true if a thread more is wanted.
+fn carry_out<A: Interpreter>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut Reactor) -> bool {
     // The record of a call that is over by now is another's, or nobody's.
     let view = |thread: usize, id: u64| hub.slot.in_flight[thread].read().filter(|view| view.id == id);
     match action {
@@ -116,11 +136,12 @@ fn carry_out<A: App>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut
                 format!("Thread {thread} does not come free from request {request}: a spare stands in");
             hub.log.log(Level::Error, &message);
             hub.slot.threads.fetch_add(1, Relaxed);
-            start_threads(hub, app);
+            return true;
         }
         Action::Dismiss => hub.dismiss(),
         Action::Condemn(reason) => condemn(reason, hub),
     }
+    false
 }
 
 /// Answers a late request and says so; returns what its thread is doing, or nothing if somebody else has answered.
@@ -186,7 +207,7 @@ fn unblock(view: &InFlightView, hub: &Hub, reactor: &Reactor) -> bool {
 }
 
 /// Says where a request is: for what its thread waits, as the kernel sees it, and soon where in the application.
-fn look<A: App>(
+fn look<A: Interpreter>(
     level: Level,
     lines: usize,
     thread: usize,

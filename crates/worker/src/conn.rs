@@ -1,6 +1,10 @@
 //! A client connection and the request on it. Whoever holds the box owns the connection: the loop between requests,
 //! an app thread while the application runs. It knows no epoll and no timers; [`crate::reactor`] drives it.
 
+mod live;
+
+pub use live::{Heard, Piece};
+
 use crate::date;
 use crate::http::body::Decoder;
 use crate::http::head::{self, Framing, Head, Scan};
@@ -170,8 +174,10 @@ pub struct Conn {
     pub stamps: Stamps,
     /// Bytes of the path that belong to SCRIPT_NAME; the bridge says so.
     pub script_len: usize,
-    /// The record of the app thread that runs the application for it.
+    /// The record of the request while the application has it.
     pub record: Option<&'static InFlight>,
+    /// The number of that record.
+    pub(crate) number: u32,
     /// How long the application may take for the call and for each piece of its response, nanoseconds; 0 for any time.
     pub(crate) time_ns: u64,
     /// When the whole request must be over; 0 for never.
@@ -185,6 +191,8 @@ pub struct Conn {
     readable: bool,
     /// The client has shut its side: behind what has arrived stands the end, which no further edge tells of.
     shut: bool,
+    /// It had done so before the application got the request: it may still wait for its response.
+    half_closed: bool,
     pub(crate) eof: bool,
     pub(crate) gone: bool,
     /// The client had gone before a byte of the response could be sent.
@@ -202,6 +210,8 @@ pub struct Conn {
     scan: Scan,
     decoder: Decoder,
     spool: Spool,
+    /// Bytes of body given to the application while they arrived.
+    streamed: u64,
 }
 
 impl Conn {
@@ -230,6 +240,7 @@ impl Conn {
             stamps: Stamps::default(),
             script_len: 0,
             record: None,
+            number: 0,
             time_ns: 0,
             until_ns: 0,
             logged: false,
@@ -238,6 +249,7 @@ impl Conn {
             deadline_ns: 0,
             readable: true,
             shut: false,
+            half_closed: false,
             eof: false,
             gone: false,
             unheard: false,
@@ -251,6 +263,7 @@ impl Conn {
             scan: Scan::default(),
             decoder: Decoder::default(),
             spool: Spool::default(),
+            streamed: 0,
         }
     }
 
@@ -312,7 +325,7 @@ impl Conn {
     }
 
     /// Returns the number of its place in the loop.
-    pub(crate) fn place(&self) -> u32 {
+    pub fn place(&self) -> u32 {
         self.token as u32
     }
 
@@ -523,7 +536,11 @@ impl Conn {
             self.input.clear();
             self.at = 0;
         }
-        let wanted = if self.state == State::Body { READ_MORE } else { READ_FIRST };
+        self.read_at_least(if self.state == State::Body { READ_MORE } else { READ_FIRST });
+    }
+
+    /// Reads with room for so many bytes.
+    fn read_at_least(&mut self, wanted: usize) {
         if self.input.capacity() - self.input.len() < wanted / 2 {
             self.input.drain(..self.at);
             self.at = 0;
@@ -568,6 +585,11 @@ impl Conn {
         let mut sink = |bytes: &[u8]| spool.write(bytes, limits);
         self.at += self.decoder.advance(&self.input[self.at..], &options.rules, &mut sink)?;
         if !self.decoder.is_done() {
+            if options.nested {
+                // The rest is the application's to ask for.
+                self.state = State::Ready;
+                return Ok(Progress::Complete);
+            }
             return Ok(Progress::Partial);
         }
         self.body = self.spool.finish();
@@ -591,6 +613,7 @@ impl Conn {
         self.body = Body::Empty;
         self.stamps = Stamps::default();
         self.script_len = 0;
+        self.streamed = 0;
         if self.at >= self.input.len() {
             self.input.clear();
             self.input.shrink_to(KEEP_MAX);
@@ -611,7 +634,7 @@ impl Conn {
             };
             match self.head.framing {
                 // Its own chunks are gone: one holds it all.
-                Framing::Chunked if self.state == State::Ready => {
+                Framing::Chunked if self.is_consumed() => {
                     if !body.is_empty() {
                         let _ = write!(bytes, "{:x}\r\n", body.len());
                         bytes.extend_from_slice(body);

@@ -13,6 +13,10 @@ pub struct Options {
     pub rules: Rules,
     /// App threads.
     pub threads: usize,
+    /// The loop is nested in the application's: requests are begun with their heads, and their bodies follow.
+    pub nested: bool,
+    /// How long a callback may hold the application's loop.
+    pub loop_block_ns: u64,
     /// Most open client connections.
     pub connections_max: usize,
     /// Most requests waiting for an app thread.
@@ -71,6 +75,8 @@ impl Default for Options {
         Self {
             rules: Rules::default(),
             threads: 1,
+            nested: false,
+            loop_block_ns: SECOND / 10,
             connections_max: 1000,
             queue_max: 1024,
             keepalive_ns: 2 * SECOND,

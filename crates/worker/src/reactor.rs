@@ -10,6 +10,7 @@ mod account;
 mod drain;
 mod gone;
 mod late;
+mod nested;
 
 pub(crate) use gone::BUSY;
 pub use late::LATE;
@@ -54,6 +55,7 @@ const LISTENER: u64 = 0xffff_ff00_0000_0000;
 const HANDOVER: u64 = LISTENER | 0xffff;
 const FINISHED: u64 = LISTENER | 0x1_0000;
 const SIGNALS: u64 = LISTENER | 0x1_0001;
+const RINGS: u64 = LISTENER | 0x1_0100;
 
 #[derive(Debug)]
 struct Place {
@@ -108,6 +110,7 @@ pub(crate) struct Reactor {
     /// Those whose clients have ended their side while they were away.
     ended: Vec<u64>,
     ready: VecDeque<u64>,
+    nested: nested::News,
     dirty: Vec<u64>,
     dirty_since_ns: u64,
     access: Option<AccessLog>,
@@ -155,6 +158,7 @@ impl Reactor {
             late: Vec::new(),
             ended: Vec::new(),
             ready: VecDeque::new(),
+            nested: nested::News::default(),
             dirty: Vec::new(),
             dirty_since_ns: 0,
             access,
@@ -265,8 +269,9 @@ impl Reactor {
     }
 
     /// Takes a connection back whose call has ended at `now_ns`, and goes on with it.
-    pub(crate) fn check_in(&mut self, conn: Box<Conn>, now_ns: u64) {
+    pub(crate) fn check_in(&mut self, mut conn: Box<Conn>, now_ns: u64) {
         self.now_ns = now_ns;
+        self.nested.release(&mut conn);
         let Some(mut conn) = self.come_late(conn) else { return };
         if conn.gone || !conn.response.keep_alive {
             conn.conclude();
@@ -278,7 +283,8 @@ impl Reactor {
         }
         let (token, keepalive_ns) = (conn.token, self.hub.options.keepalive_ns);
         let Some(conn) = self.come_home(conn) else { return };
-        let keep = conn.response.keep_alive && !conn.gone;
+        // What is left of a body that the application did not want would be read as the next request.
+        let keep = conn.response.keep_alive && !conn.gone && conn.is_consumed();
         if keep {
             conn.next_request();
             conn.deadline_ns = now_ns + keepalive_ns;
@@ -435,6 +441,7 @@ impl Reactor {
             }
             SIGNALS => self.signals(),
             HANDOVER => self.take_in(),
+            number if number & RINGS == RINGS => self.nested.rung((number & 0xff) as usize),
             number if number & LISTENER == LISTENER => self.accept((number & 0xffff) as usize),
             token => self.client(token, flags),
         }
@@ -449,6 +456,7 @@ impl Reactor {
         let Some(place) = place(&mut self.places, token) else { return };
         if place.away {
             place.missed |= flags;
+            self.nested.heard(token, flags);
             if flags.intersects(EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
                 self.ended.push(token);
             }
@@ -617,7 +625,8 @@ impl Reactor {
                 self.arm(deadline_ns);
             }
             Sent::All => match conn.state {
-                State::Closing => self.close(token),
+                State::Closing if conn.is_consumed() || conn.gone => self.close(token),
+                State::Closing => self.linger(token),
                 State::Head if conn.is_untouched() => {
                     if conn.served > 0 {
                         conn.deadline_ns = self.now_ns + self.hub.options.keepalive_ns;
@@ -650,10 +659,16 @@ impl Reactor {
         late::make_room(conn.socket(), conn.pending());
         let sent = conn.send();
         conn.stands(Standing::Begun);
+        if sent == Sent::Gone { self.close(token) } else { self.linger(token) }
+    }
+
+    /// Ends our side and drops what the client still sends for a while, so that no reset destroys what it was sent.
+    fn linger(&mut self, token: u64) {
+        let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
         conn.half_close();
         conn.deadline_ns = self.now_ns + LINGER_NS;
         let mut limit = LINGER_BYTES;
-        let over = sent == Sent::Gone || conn.is_readable() && !conn.drain(&mut limit);
+        let over = conn.is_readable() && !conn.drain(&mut limit);
         let deadline_ns = conn.deadline_ns;
         self.arm(deadline_ns);
         if over {
@@ -664,17 +679,7 @@ impl Reactor {
     /// Like [`Self::refuse`] for a connection that is out of its place.
     fn refuse_away(&mut self, mut conn: Box<Conn>, refusal: &Refusal) {
         let token = conn.token;
-        let head_only = conn.head.method() == b"HEAD";
-        let id = self.hub.request_id(conn.id);
-        let answer = Page {
-            status: refusal.status,
-            detail: &refusal.detail,
-            form: conn.head.form,
-            request: &id,
-            head_only,
-            own: self.hub.options.error_page.as_ref(),
-        };
-        conn.response.replace(refusal.status, |out, _| page(out, &answer));
+        conn.refuse(refusal, &self.hub.request_id(conn.id), self.hub.options.error_page.as_ref());
         conn.outcome = Outcome::Shed;
         conn.stamps.done_ns = self.now_ns;
         conn.state = State::Closing;

@@ -6,7 +6,7 @@
 //! number of app threads alone.
 
 use crate::access::AccessLog;
-use crate::app::{ABORT, App, Stop};
+use crate::app::{ABORT, App, Interpreter, Stop};
 use crate::climb::Climb;
 use crate::conn::Conn;
 use crate::http::refusal::Refusal;
@@ -14,8 +14,9 @@ use crate::options::{Level, Log, Options};
 use crate::pool::{Job, Pool};
 use crate::reactor::{BUSY, Reactor, after};
 use crate::stage::Stage;
+use ferricorn_core::deadline::Plan;
 use ferricorn_core::record::request_id;
-use ferricorn_core::scoreboard::{Entry, Scoreboard, THREADS_MAX, WorkerSlot};
+use ferricorn_core::scoreboard::{Entry, REQUESTS_MAX, Scoreboard, WorkerSlot};
 use ferricorn_sys::clock;
 use ferricorn_sys::events::Teller;
 use ferricorn_sys::exit::exit_now;
@@ -138,7 +139,8 @@ impl Hub {
         self.siblings().next().is_some()
     }
 
-    fn has_idle_sibling(&self) -> bool {
+    /// Tells whether another worker can take a request at once.
+    pub(crate) fn has_idle_sibling(&self) -> bool {
         self.siblings().any(|slot| slot.threads_free.load(Relaxed) > 0)
     }
 
@@ -161,6 +163,21 @@ impl Hub {
         self.numbers.load(Relaxed) - self.free_numbers().len() as u32
     }
 
+    /// Says how many records of requests are or have been in use.
+    pub(crate) fn note_records(&self, used: u32) {
+        self.numbers.store(used, Relaxed);
+    }
+
+    /// Returns how the worker has ended, once it has.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells, once, that logs are to be opened again by who may enter the application.
+    pub(crate) fn take_reopen(&self) -> bool {
+        self.reopen.load(Relaxed) && self.reopen.swap(false, Relaxed)
+    }
+
     fn number(&self) -> u32 {
         self.free_numbers().pop().unwrap_or_else(|| self.numbers.fetch_add(1, Relaxed))
     }
@@ -173,18 +190,19 @@ impl Hub {
         self.free_numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_exit(&self, exit: Exit) {
+    /// Ends the worker: every thread of ours goes home.
+    pub(crate) fn set_exit(&self, exit: Exit) {
         *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
         self.pool.close();
         self.stage.close();
     }
 }
 
-/// Serves until told to stop. Called attached, on the worker's main thread, which is the first app thread.
-///
-/// # Errors
-/// The loop or its watchdog cannot be made.
-pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Result<Exit> {
+/// Puts together what the threads of a worker share; returns the listeners and the access log with it, which are the loop's.
+pub(crate) fn hub(
+    options: Options,
+    context: Context,
+) -> io::Result<(Arc<Hub>, Vec<OwnedFd>, Option<AccessLog>)> {
     let hub = Arc::new(Hub {
         slot: &context.board.workers[context.slot],
         log: context.log,
@@ -203,17 +221,26 @@ pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Resul
         exit: Mutex::new(None),
         options,
     });
+    Ok((hub, context.listeners, context.access))
+}
+
+/// Serves until told to stop. Called attached, on the worker's main thread, which is the first app thread.
+///
+/// # Errors
+/// The loop or its watchdog cannot be made.
+pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Result<Exit> {
+    let (hub, listeners, access) = hub(options, context)?;
     let threads = hub.options.threads.max(1) as u32;
     hub.slot.threads.store(threads, Relaxed);
     hub.slot.threads_free.store(threads, Relaxed);
-    let reactor = Box::new(Reactor::new(hub.clone(), context.listeners, context.access)?);
+    let reactor = Box::new(Reactor::new(hub.clone(), listeners, access)?);
     let watched = (hub.clone(), app.clone());
     let watchdog =
         thread::Builder::new().name("ferricorn-loop".into()).spawn(move || watch(&watched.0, &watched.1))?;
     hub.slot.ready(clock::now_ns());
     hub.wake_arbiter();
     app_thread(&hub, &*app, 0, Some(reactor));
-    let exit = hub.exit.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Exit::Graceful);
+    let exit = hub.exit().unwrap_or(Exit::Graceful);
     app.wait(|| drop(watchdog.join()));
     if exit == Exit::Quick {
         app.notify(Stop::Interrupted);
@@ -311,7 +338,7 @@ fn own<A: App>(hub: &Hub, app: &A, thread: usize, mut reactor: Box<Reactor>) -> 
 
 /// Tells the application of USR1, on a thread that may enter it.
 fn reopen_logs<A: App>(hub: &Hub, app: &A) {
-    if hub.reopen.load(Relaxed) && hub.reopen.swap(false, Relaxed) {
+    if hub.take_reopen() {
         app.notify(Stop::ReopenLogs);
     }
 }
@@ -326,10 +353,25 @@ fn serve<A: App>(hub: &Hub, app: &A, thread: usize, mut conn: Box<Conn>) -> Box<
         conn.stamps.done_ns = now_ns;
         return conn;
     }
+    conn.record = Some(&hub.slot.in_flight[thread.min(REQUESTS_MAX - 1)]);
+    enter(hub, &mut conn);
+    let record = conn.record;
+    let mut conn = app.call(conn, thread);
+    conn.record = None;
+    if let Some(record) = record {
+        record.leave();
+    }
+    conn.stamps.done_ns = clock::now_ns();
+    conn
+}
+
+/// Writes down, in the record of its request, that a connection goes into the application on this thread.
+pub(crate) fn enter(hub: &Hub, conn: &mut Conn) {
+    let now_ns = clock::now_ns();
     conn.stamps.app_ns = now_ns;
-    let record = &hub.slot.in_flight[thread.min(THREADS_MAX - 1)];
     conn.time_ns = hub.options.time_for(&conn.head);
     conn.until_ns = after(conn.stamps.begun_ns, hub.options.request_timeout_ns);
+    let Some(record) = conn.record else { return };
     record.enter(&Entry {
         id: conn.id,
         start_ns: conn.stamps.begun_ns,
@@ -345,12 +387,6 @@ fn serve<A: App>(hub: &Hub, app: &A, thread: usize, mut conn: Box<Conn>) -> Box<
         body_bytes: conn.body.len(),
         client: conn.client.as_bytes(),
     });
-    conn.record = Some(record);
-    let mut conn = app.call(conn, thread);
-    conn.record = None;
-    record.leave();
-    conn.stamps.done_ns = clock::now_ns();
-    conn
 }
 
 fn thread_id() -> u32 {
@@ -363,24 +399,17 @@ fn thread_id() -> u32 {
 /// Keeps the loop while Python is slow; ends when the loop has gone back to an app thread or the worker has ended.
 fn keep<A: App>(hub: &Arc<Hub>, app: &Arc<A>, mut reactor: Box<Reactor>) {
     reactor.fast_calls = 0;
-    let mut climb = Climb::new(hub);
+    let mut climb = Climb::new(hub, Plan::for_threads(hub.options.threads));
     // The owner may have gathered events and then waited for the interpreter: an edge is told only once.
     reactor.turn();
     let (mut busy_ns, mut completed) = (reactor.now_ns(), reactor.completed());
     loop {
-        while let Some(conn) = reactor.next_ready() {
-            if hub.pool.load().waiting >= hub.options.queue_max {
-                relieve(hub, &mut reactor);
-            }
-            if hub.pool.load().waiting >= hub.options.queue_max {
-                reactor.shed(conn, "all workers are busy and the queue is full");
-            } else {
-                hub.pool.push(conn);
-            }
-        }
+        line_up(hub, &mut reactor);
         let starved = relieve(hub, &mut reactor);
         expire(hub, &mut reactor);
-        climb.step(hub, app, &mut reactor, starved);
+        if climb.step(hub, app, &mut reactor, starved) {
+            start_threads(hub, app);
+        }
         reactor.flush();
         reactor.flush_log();
         if reactor.is_finished() || reactor.is_overdue() {
@@ -417,8 +446,22 @@ fn keep<A: App>(hub: &Arc<Hub>, app: &Arc<A>, mut reactor: Box<Reactor>) {
     }
 }
 
+/// Puts complete requests in line for who may serve them.
+pub(crate) fn line_up(hub: &Hub, reactor: &mut Reactor) {
+    while let Some(conn) = reactor.next_ready() {
+        if hub.pool.load().waiting >= hub.options.queue_max {
+            relieve(hub, reactor);
+        }
+        if hub.pool.load().waiting >= hub.options.queue_max {
+            reactor.shed(conn, "all workers are busy and the queue is full");
+        } else {
+            hub.pool.push(conn);
+        }
+    }
+}
+
 /// Answers 503 to requests that have stood in line for too long.
-fn expire(hub: &Hub, reactor: &mut Reactor) {
+pub(crate) fn expire(hub: &Hub, reactor: &mut Reactor) {
     let limit_ns = hub.options.queue_timeout_ns;
     if limit_ns > 0 {
         while let Some(conn) = hub.pool.pull_before(reactor.now_ns().saturating_sub(limit_ns)) {
@@ -429,7 +472,7 @@ fn expire(hub: &Hub, reactor: &mut Reactor) {
 
 /// Gives requests that no thread of ours can take soon to an idle sibling. True while requests wait although threads
 /// are free: something holds the interpreter.
-fn relieve(hub: &Hub, reactor: &mut Reactor) -> bool {
+pub(crate) fn relieve(hub: &Hub, reactor: &mut Reactor) -> bool {
     loop {
         let load = hub.pool.load();
         let Some(since_ns) = load.since_ns else { return false };
@@ -453,7 +496,7 @@ fn relieve(hub: &Hub, reactor: &mut Reactor) -> bool {
 }
 
 /// The end of a worker whose loop is kept by the watchdog's thread.
-fn wind_up<A: App>(hub: &Hub, app: &A, mut reactor: Box<Reactor>) {
+pub(crate) fn wind_up<A: Interpreter>(hub: &Hub, app: &A, mut reactor: Box<Reactor>) {
     let (cut, stuck) = (reactor.unanswered(), reactor.stuck());
     if cut == 0 && stuck == 0 {
         // No call is running, so the main thread is free and will end the process by itself.

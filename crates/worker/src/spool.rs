@@ -59,6 +59,12 @@ impl Spool {
         self.file.is_none().then_some(&self.memory[..])
     }
 
+    /// Takes the bytes so far out of memory: of a body that somebody else collects from now on.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.len = 0;
+        std::mem::take(&mut self.memory)
+    }
+
     /// Ends the body and returns it; the spool is empty again.
     pub fn finish(&mut self) -> Body {
         let len = std::mem::take(&mut self.len);

@@ -3,7 +3,9 @@
 use ferricorn_core::scoreboard::Scoreboard;
 use ferricorn_sys::events;
 use ferricorn_sys::shared::SharedMemory;
-use ferricorn_worker::{App, At, Body, Conn, Context, Exit, Level, Log, Options, Signals, Stop, Tell, run};
+use ferricorn_worker::{
+    App, At, Body, Conn, Context, Exit, Interpreter, Level, Log, Options, Signals, Stop, Tell, run,
+};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -52,14 +54,16 @@ impl App for Demo {
         conn
     }
 
+    fn attach(&self, body: impl FnOnce()) {
+        body();
+    }
+}
+
+impl Interpreter for Demo {
     fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
         let result = blocking();
         thread::sleep(self.regain);
         result
-    }
-
-    fn attach(&self, body: impl FnOnce()) {
-        body();
     }
 
     fn look(&self, _at: At, _over: bool, _tell: Tell) {}

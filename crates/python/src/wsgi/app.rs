@@ -6,7 +6,7 @@ use super::start::StartResponse;
 use crate::ffi::latin1;
 use crate::interrupt::{Passage, interrupt, is_held, look};
 use ferricorn_worker::http::refusal::{Form, Page, page};
-use ferricorn_worker::{App, At, Conn, LATE, Stop, Tell};
+use ferricorn_worker::{App, At, Conn, Interpreter, LATE, Stop, Tell};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -183,16 +183,20 @@ impl Wsgi {
         conn
     }
 
-    /// One entry in the error log, with the traceback.
     fn error(&self, py: Python<'_>, conn: &Conn, error: Option<&PyErr>, detail: &str) {
-        let method = String::from_utf8_lossy(conn.head.method());
-        let target = String::from_utf8_lossy(conn.head.get(&conn.head.target));
-        let error = error.map(|error| error.clone_ref(py).into_value(py));
-        let args = (&self.parts.log, error, method, target, detail);
-        let logged = py.import("ferricorn.wsgi").and_then(|module| module.call_method1("log_failure", args));
-        if let Err(failed) = logged {
-            failed.write_unraisable(py, None);
-        }
+        log_failure(py, &self.parts.log, conn, error, detail);
+    }
+}
+
+/// One entry in the error log about a request that the application has failed, with the traceback.
+pub(crate) fn log_failure(py: Python<'_>, log: &Py<PyAny>, conn: &Conn, error: Option<&PyErr>, detail: &str) {
+    let method = String::from_utf8_lossy(conn.head.method());
+    let target = String::from_utf8_lossy(conn.head.get(&conn.head.target));
+    let error = error.map(|error| error.clone_ref(py).into_value(py));
+    let args = (log, error, method, target, detail);
+    let logged = py.import("ferricorn.wsgi").and_then(|module| module.call_method1("log_failure", args));
+    if let Err(failed) = logged {
+        failed.write_unraisable(py, None);
     }
 }
 
@@ -201,6 +205,12 @@ impl App for Wsgi {
         Python::attach(|py| self.handle(py, conn, thread))
     }
 
+    fn attach(&self, body: impl FnOnce()) {
+        Python::attach(|_| body());
+    }
+}
+
+impl Interpreter for Wsgi {
     fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
         Python::attach(|py| {
             let result = py.detach(blocking);
@@ -211,10 +221,6 @@ impl App for Wsgi {
             }
             result
         })
-    }
-
-    fn attach(&self, body: impl FnOnce()) {
-        Python::attach(|_| body());
     }
 
     fn look(&self, at: At, over: bool, tell: Tell) {
@@ -259,7 +265,7 @@ fn reclaim(py: Python<'_>, start: &Bound<'_, StartResponse>) -> Box<Conn> {
 }
 
 /// Puts a 500 in the place of the response; where bytes have gone out, the connection closes instead.
-fn replace(conn: &mut Conn, detail: &str) {
+pub(crate) fn replace(conn: &mut Conn, detail: &str) {
     if conn.response.take_back() {
         conn.file = None;
         conn.response.replace(500, |out, head_only| {

@@ -2,7 +2,8 @@
 //!
 //! Not for: reading the file, and what the values are.
 
-use super::refusal::{Page, escape, reason};
+use super::reason::reason;
+use super::refusal::{Page, escape};
 
 /// Largest page in bytes: it is sent at once, to clients whose server has no time to wait.
 pub const SIZE_MAX: usize = 64 << 10;

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod error_page;
 pub mod head;
+pub mod reason;
 pub mod refusal;
 pub mod request_start;
 pub mod response;

@@ -5,6 +5,7 @@
 //! reads it best, by default as `application/problem+json` (RFC 9457).
 
 use super::error_page::ErrorPage;
+use super::reason::reason;
 use std::borrow::Cow;
 
 /// Why a request is refused.
@@ -159,24 +160,6 @@ fn quoted(text: &str) -> String {
         }
     }
     out
-}
-
-/// Returns the reason phrase of a status that this server makes itself (RFC 9110 section 15).
-pub fn reason(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Internal Server Error",
-    }
 }
 
 pub(super) fn escape(text: &str) -> String {

@@ -5,6 +5,7 @@
 //! 304 are RFC 9110's; which fields of the application are dropped follows Gunicorn 27 (hop-by-hop, Server, Date).
 //! Not for: sockets; the bytes gather in `output` and whoever owns the connection sends them.
 
+use super::reason::reason;
 use super::token::{is_field_byte, is_token, trim};
 
 /// What is known of the request when its response begins.
@@ -26,6 +27,7 @@ pub struct Response {
     /// How many bytes of `output` have been sent.
     pub written: usize,
     fields: Vec<u8>,
+    trailers: Vec<u8>,
     status_line: Vec<u8>,
     /// Status, once the application has named one.
     pub status: u16,
@@ -97,6 +99,7 @@ impl Response {
     pub fn restart(&mut self) {
         self.status = 0;
         self.fields.clear();
+        self.trailers.clear();
         self.status_line.clear();
         self.length = None;
         self.upgrade = false;
@@ -138,18 +141,41 @@ impl Response {
         Ok(())
     }
 
+    /// Names the status by its number.
+    ///
+    /// # Errors
+    /// It is none of a final response.
+    pub fn code(&mut self, status: u16) -> Result<(), Invalid> {
+        if !(200..=999).contains(&status) {
+            return Err(Invalid::Status(status.to_string()));
+        }
+        self.status = status;
+        self.status_line.clear();
+        self.status_line.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+        self.status_line.push(b' ');
+        self.status_line.extend_from_slice(reason(status).as_bytes());
+        Ok(())
+    }
+
+    /// Adds a field that follows the body (RFC 9112 section 7.1.2); left out where the body is not chunked.
+    ///
+    /// # Errors
+    /// A name or value that would break the framing.
+    pub fn trailer(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+        checked(name, value)?;
+        self.trailers.extend_from_slice(name);
+        self.trailers.extend_from_slice(b": ");
+        self.trailers.extend_from_slice(trim(value));
+        self.trailers.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
     /// Adds a field of the application.
     ///
     /// # Errors
     /// A name or value that would break the head.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
-        let named = || String::from_utf8_lossy(&name[..name.len().min(80)]).into_owned();
-        if !is_token(name) {
-            return Err(Invalid::FieldName(named()));
-        }
-        if !value.iter().all(|byte| is_field_byte(*byte)) {
-            return Err(Invalid::FieldValue(named()));
-        }
+        checked(name, value)?;
         let value = trim(value);
         match self.known(name) {
             Known::Length => {
@@ -228,6 +254,14 @@ impl Response {
     /// Tells whether all that was promised is in `output`.
     pub fn is_complete(&self) -> bool {
         matches!(self.framing, Framing::Length(0) | Framing::Done)
+    }
+
+    /// Returns how many bytes are still promised by Content-Length, where there is one and the head is written.
+    pub fn promised(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(left) => Some(left),
+            _ => None,
+        }
     }
 
     /// Returns the field lines named by the application, as bytes; without those that were dropped.
@@ -314,7 +348,11 @@ impl Response {
     /// Ends the response. A body shorter than its Content-Length closes the connection, so that the client learns.
     pub fn finish(&mut self) {
         match self.framing {
-            Framing::Chunked => self.output.extend_from_slice(b"0\r\n\r\n"),
+            Framing::Chunked => {
+                self.output.extend_from_slice(b"0\r\n");
+                self.output.extend_from_slice(&self.trailers);
+                self.output.extend_from_slice(b"\r\n");
+            }
             Framing::Length(left) if left > 0 => self.keep_alive = false,
             _ => {}
         }
@@ -338,6 +376,17 @@ impl Response {
         self.body_bytes = (added.len() - head) as u64;
         self.abort();
     }
+}
+
+fn checked(name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+    let named = || String::from_utf8_lossy(&name[..name.len().min(80)]).into_owned();
+    if !is_token(name) {
+        return Err(Invalid::FieldName(named()));
+    }
+    if !value.iter().all(|byte| is_field_byte(*byte)) {
+        return Err(Invalid::FieldValue(named()));
+    }
+    Ok(())
 }
 
 enum Known {

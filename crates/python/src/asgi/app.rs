@@ -1,0 +1,281 @@
+//! An ASGI application as the worker's [`Tasks`]: requests become tasks, news of connections reach their cycles.
+
+use super::cycle::Cycle;
+use super::driver::Driver;
+use super::scope::Scopes;
+use crate::interrupt;
+use ferricorn_worker::{At, Conn, Heard, Interpreter, Nested, Stop, Tasks, Tell};
+use pyo3::intern;
+use pyo3::prelude::*;
+use rustix::process::{Signal, getpid, kill_process};
+use std::collections::HashMap;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Everything an ASGI application needs, made once per worker.
+pub(crate) struct AsgiParts {
+    /// `ferricorn.asgi.Loop` of this worker, whose lifespan has started.
+    pub(crate) event_loop: Py<PyAny>,
+    /// SERVER_NAME and SERVER_PORT of each listener.
+    pub(crate) names: Vec<(String, String)>,
+    /// The error log (`gunicorn.glogging.Logger`'s interface).
+    pub(crate) log: Py<PyAny>,
+    /// Told of INT, QUIT and USR1: `notify(what)`.
+    pub(crate) notify: Py<PyAny>,
+}
+
+/// An ASGI application.
+pub(crate) struct Asgi {
+    pub(super) parts: AsgiParts,
+    pub(super) scopes: Scopes,
+    /// `Loop.respond(scope, cycle)`: makes the task.
+    respond: Py<PyAny>,
+    create_future: Py<PyAny>,
+    call_later: Py<PyAny>,
+    call_soon: Py<PyAny>,
+    worker: OnceLock<Arc<Nested<Self>>>,
+    turn: OnceLock<Py<PyAny>>,
+    /// A turn has been asked for.
+    soon: AtomicBool,
+    table: Mutex<Table>,
+}
+
+/// Which requests there are. Used by the main thread, but for looks of others that hold the interpreter.
+#[derive(Default)]
+struct Table {
+    /// By the number of the request; also those that have answered and work on.
+    running: HashMap<u64, Py<Cycle>>,
+    /// The number of the request that has the connection, by its place.
+    places: Vec<u64>,
+    #[expect(clippy::vec_box, reason = "a connection stays where it is; only its box changes hands")]
+    finished: Vec<Box<Conn>>,
+    /// Those with bytes to be sent at the end of this round of the loop.
+    dirty: Vec<Py<Cycle>>,
+}
+
+impl Asgi {
+    pub(crate) fn new(py: Python<'_>, parts: AsgiParts) -> PyResult<Self> {
+        let event_loop = parts.event_loop.bind(py);
+        let asyncio = event_loop.getattr("loop")?;
+        let scopes = Scopes::new(py, event_loop, &parts.names)?;
+        Ok(Self {
+            respond: event_loop.getattr("respond")?.unbind(),
+            create_future: asyncio.getattr("create_future")?.unbind(),
+            call_later: asyncio.getattr("call_later")?.unbind(),
+            call_soon: asyncio.getattr("call_soon")?.unbind(),
+            scopes,
+            worker: OnceLock::new(),
+            turn: OnceLock::new(),
+            soon: AtomicBool::new(false),
+            table: Mutex::default(),
+            parts,
+        })
+    }
+
+    /// Says by what asyncio turns the worker's loop.
+    pub(super) fn drive(
+        &self,
+        py: Python<'_>,
+        worker: Arc<Nested<Self>>,
+        driver: &Py<Driver>,
+    ) -> PyResult<()> {
+        // Both are set once, before the first turn.
+        let _ = self.worker.set(worker);
+        let _ = self.turn.set(driver.getattr(py, "turn")?);
+        Ok(())
+    }
+
+    pub(super) fn worker(&self) -> Option<&Arc<Nested<Self>>> {
+        self.worker.get()
+    }
+
+    pub(super) fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.create_future.bind(py).call0()
+    }
+
+    /// Has `call(number)` called later, unless the handle that is returned is cancelled.
+    pub(super) fn later(
+        &self,
+        py: Python<'_>,
+        ns: u64,
+        call: Bound<'_, PyAny>,
+        number: u64,
+    ) -> PyResult<Py<PyAny>> {
+        self.call_later.call1(py, (ns as f64 / 1e9, call, number))
+    }
+
+    fn start(self: &Arc<Self>, py: Python<'_>, conn: Box<Conn>) -> PyResult<()> {
+        let (id, place) = (conn.id, conn.place() as usize);
+        let Some(worker) = self.worker() else { return Ok(()) };
+        let scope = match self.scopes.http(py, &conn, &worker.options().trusts) {
+            Ok(scope) => scope,
+            Err(error) => {
+                self.give_back(Cycle::fail(py, self, conn, &error));
+                return Ok(());
+            }
+        };
+        let cycle = Bound::new(py, Cycle::new(self.clone(), conn))?;
+        {
+            let mut table = self.table();
+            if table.places.len() <= place {
+                table.places.resize(place + 1, 0);
+            }
+            table.places[place] = id;
+            table.running.insert(id, cycle.clone().unbind());
+        }
+        let task = self.respond.bind(py).call1((scope, &cycle))?;
+        // It may be over already.
+        if let Ok(mut cycle) = cycle.try_borrow_mut() {
+            cycle.runs_in(task.unbind());
+        }
+        Ok(())
+    }
+
+    /// Takes a connection back whose request is over.
+    pub(super) fn give_back(&self, conn: Box<Conn>) {
+        self.table().finished.push(conn);
+        self.turn_soon();
+    }
+
+    /// Forgets a request whose task is over.
+    pub(super) fn forget(&self, id: u64) {
+        let gone = self.table().running.remove(&id);
+        // Outside: what it drops may be the application's.
+        drop(gone);
+    }
+
+    /// Has a cycle's bytes sent at the end of this round of the loop.
+    pub(super) fn is_dirty(&self, cycle: Py<Cycle>) {
+        self.table().dirty.push(cycle);
+        self.turn_soon();
+    }
+
+    fn cycle(&self, py: Python<'_>, id: u64) -> Option<Py<Cycle>> {
+        self.table().running.get(&id).map(|cycle| cycle.clone_ref(py))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that a turn is being made.
+    pub(super) fn turns(&self) {
+        self.soon.store(false, Relaxed);
+    }
+}
+
+impl Interpreter for Asgi {
+    fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
+        Python::attach(|py| py.detach(blocking))
+    }
+
+    fn look(&self, at: At, over: bool, tell: Tell) {
+        interrupt::look(at, over, tell);
+    }
+
+    fn is_held(&self) -> bool {
+        interrupt::is_held()
+    }
+
+    fn interrupt(&self, late: At) {
+        if rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs() != late.tid {
+            // The loop is blocked: by this request, or by another, which then is not hit.
+            return interrupt::interrupt(At { thread: 0, ..late });
+        }
+        Python::attach(|py| {
+            let Some(cycle) = self.cycle(py, late.request) else { return };
+            let task = cycle.try_borrow(py).ok().and_then(|cycle| cycle.task(py));
+            let cancelled = task.map(|task| task.call_method0(py, intern!(py, "cancel")));
+            if let Some(Err(error)) = cancelled {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
+    fn abort(&self) {
+        // To itself: cannot fail.
+        let _ = kill_process(getpid(), Signal::ABORT);
+    }
+
+    fn notify(&self, stop: Stop) {
+        let what = match stop {
+            Stop::Interrupted => "interrupted",
+            Stop::ReopenLogs => "reopen",
+        };
+        Python::attach(|py| {
+            if let Err(error) = self.parts.notify.call1(py, (what,)) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
+
+impl Tasks for Asgi {
+    fn begin(self: &Arc<Self>, conn: Box<Conn>) {
+        Python::attach(|py| {
+            if let Err(error) = self.start(py, conn) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
+    fn heard(&self, token: u64, what: Heard) {
+        Python::attach(|py| {
+            let id = self.table().places.get(token as u32 as usize).copied().unwrap_or(0);
+            let Some(cycle) = self.cycle(py, id) else { return };
+            if let Ok(mut cycle) = cycle.try_borrow_mut(py) {
+                cycle.heard(py, token, what);
+            };
+        });
+    }
+
+    fn finished(&self, into: &mut Vec<Box<Conn>>) {
+        let dirty = {
+            let mut table = self.table();
+            into.append(&mut table.finished);
+            mem::take(&mut table.dirty)
+        };
+        if !dirty.is_empty() {
+            Python::attach(|py| {
+                for cycle in dirty {
+                    if let Ok(mut cycle) = cycle.try_borrow_mut(py) {
+                        cycle.flush(py);
+                    }
+                }
+            });
+        }
+    }
+
+    fn drain(&self) {
+        Python::attach(|py| {
+            let cycles: Vec<Py<Cycle>> =
+                self.table().running.values().map(|cycle| cycle.clone_ref(py)).collect();
+            for cycle in cycles {
+                if let Ok(mut cycle) = cycle.try_borrow_mut(py) {
+                    cycle.drain(py);
+                }
+            }
+        });
+    }
+
+    fn end(&self) {
+        Python::attach(|py| {
+            if let Err(error) = self.parts.event_loop.call_method0(py, "stop") {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
+    fn turn_soon(&self) {
+        if self.soon.swap(true, Relaxed) {
+            return;
+        }
+        Python::attach(|py| {
+            let Some(turn) = self.turn.get() else { return };
+            if let Err(error) = self.call_soon.call1(py, (turn,)) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}

@@ -1,0 +1,375 @@
+//! One request with its `receive` and `send`: it owns the connection until the response is complete, and lives as long as
+//! the task does.
+
+use super::app::Asgi;
+use super::awaitable::Exchange;
+use super::http;
+use crate::interrupt::Request;
+use crate::wsgi::{log_failure, replace};
+use ferricorn_sys::clock;
+use ferricorn_worker::http::refusal::Refusal;
+use ferricorn_worker::{Conn, Heard, LATE, Piece};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use std::sync::Arc;
+
+/// Bytes that may wait in memory before the application waits for its client.
+const UNSENT_MAX: usize = 64 << 10;
+/// Bytes unsent at which it goes on.
+const UNSENT_LOW: usize = 16 << 10;
+
+/// What one step of `receive` or `send` has come to.
+pub(super) enum Step<'py> {
+    /// It is over; `None` for Python's `None`.
+    Done(Option<Bound<'py, PyAny>>),
+    /// This future is to be waited for first.
+    Wait(Bound<'py, PyAny>),
+}
+
+/// How far the response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// `http.response.start` is expected.
+    Start,
+    /// `http.response.body` is.
+    Body,
+    /// Complete, or nobody is there to hear it.
+    Over,
+}
+
+/// A request that a task works on.
+#[pyclass(module = "ferricorn._native", name = "Cycle")]
+pub(crate) struct Cycle {
+    app: Arc<Asgi>,
+    /// Until the response is complete.
+    pub(super) conn: Option<Box<Conn>>,
+    id: u64,
+    token: u64,
+    pub(super) stage: Stage,
+    /// Trailers were promised.
+    pub(super) trailers: bool,
+    /// The whole body has been given to the application.
+    body_given: bool,
+    dirty: bool,
+    task: Option<Py<PyAny>>,
+    receivers: Vec<Py<PyAny>>,
+    senders: Vec<Py<PyAny>>,
+    /// Ends the patience with a client that is waited for.
+    timer: Option<Py<PyAny>>,
+    waits: u64,
+}
+
+impl Cycle {
+    pub(super) fn new(app: Arc<Asgi>, conn: Box<Conn>) -> Self {
+        let (id, token) = (conn.id, conn.token());
+        Self {
+            app,
+            conn: Some(conn),
+            id,
+            token,
+            stage: Stage::Start,
+            trailers: false,
+            body_given: false,
+            dirty: false,
+            task: None,
+            receivers: Vec::new(),
+            senders: Vec::new(),
+            timer: None,
+            waits: 0,
+        }
+    }
+
+    /// Answers 500 to a request that does not get as far as a task.
+    pub(super) fn fail(py: Python<'_>, app: &Asgi, mut conn: Box<Conn>, error: &PyErr) -> Box<Conn> {
+        log_failure(py, &app.parts.log, &conn, Some(error), "");
+        replace(&mut conn, "");
+        conn.stamps.done_ns = clock::now_ns();
+        conn
+    }
+
+    pub(super) fn runs_in(&mut self, task: Py<PyAny>) {
+        self.task = Some(task);
+    }
+
+    pub(super) fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task.as_ref().map(|task| task.clone_ref(py))
+    }
+
+    // ---- receive ----
+
+    pub(super) fn receive_step<'py>(slf: &Bound<'py, Self>) -> PyResult<Step<'py>> {
+        let py = slf.py();
+        let mut this = slf.try_borrow_mut()?;
+        if let Some(message) = this.next_message(py)? {
+            return Ok(Step::Done(Some(message.into_any())));
+        }
+        let future = this.app.future(py)?;
+        this.receivers.push(future.clone().unbind());
+        if !this.body_given {
+            let (limit_ns, _) = this.limits();
+            this.be_patient(slf, limit_ns)?;
+        }
+        Ok(Step::Wait(future))
+    }
+
+    fn next_message<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let app = self.app.clone();
+        let (Some(conn), Some(worker)) = (&mut self.conn, app.worker()) else {
+            return disconnect(py).map(Some);
+        };
+        if conn.is_late() {
+            return disconnect(py).map(Some);
+        }
+        if self.body_given {
+            return if conn.has_left() { disconnect(py).map(Some) } else { Ok(None) };
+        }
+        match conn.piece(worker.options()) {
+            Ok(Piece::Data { bytes, more }) => {
+                self.body_given = !more;
+                worker.progressed(conn);
+                let message = PyDict::new(py);
+                message.set_item(intern!(py, "type"), intern!(py, "http.request"))?;
+                message.set_item(intern!(py, "body"), PyBytes::new(py, &bytes))?;
+                message.set_item(intern!(py, "more_body"), more)?;
+                Ok(Some(message))
+            }
+            Ok(Piece::Wait) => {
+                conn.greet();
+                if conn.pending() > 0 {
+                    let _ = conn.send();
+                }
+                conn.waits_for_client();
+                Ok(None)
+            }
+            Ok(Piece::Gone) => disconnect(py).map(Some),
+            Err(refusal) => {
+                worker.refuse(conn, &refusal);
+                self.over();
+                disconnect(py).map(Some)
+            }
+        }
+    }
+
+    // ---- send ----
+
+    /// `message` is `None` where it has been taken and room is waited for.
+    pub(super) fn send_step<'py>(slf: &Bound<'py, Self>, message: Option<Py<PyAny>>) -> PyResult<Step<'py>> {
+        let py = slf.py();
+        let waited = message.is_none();
+        if let Some(message) = message {
+            let message = message.bind(py).cast::<PyDict>()?;
+            http::send(&mut *slf.try_borrow_mut()?, message)?;
+        }
+        let mut this = slf.try_borrow_mut()?;
+        let this = &mut *this;
+        let Some(conn) = &mut this.conn else { return Ok(Step::Done(None)) };
+        let limit = if waited { UNSENT_LOW } else { UNSENT_MAX };
+        if conn.pending() > limit {
+            let _ = conn.send();
+        }
+        if let Some(worker) = this.app.worker() {
+            worker.progressed(conn);
+        }
+        if conn.pending() <= limit {
+            if !this.dirty {
+                this.dirty = true;
+                this.app.is_dirty(slf.clone().unbind());
+            }
+            return Ok(Step::Done(None));
+        }
+        conn.waits_for_client();
+        let future = this.app.future(py)?;
+        this.senders.push(future.clone().unbind());
+        let (_, limit_ns) = this.limits();
+        this.be_patient(slf, limit_ns)?;
+        Ok(Step::Wait(future))
+    }
+
+    /// Sends what has gathered.
+    pub(super) fn flush(&mut self, py: Python<'_>) {
+        self.dirty = false;
+        if let Some(conn) = &mut self.conn {
+            let _ = conn.send();
+            if conn.is_gone() {
+                self.wake(py);
+            }
+        }
+    }
+
+    /// Ends the response: the connection goes back to the worker's loop.
+    pub(super) fn over(&mut self) {
+        self.stage = Stage::Over;
+        if let Some(mut conn) = self.conn.take() {
+            conn.stamps.done_ns = clock::now_ns();
+            conn.conclude();
+            self.app.give_back(conn);
+        }
+    }
+
+    // ---- The client ----
+
+    /// Acts on what the loop has heard of the connection.
+    pub(super) fn heard(&mut self, py: Python<'_>, token: u64, what: Heard) {
+        let Some(conn) = &mut self.conn else { return };
+        if token != self.token {
+            return;
+        }
+        conn.hear(what);
+        if conn.pending() > 0 {
+            let _ = conn.send();
+        }
+        let room = conn.pending() <= UNSENT_LOW || conn.is_gone();
+        if room {
+            wake(py, &mut self.senders);
+        }
+        if !self.body_given || conn.has_left() {
+            wake(py, &mut self.receivers);
+        }
+        if self.senders.is_empty() && self.receivers.is_empty() {
+            self.be_calm(py);
+        }
+    }
+
+    /// Wakes everybody who waits for the client.
+    pub(super) fn wake(&mut self, py: Python<'_>) {
+        wake(py, &mut self.senders);
+        wake(py, &mut self.receivers);
+        self.be_calm(py);
+    }
+
+    /// Hears that the worker is to end.
+    pub(super) fn drain(&mut self, _py: Python<'_>) {}
+
+    /// Longest waits for a piece of the body, and for room.
+    fn limits(&self) -> (u64, u64) {
+        self.app.worker().map_or((0, 0), |worker| {
+            let options = worker.options();
+            (options.body_timeout_ns, options.write_timeout_ns)
+        })
+    }
+
+    /// Begins to wait for the client, for so long at most; 0 for any time.
+    fn be_patient(&mut self, slf: &Bound<'_, Self>, limit_ns: u64) -> PyResult<()> {
+        let py = slf.py();
+        self.be_calm(py);
+        if limit_ns > 0 {
+            let call = slf.getattr(intern!(py, "_impatient"))?;
+            self.timer = Some(self.app.later(py, limit_ns, call, self.waits)?);
+        }
+        Ok(())
+    }
+
+    /// Ends that.
+    fn be_calm(&mut self, py: Python<'_>) {
+        self.waits += 1;
+        if let Some(timer) = self.timer.take()
+            && let Err(error) = timer.call_method0(py, intern!(py, "cancel"))
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Ends a response that the task has not completed; returns what is to be said about it.
+    fn abandon(&mut self, failed: bool) -> Option<&'static str> {
+        let conn = self.conn.as_mut()?;
+        if conn.is_late() {
+            // Its error is the cancellation, or comes of it; nobody waits for what it says.
+            if conn.was_answered() {
+                conn.response.status = LATE;
+            }
+            conn.response.abort();
+            return None;
+        }
+        let gone = conn.has_left();
+        match self.stage {
+            Stage::Start if failed || !gone => {
+                replace(conn, "");
+                (!failed).then_some("the application returned without starting a response")
+            }
+            _ => {
+                conn.response.abort();
+                (!failed && !gone).then_some("the application returned without completing its response")
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Cycle {
+    /// ASGI's `receive`.
+    fn receive(slf: Py<Self>) -> Exchange {
+        Exchange::receiving(slf)
+    }
+
+    /// ASGI's `send`.
+    fn send(slf: Py<Self>, message: Py<PyAny>) -> Exchange {
+        Exchange::sending(slf, message)
+    }
+
+    /// The request, as the code that works on it is to know it.
+    #[getter]
+    fn request(&self) -> Request {
+        Request::new(self.id, self.conn.as_ref().and_then(|conn| conn.record))
+    }
+
+    /// Says that the task is over: with an error of the application's, or what it has returned.
+    fn leave(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let mut this = slf.try_borrow_mut()?;
+        let late = this.conn.as_ref().is_some_and(|conn| conn.is_late());
+        if let (Some(conn), true) = (&this.conn, !late)
+            && let Some(error) = error
+        {
+            log_failure(py, &this.app.parts.log, conn, Some(&PyErr::from_value(error.clone())), "");
+        }
+        if let Some(detail) = this.abandon(error.is_some())
+            && let Some(conn) = &this.conn
+        {
+            log_failure(py, &this.app.parts.log, conn, None, detail);
+        }
+        this.over();
+        this.wake(py);
+        let task = this.task.take();
+        let (app, id) = (this.app.clone(), this.id);
+        drop(this);
+        drop(task);
+        app.forget(id);
+        Ok(())
+    }
+
+    /// The client has been waited for long enough, unless something has happened since.
+    fn _impatient(&mut self, py: Python<'_>, waits: u64) {
+        if self.waits != waits {
+            return;
+        }
+        if let (Some(conn), Some(worker)) = (&mut self.conn, self.app.worker()) {
+            if self.senders.is_empty() {
+                worker.refuse(conn, &Refusal::new(408, "the request's body took too long"));
+            } else {
+                conn.give_up();
+            }
+        }
+        self.over();
+        self.wake(py);
+    }
+}
+
+fn wake(py: Python<'_>, futures: &mut Vec<Py<PyAny>>) {
+    for future in futures.drain(..) {
+        let future = future.bind(py);
+        let woken = future.call_method0(intern!(py, "done")).and_then(|done| match done.is_truthy()? {
+            true => Ok(()),
+            false => future.call_method1(intern!(py, "set_result"), (py.None(),)).map(drop),
+        });
+        if let Err(error) = woken {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+fn disconnect(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let message = PyDict::new(py);
+    message.set_item(intern!(py, "type"), intern!(py, "http.disconnect"))?;
+    Ok(message)
+}

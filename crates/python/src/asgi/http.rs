@@ -1,0 +1,198 @@
+//! The messages of a response (ASGI 3, HTTP 2.3) become bytes of it.
+
+use super::cycle::{Cycle, Stage};
+use ferricorn_worker::http::response::Invalid;
+use ferricorn_worker::{Conn, FileBody};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
+use std::fs::File;
+use std::path::PathBuf;
+
+/// Takes one message.
+pub(super) fn send(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = message.py();
+    let kind = message.get_item(intern!(py, "type"))?;
+    let kind = kind.ok_or_else(|| PyTypeError::new_err("a message has a \"type\""))?;
+    let kind =
+        kind.cast::<PyString>().map_err(|_| PyTypeError::new_err("a message's type is a str"))?.to_str()?;
+    match (cycle.stage, kind) {
+        (Stage::Start, "http.response.start") => start(cycle, message),
+        (Stage::Start, "http.response.early_hint") => early_hint(cycle, message),
+        (Stage::Body, "http.response.body") => body(cycle, message),
+        (Stage::Body, "http.response.pathsend") => pathsend(cycle, message),
+        (Stage::Body, "http.response.trailers") if cycle.trailers => trailers(cycle, message),
+        // The client has gone, or was answered in the application's place.
+        (Stage::Over, _) if cycle.conn.is_some() => Ok(()),
+        (Stage::Start, _) => Err(unexpected("'http.response.start'", kind)),
+        (Stage::Body, _) => Err(unexpected("'http.response.body'", kind)),
+        (Stage::Over, _) => Err(PyRuntimeError::new_err(format!(
+            "Unexpected ASGI message '{kind}' sent, after response already completed."
+        ))),
+    }
+}
+
+fn unexpected(expected: &str, kind: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("Expected ASGI message {expected}, but got '{kind}'."))
+}
+
+fn start(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = message.py();
+    let Some(conn) = &mut cycle.conn else { return Ok(()) };
+    let status = message.get_item(intern!(py, "status"))?;
+    let status: u16 =
+        status.ok_or_else(|| PyValueError::new_err("http.response.start has a \"status\""))?.extract()?;
+    conn.response.code(status).map_err(invalid)?;
+    let named = match message.get_item(intern!(py, "headers"))? {
+        Some(headers) => fields(conn, &headers),
+        None => Ok(()),
+    };
+    if named.is_err() {
+        conn.response.restart();
+    }
+    named?;
+    cycle.trailers = flag(message, intern!(py, "trailers"))?;
+    cycle.stage = Stage::Body;
+    Ok(())
+}
+
+/// Names the fields of the response.
+fn fields(conn: &mut Conn, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+    for header in headers.try_iter()? {
+        let header = header?;
+        let (name, value) = match header.cast::<PyTuple>() {
+            Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
+            _ => header.extract()?,
+        };
+        let (name, value) = (bytes(&name, "a header's name")?, bytes(&value, "a header's value")?);
+        conn.response.field(name, value).map_err(invalid)?;
+    }
+    Ok(())
+}
+
+fn body(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = message.py();
+    let trailers = cycle.trailers;
+    let Some(conn) = &mut cycle.conn else { return Ok(()) };
+    let more = flag(message, intern!(py, "more_body"))?;
+    let piece = message.get_item(intern!(py, "body"))?;
+    let copy;
+    let piece = match &piece {
+        None => &[][..],
+        Some(piece) => match piece.cast::<PyBytes>() {
+            Ok(bytes) => bytes.as_bytes(),
+            Err(_) => {
+                copy = other_bytes(piece)?;
+                &copy[..]
+            }
+        },
+    };
+    if !conn.response.has_head() {
+        conn.write_head((!more && !trailers).then_some(piece.len() as u64));
+    }
+    if conn.response.promised().is_some_and(|left| piece.len() as u64 > left) {
+        return Err(PyRuntimeError::new_err("Response content longer than Content-Length"));
+    }
+    conn.response.body(piece);
+    if more || trailers {
+        return Ok(());
+    }
+    let short = conn.response.promised().is_some_and(|left| left > 0);
+    if short {
+        return Err(PyRuntimeError::new_err("Response content shorter than Content-Length"));
+    }
+    conn.response.finish();
+    cycle.over();
+    cycle.wake(py);
+    Ok(())
+}
+
+/// Sends a file as the whole body, without copying it through the process.
+fn pathsend(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = message.py();
+    let Some(conn) = &mut cycle.conn else { return Ok(()) };
+    let path = message.get_item(intern!(py, "path"))?;
+    let path: PathBuf =
+        path.ok_or_else(|| PyValueError::new_err("http.response.pathsend has a \"path\""))?.extract()?;
+    let file = File::open(&path)?;
+    let size = file.metadata()?.len();
+    conn.write_head(Some(size));
+    let left = conn.response.accept(size);
+    if left > 0 {
+        conn.file = Some(FileBody { file: file.into(), offset: 0, left });
+    }
+    conn.response.finish();
+    cycle.over();
+    cycle.wake(py);
+    Ok(())
+}
+
+fn trailers(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = message.py();
+    let Some(conn) = &mut cycle.conn else { return Ok(()) };
+    if let Some(headers) = message.get_item(intern!(py, "headers"))? {
+        for header in headers.try_iter()? {
+            let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = header?.extract()?;
+            let (name, value) = (bytes(&name, "a trailer's name")?, bytes(&value, "a trailer's value")?);
+            conn.response.trailer(name, value).map_err(invalid)?;
+        }
+    }
+    if flag(message, intern!(py, "more_trailers"))? {
+        return Ok(());
+    }
+    conn.response.finish();
+    cycle.over();
+    cycle.wake(py);
+    Ok(())
+}
+
+/// Sends `103 Early Hints` (RFC 8297).
+fn early_hint(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = message.py();
+    let Some(conn) = &mut cycle.conn else { return Ok(()) };
+    let mut lines = Vec::new();
+    if let Some(links) = message.get_item(intern!(py, "links"))? {
+        for link in links.try_iter()? {
+            let link = link?;
+            let link = bytes(&link, "a link")?;
+            if !link.iter().all(|byte| ferricorn_worker::http::token::is_field_byte(*byte)) {
+                return Err(PyValueError::new_err("invalid link in early hints"));
+            }
+            lines.extend_from_slice(&[&b"Link: "[..], link, b"\r\n"].concat());
+        }
+    }
+    if conn.head.version >= (1, 1) {
+        conn.response.interim(b"HTTP/1.1 103 Early Hints\r\n", &lines);
+    }
+    Ok(())
+}
+
+fn flag(message: &Bound<'_, PyDict>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    message.get_item(name)?.map_or(Ok(false), |value| value.is_truthy())
+}
+
+fn bytes<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyResult<&'a [u8]> {
+    value
+        .cast::<PyBytes>()
+        .map(|bytes| bytes.as_bytes())
+        .map_err(|_| PyTypeError::new_err(format!("{what} is bytes, not {}", kind_of(value))))
+}
+
+fn other_bytes(piece: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(array) = piece.cast::<PyByteArray>() {
+        return Ok(array.to_vec());
+    }
+    if piece.is_instance_of::<pyo3::types::PyMemoryView>() {
+        return piece.call_method0("tobytes")?.extract();
+    }
+    Err(PyTypeError::new_err(format!("a body is bytes, not {}", kind_of(piece))))
+}
+
+fn kind_of(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
+}
+
+fn invalid(invalid: Invalid) -> PyErr {
+    PyRuntimeError::new_err(invalid.to_string())
+}

@@ -1,0 +1,165 @@
+//! Scopes (ASGI 3): what does not change stands in a dict per listener that is copied; names of fields are kept as bytes
+//! objects once they have been seen.
+
+use crate::ffi::latin1;
+use ferricorn_worker::http::token::percent_decoded;
+use ferricorn_worker::{Conn, Peer};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use rustix::net::getsockname;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+
+/// Names of fields kept; beyond that a name is made anew for each request.
+const NAMES_MAX: usize = 512;
+
+/// Makes scopes.
+pub(super) struct Scopes {
+    /// Per listener, what every request has.
+    bases: Vec<Base>,
+    root_path: String,
+    state: Py<PyDict>,
+    names: Mutex<HashMap<Box<[u8]>, Py<PyBytes>>>,
+}
+
+struct Base {
+    http: Py<PyDict>,
+    /// The address stands for all of the host's: each connection has its own.
+    is_wildcard: bool,
+}
+
+impl Scopes {
+    /// `event_loop` knows `root_path`, the `state` of the lifespan and the `scope` of every request; `names` are host and port
+    /// of the listeners.
+    pub(super) fn new(
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+        names: &[(String, String)],
+    ) -> PyResult<Self> {
+        let base = |(host, port): &(String, String)| -> PyResult<Base> {
+            let http: Bound<'_, PyDict> = event_loop.call_method0("scope")?.cast_into()?;
+            let server = match port.parse::<u16>() {
+                Ok(port) => (host, port).into_pyobject(py)?.into_any(),
+                Err(_) => (host, py.None()).into_pyobject(py)?.into_any(),
+            };
+            http.set_item("server", server)?;
+            let is_wildcard = host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+            Ok(Base { http: http.unbind(), is_wildcard })
+        };
+        Ok(Self {
+            bases: names.iter().map(base).collect::<PyResult<_>>()?,
+            root_path: event_loop.getattr("root_path")?.extract()?,
+            state: event_loop.getattr("state")?.cast_into::<PyDict>()?.unbind(),
+            names: Mutex::default(),
+        })
+    }
+
+    /// Makes the scope of a request.
+    pub(super) fn http<'py>(
+        &self,
+        py: Python<'py>,
+        conn: &Conn,
+        trusts: &dyn Fn(IpAddr) -> bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        // A connection handed over by a sibling of another configuration may name a listener that is gone.
+        let base = self.bases.get(conn.listener).unwrap_or(&self.bases[0]);
+        let scope = base.http.bind(py).copy()?;
+        let head = &conn.head;
+        if base.is_wildcard
+            && let Some(address) = local(conn)
+        {
+            scope
+                .set_item(intern!(py, "server"), (address.ip().to_canonical().to_string(), address.port()))?;
+        }
+        let https = head.https;
+        if https {
+            scope.set_item(intern!(py, "scheme"), intern!(py, "https"))?;
+        }
+        scope.set_item(intern!(py, "client"), client(py, conn, trusts)?)?;
+        if head.version != (1, 1) {
+            let (major, minor) = head.version;
+            scope.set_item(intern!(py, "http_version"), format!("{major}.{minor}"))?;
+        }
+        scope.set_item(intern!(py, "method"), method(py, head.method())?)?;
+        let raw = head.get(&head.path);
+        scope.set_item(intern!(py, "path"), self.path(py, raw)?)?;
+        let raw_path = if self.root_path.is_empty() {
+            PyBytes::new(py, raw)
+        } else {
+            PyBytes::new(py, &[self.root_path.as_bytes(), raw].concat())
+        };
+        scope.set_item(intern!(py, "raw_path"), raw_path)?;
+        scope.set_item(intern!(py, "query_string"), PyBytes::new(py, head.get(&head.query)))?;
+        scope.set_item(intern!(py, "headers"), self.headers(py, conn)?)?;
+        scope.set_item(intern!(py, "state"), self.state.bind(py).copy()?)?;
+        Ok(scope)
+    }
+
+    /// The path as text: decoded, and below `root_path`.
+    fn path<'py>(&self, py: Python<'py>, raw: &[u8]) -> PyResult<Bound<'py, PyString>> {
+        if self.root_path.is_empty() && memchr::memchr(b'%', raw).is_none() && raw.is_ascii() {
+            return latin1(py, raw);
+        }
+        let decoded = percent_decoded(raw);
+        Ok(PyString::new(py, &format!("{}{}", self.root_path, String::from_utf8_lossy(&decoded))))
+    }
+
+    fn headers<'py>(&self, py: Python<'py>, conn: &Conn) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, value) in conn.head.fields() {
+            let name = match names.get(name) {
+                Some(known) => known.bind(py).clone(),
+                None => {
+                    let lower = PyBytes::new(py, &name.to_ascii_lowercase());
+                    if names.len() < NAMES_MAX {
+                        names.insert(name.into(), lower.clone().unbind());
+                    }
+                    lower
+                }
+            };
+            list.append(PyTuple::new(py, [name, PyBytes::new(py, value)])?)?;
+        }
+        Ok(list)
+    }
+}
+
+/// The address at which the client has reached us.
+fn local(conn: &Conn) -> Option<SocketAddr> {
+    getsockname(conn.socket()).ok().and_then(|address| SocketAddr::try_from(address).ok())
+}
+
+/// Who the client is: the peer, or whom a peer that may speak for others has named.
+fn client<'py>(py: Python<'py>, conn: &Conn, trusts: &dyn Fn(IpAddr) -> bool) -> PyResult<Bound<'py, PyAny>> {
+    let forwarded = conn.trusted.then(|| conn.head.field(b"x-forwarded-for")).flatten();
+    if let Some(named) = forwarded.and_then(|value| named(value, trusts)) {
+        return Ok((named, 0).into_pyobject(py)?.into_any());
+    }
+    match conn.peer {
+        Peer::Tcp(address) => Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any()),
+        Peer::Unix => Ok(py.None().into_bound(py)),
+    }
+}
+
+/// The client that a chain of proxies names: the last that is none of those that are trusted (`X-Forwarded-For`).
+fn named(value: &[u8], trusts: &dyn Fn(IpAddr) -> bool) -> Option<String> {
+    let text = String::from_utf8_lossy(value);
+    let hosts = || text.split(',').map(str::trim).filter(|host| !host.is_empty());
+    let is_proxy = |host: &&str| host.parse::<IpAddr>().is_ok_and(|address| trusts(address.to_canonical()));
+    hosts().rev().find(|host| !is_proxy(host)).or_else(|| hosts().next()).map(str::to_owned)
+}
+
+fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    Ok(match method {
+        b"GET" => intern!(py, "GET").clone(),
+        b"POST" => intern!(py, "POST").clone(),
+        b"HEAD" => intern!(py, "HEAD").clone(),
+        b"PUT" => intern!(py, "PUT").clone(),
+        b"PATCH" => intern!(py, "PATCH").clone(),
+        b"DELETE" => intern!(py, "DELETE").clone(),
+        b"OPTIONS" => intern!(py, "OPTIONS").clone(),
+        other => latin1(py, &other.to_ascii_uppercase())?,
+    })
+}

@@ -1,0 +1,215 @@
+"""The asyncio half of the worker class ``asgi``: the event loop, the application's lifespan, a task for each request.
+
+The worker's own loop (Rust) runs nested in the event loop: ``Driver.turn`` is called when its descriptors are readable.
+Not for: HTTP, which is all Rust; deadlines, which Rust decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from ferricorn.config import Config
+from ferricorn.errors import StartupError
+from ferricorn.timeouts import REQUEST
+
+# Seconds that tasks which were cancelled at the end get to come to theirs.
+LAST_SECONDS = 1.0
+
+Message = dict[str, Any]
+
+
+class Loop:
+    """The event loop of one worker, with the application's lifespan in it."""
+
+    def __init__(self, cfg: Config, log: Any, app: Any) -> None:
+        self.loop = _new_loop(cfg.asgi_loop)
+        asyncio.set_event_loop(self.loop)
+        self.root_path: str = cfg.root_path
+        self.state: dict[str, Any] = {}
+        self._log = log
+        self._app = _single(app)
+        self._ended = False
+        self._lifespan = Lifespan(self._app, cfg.asgi_lifespan, self.state, log)
+
+    def start(self) -> None:
+        """Runs the application's start-up; raises ``StartupError`` if it fails."""
+        self.loop.run_until_complete(self._lifespan.start())
+
+    def scope(self) -> Message:
+        """Returns what every request has in its scope; keys that differ are set, or copied, per request."""
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": None,
+            "client": None,
+            "scheme": "http",
+            "method": "GET",
+            "root_path": self.root_path,
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "headers": [],
+            "state": {},
+            "extensions": {
+                "http.response.trailers": {},
+                "http.response.pathsend": {},
+                "http.response.early_hint": {},
+            },
+        }
+
+    def respond(self, scope: Message, cycle: Any) -> asyncio.Task[None]:
+        """Starts the task of a request."""
+        return self.loop.create_task(_respond(self._app, scope, cycle))
+
+    def run(self, driver: Any) -> None:
+        """Serves until the worker's loop has ended, then ends the tasks that are left and the application's lifespan."""
+        for descriptor in driver.fds():
+            self.loop.add_reader(descriptor, driver.turn)
+        self.loop.call_soon(driver.turn)
+        while not self._ended:
+            try:
+                self.loop.run_forever()
+            except SystemExit:
+                self._log.error("A task has raised SystemExit; the worker goes on")
+        for descriptor in driver.fds():
+            self.loop.remove_reader(descriptor)
+        self.loop.run_until_complete(self._leave())
+        self.loop.close()
+
+    def stop(self) -> None:
+        """Ends ``run``."""
+        self._ended = True
+        self.loop.stop()
+
+    async def _leave(self) -> None:
+        kept = {asyncio.current_task(), self._lifespan.task}
+        await _cancel([task for task in asyncio.all_tasks() if task not in kept])
+        await self._lifespan.stop()
+        await _cancel([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
+        await self.loop.shutdown_asyncgens()
+
+
+async def _respond(app: Callable[..., Awaitable[None]], scope: Message, cycle: Any) -> None:
+    REQUEST.set(cycle.request)
+    try:
+        await app(scope, cycle.receive, cycle.send)
+    except asyncio.CancelledError as error:
+        cycle.leave(error)
+        raise
+    except BaseException as error:
+        # Also SystemExit: one request ends, not the worker.
+        cycle.leave(error)
+    else:
+        cycle.leave(None)
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    """Cancels tasks and waits for them a little."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=LAST_SECONDS)
+
+
+class Lifespan:
+    """The application's start-up and shutdown (ASGI lifespan 2.0)."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], mode: str, state: dict[str, Any], log: Any) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._app, self._mode, self._state, self._log = app, mode, state, log
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._started, self._stopped = asyncio.Event(), asyncio.Event()
+        self._error: BaseException | None = None
+        self._refused: str | None = None
+
+    async def start(self) -> None:
+        """Starts the application up; raises ``StartupError`` if it says, or shows, that it cannot."""
+        if self._mode == "off":
+            return
+        self._log.info("Waiting for application startup.")
+        self.task = asyncio.get_running_loop().create_task(self._run())
+        self._messages.put_nowait({"type": "lifespan.startup"})
+        await self._started.wait()
+        if self._refused is not None:
+            raise StartupError(self._refused)
+        if self._error is None:
+            self._log.info("Application startup complete.")
+        elif self._mode == "on":
+            raise StartupError("the application raised in its lifespan") from self._error
+        else:
+            self._log.info("ASGI 'lifespan' protocol appears unsupported.")
+
+    async def stop(self) -> None:
+        """Shuts the application down."""
+        if self.task is None or self.task.done():
+            return
+        self._log.info("Waiting for application shutdown.")
+        self._messages.put_nowait({"type": "lifespan.shutdown"})
+        await self._stopped.wait()
+        if self._refused is not None:
+            self._log.error("Application shutdown failed: %s", self._refused)
+        elif self._error is not None:
+            self._log.error("Application shutdown failed.", exc_info=self._error)
+        else:
+            self._log.info("Application shutdown complete.")
+
+    async def _run(self) -> None:
+        asgi = {"version": "3.0", "spec_version": "2.0"}
+        try:
+            await self._app({"type": "lifespan", "asgi": asgi, "state": self._state}, self._messages.get, self._send)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._started.set()
+            self._stopped.set()
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
+            self._refused = message.get("message", "") or "the application gave no reason"
+        elif kind not in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
+            raise RuntimeError(f"Unexpected ASGI message '{kind}' sent in the lifespan.")
+        (self._started if kind.startswith("lifespan.startup") else self._stopped).set()
+
+
+def _new_loop(kind: str) -> asyncio.AbstractEventLoop:
+    """Makes an event loop: ``auto`` is uvloop where that is installed."""
+    if kind in ("auto", "uvloop"):
+        try:
+            import uvloop
+        except ImportError:
+            if kind == "uvloop":
+                raise RuntimeError("asgi_loop is uvloop, which is not installed: pip install uvloop") from None
+        else:
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def _single(app: Any) -> Callable[..., Awaitable[None]]:
+    """Returns an application of ASGI 3; one of ASGI 2, called twice, is wrapped."""
+    if inspect.isclass(app):
+        double = not hasattr(app, "__await__")
+    elif inspect.isfunction(app) or inspect.ismethod(app):
+        double = not inspect.iscoroutinefunction(app) and _parameters(app) == 1
+    else:
+        call = getattr(app, "__call__", None)  # noqa: B004 (its signature is wanted)
+        double = not inspect.iscoroutinefunction(call) and _parameters(call) == 1
+    if not double:
+        return app  # type: ignore[no-any-return]
+
+    def called_twice(scope: Message, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
+        return app(scope)(receive, send)  # type: ignore[no-any-return]
+
+    return called_twice
+
+
+def _parameters(function: Any) -> int:
+    try:
+        return len(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return 3
+
