@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -26,6 +27,7 @@ class Loop:
 
     def __init__(self, cfg: Config, log: Any, app: Any) -> None:
         self.loop = _new_loop(cfg.asgi_loop)
+        self.ident = threading.get_ident()
         asyncio.set_event_loop(self.loop)
         self.root_path: str = cfg.root_path
         self.state: dict[str, Any] = {}
@@ -94,7 +96,8 @@ class Loop:
 
 
 async def _respond(app: Callable[..., Awaitable[None]], scope: Message, cycle: Any) -> None:
-    REQUEST.set(cycle.request)
+    request = cycle.request
+    REQUEST.set(request)
     try:
         await app(scope, cycle.receive, cycle.send)
     except asyncio.CancelledError as error:

@@ -6,10 +6,9 @@ happens.
 """
 
 from contextvars import ContextVar
-from typing import Any
 
 # The request of a task or a greenlet (``_native.Request``); ``None`` in workers whose threads work on one request at a time.
-REQUEST: ContextVar[Any] = ContextVar("ferricorn_request", default=None)
+REQUEST = ContextVar("ferricorn_request", default=None)
 
 
 class RequestTimeout(BaseException):
@@ -21,7 +20,7 @@ class RequestTimeout(BaseException):
     """
 
 
-def _request() -> Any:
+def _request():
     """The request of this task or greenlet, else what knows that of this thread."""
     from ferricorn import _native
 

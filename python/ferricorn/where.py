@@ -18,14 +18,19 @@ def where(ident: int) -> tuple[str | None, list[tuple[str, str, int]]]:
     route = None
     calls = []
     while frame is not None and len(calls) < CALLS_MAX:
-        code = frame.f_code
-        calls.append((getattr(code, "co_qualname", code.co_name), code.co_filename, frame.f_lineno or 0))
-        route = route or _route(frame)
+        calls.append(call_of(frame))
+        route = route or route_of(frame)
         frame = frame.f_back
     return route, calls
 
 
-def _route(frame: FrameType) -> str | None:
+def call_of(frame: FrameType) -> tuple[str, str, int]:
+    """The call of a frame: function, file and line."""
+    code = frame.f_code
+    return getattr(code, "co_qualname", code.co_name), code.co_filename, frame.f_lineno or 0
+
+
+def route_of(frame: FrameType) -> str | None:
     """The pattern of the route, if this is the call in which Flask or Django hands a request to its view."""
     for end, function, pattern in _DISPATCHERS:
         if frame.f_code.co_name == function and frame.f_code.co_filename.endswith(end):
@@ -40,5 +45,6 @@ def _route(frame: FrameType) -> str | None:
 # Where frameworks hold the route that they have chosen: end of the file, function, and how to get at it.
 _DISPATCHERS = (
     ("/flask/app.py", "dispatch_request", lambda known: known["rule"].rule),
+    ("/django/core/handlers/base.py", "_get_response_async", lambda known: known["request"].resolver_match.route),
     ("/django/core/handlers/base.py", "_get_response", lambda known: known["request"].resolver_match.route),
 )

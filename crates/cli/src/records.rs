@@ -6,7 +6,7 @@ use crate::locate;
 use crate::table::{self, Align, Cell, Ink};
 use crate::units::{printable, span};
 use crate::workers::write_json;
-use ferricorn_core::record::{Frame, Record, Timeout};
+use ferricorn_core::record::{Frame, Record, Request, Timeout};
 use ferricorn_reflex::journal::{self, Journal};
 use ferricorn_sys::clock;
 use serde::Serialize;
@@ -57,7 +57,7 @@ fn unreadable(folder: &Path, error: &io::Error) -> Failure {
 /// Writes the table of the last records.
 pub(crate) fn table(records: &[Record], limit: usize, colours: bool, out: &mut dyn Write) -> io::Result<()> {
     if records.is_empty() {
-        return writeln!(out, "no request has been late, and no worker has died");
+        return writeln!(out, "no request has been late, no event loop blocked, and no worker has died");
     }
     let rows: Vec<_> = records.iter().take(limit).map(row).collect();
     table::write(out, COLUMNS, &rows, colours)
@@ -89,6 +89,22 @@ fn row(record: &Record) -> [Cell; COLUMNS.len()] {
             format!("({} requests)", death.requests.len()).into(),
             printable(&death.cause).into(),
         ],
+        Record::Blocked(blocked) => {
+            let hold = &blocked.hold;
+            let unknown = Request { id: blocked.worker.pid.to_string(), ..Request::default() };
+            let request = hold.request.as_ref().unwrap_or(&unknown);
+            let frame = hold.frames.iter().find(|frame| frame.is_application()).or(hold.frames.first());
+            [
+                at.into(),
+                printable(&request.id).into(),
+                Cell::inked("loop blocked", Ink::Bad),
+                span(hold.lasted_s).into(),
+                "-".into(),
+                printable(&request.method).into(),
+                printable(&request.path).into(),
+                printable(&frame.map_or_else(|| hold.doing.clone(), Frame::to_string)).into(),
+            ]
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::failure::Failure;
 use crate::units::{bytes, printable, span};
-use ferricorn_core::record::{Death, Evidence, Frame, Outcome, Pressure, Record, Request, Thread, Timeout};
+use ferricorn_core::record::{
+    Blocked, Death, Evidence, Frame, Outcome, Pressure, Record, Request, Thread, Timeout,
+};
 use ferricorn_sys::clock;
 use std::io::{self, Write};
 
@@ -11,8 +13,11 @@ const NEIGHBOURS_MAX: usize = 12;
 
 /// Chooses the record of a request, or what is known of a worker: its death before its late requests.
 pub(crate) fn choose<'a>(records: &'a [Record], id: &str) -> Result<&'a Record, Failure> {
-    let by_request =
-        |record: &&Record| matches!(record, Record::Timeout(timeout) if timeout.request.id == id);
+    let by_request = |record: &&Record| match record {
+        Record::Timeout(timeout) => timeout.request.id == id,
+        Record::Blocked(blocked) => blocked.hold.request.as_ref().is_some_and(|request| request.id == id),
+        Record::Death(_) => false,
+    };
     let of_worker = |record: &&Record| id.parse() == Ok(record.pid());
     let death = |record: &&Record| matches!(record, Record::Death(_)) && of_worker(record);
     let found = records.iter().find(by_request).or_else(|| records.iter().find(death));
@@ -31,6 +36,7 @@ pub(crate) fn text(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     match record {
         Record::Timeout(timeout) => late(&mut page, timeout),
         Record::Death(death) => dead(&mut page, death),
+        Record::Blocked(blocked) => held(&mut page, blocked),
     }
     out.write_all(page.as_bytes())
 }
@@ -113,6 +119,23 @@ fn dead(page: &mut String, death: &Death) {
         add(page, "");
         surroundings(page, evidence, death.worker.threads, death.worker.queued);
         others(page, evidence, "");
+    }
+}
+
+fn held(page: &mut String, blocked: &Blocked) {
+    let hold = &blocked.hold;
+    let place = hold.frames.iter().find(|frame| frame.is_application()).map(ToString::to_string);
+    add(page, &format!("A {}", hold.told(place.as_deref())));
+    add(page, &written(blocked.at_s, blocked.worker.pid, &blocked.server));
+    add(page, "");
+    add(page, &format!("doing    {}", hold.doing));
+    add(page, "");
+    add(page, "The stack, the innermost call first:");
+    stack(page, &hold.frames);
+    if !hold.concurrent.is_empty() {
+        add(page, "");
+        add(page, "Requests that could not go on meanwhile:");
+        requests(page, &hold.concurrent);
     }
 }
 

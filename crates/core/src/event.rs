@@ -1,7 +1,7 @@
 //! What workers, guardians and the arbiter tell the observer: messages of one datagram each, JSON. Telling never waits;
 //! what nobody reads is lost. Not for: what the observer sees by itself (`scoreboard`).
 
-use crate::record::{Frame, Request, Source, Worker};
+use crate::record::{Frame, Hold, Request, Source, Worker};
 use serde::{Deserialize, Serialize};
 
 /// Most bytes of a message; longer ones are not sent.
@@ -22,6 +22,18 @@ pub enum Event {
     },
     /// The settings have changed: the observer ends, and another is started.
     Leave,
+    /// Something holds an event loop.
+    Holds {
+        /// Pid of its worker.
+        pid: u32,
+    },
+    /// An event loop was held, and is not any more.
+    Held {
+        /// Pid of its worker.
+        pid: u32,
+        /// How.
+        hold: Box<Hold>,
+    },
     /// A worker has ended without having been told to.
     Died(Died),
 }

@@ -19,6 +19,8 @@ pub enum Record {
     Timeout(Box<Timeout>),
     /// A worker that ended without having been told to.
     Death(Box<Death>),
+    /// An event loop that something held.
+    Blocked(Box<Blocked>),
 }
 
 impl Record {
@@ -27,6 +29,7 @@ impl Record {
         match self {
             Self::Timeout(timeout) => timeout.at_s,
             Self::Death(death) => death.at_s,
+            Self::Blocked(blocked) => blocked.at_s,
         }
     }
 
@@ -35,6 +38,7 @@ impl Record {
         match self {
             Self::Timeout(timeout) => timeout.worker.pid,
             Self::Death(death) => death.worker.pid,
+            Self::Blocked(blocked) => blocked.worker.pid,
         }
     }
 }
@@ -87,6 +91,60 @@ pub struct Death {
     pub requests: Vec<Request>,
     /// What was last seen of it, if anything.
     pub evidence: Vec<Evidence>,
+}
+
+/// An event loop that something held, so that requests waited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// When it was over: seconds since 1970, UTC.
+    pub at_s: f64,
+    /// The server.
+    pub server: Server,
+    /// The worker.
+    pub worker: Worker,
+    /// How it was.
+    #[serde(flatten)]
+    pub hold: Hold,
+}
+
+/// How an event loop was held.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// For how long, seconds.
+    pub lasted_s: f64,
+    /// The request whose code did; none where it was no request's, or could not be seen.
+    pub request: Option<Request>,
+    /// Where it was, the innermost call first; empty where that could not be seen.
+    pub frames: Vec<Frame>,
+    /// For what its thread waited, as the kernel saw it.
+    pub doing: String,
+    /// How many requests stood in line behind it, and for how long at most, seconds.
+    pub waited: usize,
+    /// The longest of these waits, seconds.
+    pub waited_s: f64,
+    /// Of those requests, how many siblings have taken.
+    pub given: usize,
+    /// The other requests that the worker had begun, and that could not go on.
+    pub concurrent: Vec<Request>,
+}
+
+impl Hold {
+    /// Says it in one line; `place` is where the application was.
+    pub fn told(&self, place: Option<&str>) -> String {
+        let place = place.map_or(String::new(), |place| format!(" at {place}"));
+        let who = self.request.as_ref().map_or("code of no request".to_owned(), |request| {
+            format!("{} {} (request {})", request.method, request.path, request.id)
+        });
+        let behind = match self.waited {
+            0 => String::new(),
+            1 => format!("; 1 request waited {:.1} s", self.waited_s),
+            many => format!("; {many} requests waited, up to {:.1} s", self.waited_s),
+        };
+        let given = if self.given > 0 { format!(", siblings took {}", self.given) } else { String::new() };
+        format!("blocking call in the event loop for {:.1} s: {who}{place}{behind}{given}", self.lasted_s)
+    }
 }
 
 /// A server.
@@ -220,6 +278,8 @@ pub enum Source {
     Outside,
     /// Asked of the interpreter.
     Interpreter,
+    /// Asked of the interpreter: what the tasks of the request wait for.
+    Task,
     /// Written by the stuck thread itself in a signal handler; needs no interpreter.
     Faulthandler,
     /// Not at all: the kernel alone was asked.
@@ -231,6 +291,7 @@ impl std::fmt::Display for Source {
         f.write_str(match self {
             Self::Outside => "read from outside, without the interpreter",
             Self::Interpreter => "asked of the interpreter",
+            Self::Task => "asked of the interpreter: what its tasks wait for",
             Self::Faulthandler => "written by the thread itself (faulthandler)",
             Self::Kernel => "no stack: only the kernel could be asked",
         })

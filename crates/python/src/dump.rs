@@ -2,7 +2,7 @@
 //! frames into a file without a name. Works whatever the thread is at; but it may disturb a system call that it waits in, so
 //! that it is done only to threads whose request is over. Not for: threads that the interpreter can be asked about.
 
-use crate::interrupt::{Once, is_at, take};
+use crate::interrupt::{Once, take};
 use ferricorn_core::record::Source;
 use ferricorn_core::stack;
 use ferricorn_sys::signal::{STACK, signal_thread};
@@ -24,8 +24,8 @@ const WRITING: Duration = Duration::from_millis(20);
 /// Far more than `faulthandler` writes about a thread.
 const BYTES_MAX: usize = 32 << 10;
 
-/// Whom to look at, and whom to tell.
-type Order = (At, Once);
+/// Whom to look at, as long as that is still so, and whom to tell.
+type Order = (At, Box<dyn Fn() -> bool + Send>, Once);
 
 /// Orders of the thread that looks; made once the signal is armed.
 static LOOKER: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
@@ -39,9 +39,9 @@ pub(crate) fn arm(py: Python<'_>) -> PyResult<()> {
     py.import("ferricorn.stacks")?.call_method1("arm", (file.as_raw_fd(),))?;
     let (sender, orders) = channel::<Order>();
     let body = move || {
-        for (at, tell) in orders {
+        for (at, stays, tell) in orders {
             thread::sleep(PATIENCE);
-            look(&file, at, &tell);
+            look(&file, at, &stays, &tell);
         }
     };
     thread::Builder::new().name("ferricorn-dump".into()).spawn(body)?;
@@ -50,17 +50,17 @@ pub(crate) fn arm(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Looks at a thread if nobody has seen it by then.
-pub(crate) fn soon(at: At, tell: Once) {
+/// Looks at a thread if nobody has seen it by then and it still `stays` with the request.
+pub(crate) fn soon(at: At, stays: Box<dyn Fn() -> bool + Send>, tell: Once) {
     if let Some(sender) = LOOKER.get() {
         // Without the thread that looks it is not seen.
-        let _ = sender.lock().unwrap_or_else(PoisonError::into_inner).send((at, tell));
+        let _ = sender.lock().unwrap_or_else(PoisonError::into_inner).send((at, stays, tell));
     }
 }
 
-fn look(file: &OwnedFd, at: At, tell: &Once) {
+fn look(file: &OwnedFd, at: At, stays: &dyn Fn() -> bool, tell: &Once) {
     // Taken beforehand: the signal may end the call, and then the interpreter tells where the thread has gone meanwhile.
-    let Some(tell) = take(tell).filter(|_| is_at(at)) else { return };
+    let Some(tell) = take(tell).filter(|_| stays()) else { return };
     let frames = written(file, at.tid).map(|text| stack::parse(&text)).unwrap_or_default();
     if !frames.is_empty() {
         tell(Sight { source: Source::Faulthandler, frames, route: None });

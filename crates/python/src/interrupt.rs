@@ -109,6 +109,8 @@ fn ident(py: Python<'_>) -> u64 {
 enum Order {
     /// Say where the thread is.
     Look(At, Once),
+    /// Ask the interpreter something.
+    Ask(Question),
     /// Leave an exception with the thread.
     Strike(usize),
 }
@@ -118,10 +120,18 @@ enum Order {
 pub(crate) fn look(at: At, over: bool, tell: Tell) {
     let tell = Arc::new(Mutex::new(Some(tell)));
     if over {
-        dump::soon(at, tell.clone());
+        dump::soon(at, Box::new(move || is_at(at)), tell.clone());
     }
     order(Order::Look(at, tell));
 }
+
+/// Asks on a thread that may wait for the interpreter; never waits.
+pub(crate) fn ask(question: Question) {
+    order(Order::Ask(question));
+}
+
+/// What is asked once the interpreter is there.
+pub(crate) type Question = Box<dyn FnOnce(Python<'_>) + Send>;
 
 /// The first who knows tells.
 pub(crate) type Once = Arc<Mutex<Option<Tell>>>;
@@ -132,7 +142,7 @@ pub(crate) fn take(tell: &Once) -> Option<Tell> {
 }
 
 /// Tells whether a thread still works on a request.
-pub(crate) fn is_at(at: At) -> bool {
+fn is_at(at: At) -> bool {
     GUARDS.get(at.thread).is_some_and(|guard| guard.request.load(SeqCst) == at.request)
 }
 
@@ -170,6 +180,7 @@ fn attendant() -> Sender<Order> {
                         tell(sight);
                     }
                 }
+                Order::Ask(question) => attached(question),
                 Order::Strike(thread) => attached(|py| strike(py, thread)),
             }
         }
@@ -209,8 +220,12 @@ fn seen(py: Python<'_>, at: At) -> Option<Sight> {
             return None;
         }
     };
-    let frames = frames.into_iter().map(|(function, file, line)| Frame { function, file, line }).collect();
-    Some(Sight { source: Source::Interpreter, frames, route })
+    Some(Sight { source: Source::Interpreter, frames: frames_of(frames), route })
+}
+
+/// Turns calls as Python tells them into frames.
+pub(crate) fn frames_of(calls: Vec<(String, String, u32)>) -> Vec<Frame> {
+    calls.into_iter().map(|(function, file, line)| Frame { function, file, line }).collect()
 }
 
 fn strike(py: Python<'_>, thread: usize) {

@@ -10,7 +10,8 @@ use crate::stack::Stacks;
 use ferricorn_core::event::{Died, Event, Late, Seen};
 use ferricorn_core::log::Level;
 use ferricorn_core::record::{
-    Death, Evidence, Outcome, Record, Request, SCHEMA, Server, Source, Timeout, Worker, told,
+    Blocked, Death, Evidence, Frame, Hold, Outcome, Record, Request, SCHEMA, Server, Source, Timeout, Worker,
+    told,
 };
 use ferricorn_core::scoreboard::{InFlightView, Scoreboard, State, WorkerSlot};
 use ferricorn_sys::clock;
@@ -83,8 +84,14 @@ pub fn run(context: &Context<'_>) {
         name: context.name.to_owned(),
         version: context.version.to_owned(),
     };
-    let mut observer =
-        Observer { context, folder, server, stacks: Stacks::default(), watched: BTreeMap::new() };
+    let mut observer = Observer {
+        context,
+        folder,
+        server,
+        stacks: Stacks::default(),
+        watched: BTreeMap::new(),
+        held: BTreeMap::new(),
+    };
     observer.live();
 }
 
@@ -95,6 +102,8 @@ struct Observer<'a> {
     stacks: Stacks,
     /// By worker's pid and request's number.
     watched: BTreeMap<(u32, u64), Watch>,
+    /// By worker's pid, where its event loop is held.
+    held: BTreeMap<u32, Vec<Frame>>,
 }
 
 /// A request that gets late.
@@ -199,6 +208,8 @@ impl Observer<'_> {
                 }
             }
             Event::Died(died) => self.died(died),
+            Event::Holds { pid } => self.holds(pid),
+            Event::Held { pid, hold } => self.held(pid, *hold),
             Event::Say { text } => (self.context.log)(Level::Error, &text),
             Event::Leave => {}
         }
@@ -247,6 +258,7 @@ impl Observer<'_> {
         let evidence: Vec<Evidence> = mine.filter_map(|(_, watch)| watch.evidence.last().cloned()).collect();
         self.settle_all(|key, watch| (key.0 == pid && watch.late.is_some()).then_some(Outcome::Ended));
         self.watched.retain(|key, _| key.0 != pid);
+        self.held.remove(&pid);
         self.stacks.forget(pid);
         self.write(Record::Death(Box::new(Death {
             schema: SCHEMA,
@@ -256,6 +268,28 @@ impl Observer<'_> {
             cause: died.cause,
             requests: died.requests,
             evidence: evidence.into_iter().rev().take(1).collect(),
+        })));
+    }
+
+    /// Sees what holds an event loop, in case that the worker cannot.
+    fn holds(&mut self, pid: u32) {
+        let evidence = look(&mut self.stacks, pid, &[], 0, true);
+        let main = evidence.threads.into_iter().find(|thread| thread.tid == pid);
+        self.held.insert(pid, main.map(|thread| thread.frames).unwrap_or_default());
+    }
+
+    fn held(&mut self, pid: u32, mut hold: Hold) {
+        let frames = self.held.remove(&pid).unwrap_or_default();
+        if hold.frames.is_empty() {
+            hold.frames = frames;
+        }
+        let worker = self.slot(pid).map(|slot| Worker::of(slot, clock::now_ns()));
+        self.write(Record::Blocked(Box::new(Blocked {
+            schema: SCHEMA,
+            at_s: clock::wall_time_s(),
+            server: self.server.clone(),
+            worker: worker.unwrap_or(Worker { pid, ..Worker::default() }),
+            hold,
         })));
     }
 
@@ -310,7 +344,10 @@ impl Observer<'_> {
             .map(|thread| (Source::Outside, thread.frames.clone()));
         let route = watch.seen.as_ref().and_then(|seen| seen.route.clone());
         let seen = watch.seen.filter(|seen| !seen.frames.is_empty()).map(|seen| (seen.source, seen.frames));
-        let (source, frames) = outside.or(seen).unwrap_or((Source::Kernel, Vec::new()));
+        // From outside, a request whose tasks wait looks like the loop that waits for them all.
+        let in_tasks = seen.as_ref().is_some_and(|(source, _)| *source == Source::Task);
+        let found = if in_tasks { seen } else { outside.or(seen) };
+        let (source, frames) = found.unwrap_or((Source::Kernel, Vec::new()));
         let worker = self.slot(pid).map(|slot| Worker::of(slot, clock::now_ns()));
         let age_s = clock::now_ns().saturating_sub(late.at_ns) as f64 / 1e9;
         Timeout {

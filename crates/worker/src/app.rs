@@ -49,6 +49,10 @@ pub trait Tasks: Interpreter {
     /// Says that something has happened to a connection that the application has: bytes, room for bytes, its end.
     fn heard(&self, token: u64, what: Heard);
 
+    /// Finds out what holds the application's loop. Never waits, never attached: what is found is told later, from another
+    /// thread.
+    fn look_at_loop(self: &Arc<Self>, tell: TellHeld);
+
     /// Takes the connections whose requests are over, and sends what others have gathered.
     fn finished(&self, into: &mut Vec<Box<Conn>>);
 
@@ -64,6 +68,9 @@ pub trait Tasks: Interpreter {
 
 /// Takes what was found out.
 pub type Tell = Box<dyn FnOnce(Sight) + Send>;
+
+/// Takes what holds an application's loop: the number of the request, 0 if it is none, and where it is.
+pub type TellHeld = Box<dyn FnOnce(u64, Sight) + Send>;
 
 /// Where the application is in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -97,26 +97,32 @@ impl Climb {
         let actions = self.ladder.step(&self.calls, held, now_ns);
         let mut more = false;
         for action in actions {
-            more |= carry_out(action, hub, app, reactor);
+            more |= carry_out(action, held, hub, app, reactor);
         }
         more
     }
 }
 
 /// Does what is due; true if a thread more is wanted.
-fn carry_out<A: Interpreter>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, reactor: &mut Reactor) -> bool {
+fn carry_out<A: Interpreter>(
+    action: Action,
+    held: bool,
+    hub: &Arc<Hub>,
+    app: &Arc<A>,
+    reactor: &mut Reactor,
+) -> bool {
     // The record of a call that is over by now is another's, or nobody's.
     let view = |thread: usize, id: u64| hub.slot.in_flight[thread].read().filter(|view| view.id == id);
     match action {
         Action::Warn { thread, id } => {
             if let Some(view) = view(thread, id) {
                 hub.log.log(Level::Warning, &format!("Slow request: {}", told(hub, &view, reactor.now_ns())));
-                look(Level::Warning, 1, thread, &view, &doing_of(&view), hub, &**app);
+                look(Level::Warning, 1, thread, &view, &doing_of(&view, held, hub), hub, &**app);
             }
         }
         Action::Answer { thread, id } => {
             if let Some(view) = view(thread, id)
-                && let Some(doing) = answer(&view, hub, reactor)
+                && let Some(doing) = answer(&view, held, hub, reactor)
             {
                 look(Level::Critical, LINES, thread, &view, &doing, hub, &**app);
             }
@@ -145,9 +151,9 @@ fn carry_out<A: Interpreter>(action: Action, hub: &Arc<Hub>, app: &Arc<A>, react
 }
 
 /// Answers a late request and says so; returns what its thread is doing, or nothing if somebody else has answered.
-fn answer(view: &InFlightView, hub: &Hub, reactor: &mut Reactor) -> Option<String> {
+fn answer(view: &InFlightView, held: bool, hub: &Hub, reactor: &mut Reactor) -> Option<String> {
     // Before: the end of its client's connection may move it.
-    let doing = doing_of(view);
+    let doing = doing_of(view, held, hub);
     let done = match reactor.answer_late(view, LATE_DETAIL) {
         Claim::Answer => ANSWERED,
         Claim::Cut => "response cut",
@@ -179,8 +185,13 @@ pub(crate) fn late(pid: u32, view: &InFlightView, answer: &str, by: &str, doing:
     }))
 }
 
-fn doing_of(view: &InFlightView) -> String {
-    doing(Task { pid: None, tid: view.tid }).to_string()
+fn doing_of(view: &InFlightView, held: bool, hub: &Hub) -> String {
+    let thread = doing(Task { pid: None, tid: view.tid });
+    match (hub.options.nested, held) {
+        (false, _) => thread.to_string(),
+        (true, false) => "waiting in its event loop".to_owned(),
+        (true, true) => format!("in an event loop whose thread is {thread}"),
+    }
 }
 
 /// Shuts the socket that a late request's thread waits for; false if there is none.
@@ -217,7 +228,8 @@ fn look<A: Interpreter>(
     app: &A,
 ) {
     let request = hub.request_id(view.id);
-    hub.log.log(level, &format!("  request {request}: thread {thread} is {doing}"));
+    let subject = if hub.options.nested { "its task".to_owned() } else { format!("thread {thread}") };
+    hub.log.log(level, &format!("  request {request}: {subject} is {doing}"));
     let (log, teller, id, over) = (hub.log.clone(), hub.teller.clone(), view.id, level == Level::Critical);
     let tell = move |sight: Sight| {
         let folder = std::env::current_dir().unwrap_or_default();

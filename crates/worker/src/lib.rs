@@ -24,7 +24,7 @@ mod spool;
 mod stage;
 
 pub use access::{AccessFormat, AccessLog};
-pub use app::{App, At, Interpreter, Sight, Stop, Tasks, Tell};
+pub use app::{App, At, Interpreter, Sight, Stop, Tasks, Tell, TellHeld};
 pub use conn::{Body, Conn, FileBody, Heard, Peer, Piece};
 pub use nested::Nested;
 pub use options::{Level, Log, Options};

@@ -446,8 +446,9 @@ fn keep<A: App>(hub: &Arc<Hub>, app: &Arc<A>, mut reactor: Box<Reactor>) {
     }
 }
 
-/// Puts complete requests in line for who may serve them.
-pub(crate) fn line_up(hub: &Hub, reactor: &mut Reactor) {
+/// Puts complete requests in line for who may serve them; returns how many.
+pub(crate) fn line_up(hub: &Hub, reactor: &mut Reactor) -> usize {
+    let mut count = 0;
     while let Some(conn) = reactor.next_ready() {
         if hub.pool.load().waiting >= hub.options.queue_max {
             relieve(hub, reactor);
@@ -456,8 +457,10 @@ pub(crate) fn line_up(hub: &Hub, reactor: &mut Reactor) {
             reactor.shed(conn, "all workers are busy and the queue is full");
         } else {
             hub.pool.push(conn);
+            count += 1;
         }
     }
+    count
 }
 
 /// Answers 503 to requests that have stood in line for too long.

@@ -3,15 +3,17 @@
 use super::cycle::Cycle;
 use super::driver::Driver;
 use super::scope::Scopes;
-use crate::interrupt;
-use ferricorn_worker::{At, Conn, Heard, Interpreter, Nested, Stop, Tasks, Tell};
+use crate::dump;
+use crate::interrupt::{self, Once, frames_of};
+use ferricorn_core::record::Source;
+use ferricorn_worker::{At, Conn, Heard, Interpreter, Nested, Sight, Stop, Tasks, Tell, TellHeld};
 use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::process::{Signal, getpid, kill_process};
 use std::collections::HashMap;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// Everything an ASGI application needs, made once per worker.
 pub(crate) struct AsgiParts {
@@ -34,6 +36,7 @@ pub(crate) struct Asgi {
     create_future: Py<PyAny>,
     call_later: Py<PyAny>,
     call_soon: Py<PyAny>,
+    this: OnceLock<Weak<Self>>,
     worker: OnceLock<Arc<Nested<Self>>>,
     turn: OnceLock<Py<PyAny>>,
     /// A turn has been asked for.
@@ -65,6 +68,7 @@ impl Asgi {
             call_later: asyncio.getattr("call_later")?.unbind(),
             call_soon: asyncio.getattr("call_soon")?.unbind(),
             scopes,
+            this: OnceLock::new(),
             worker: OnceLock::new(),
             turn: OnceLock::new(),
             soon: AtomicBool::new(false),
@@ -75,12 +79,13 @@ impl Asgi {
 
     /// Says by what asyncio turns the worker's loop.
     pub(super) fn drive(
-        &self,
+        self: &Arc<Self>,
         py: Python<'_>,
         worker: Arc<Nested<Self>>,
         driver: &Py<Driver>,
     ) -> PyResult<()> {
-        // Both are set once, before the first turn.
+        // All are set once, before the first turn.
+        let _ = self.this.set(Arc::downgrade(self));
         let _ = self.worker.set(worker);
         let _ = self.turn.set(driver.getattr(py, "turn")?);
         Ok(())
@@ -115,7 +120,7 @@ impl Asgi {
                 return Ok(());
             }
         };
-        let cycle = Bound::new(py, Cycle::new(self.clone(), conn))?;
+        let cycle = Bound::new(py, Cycle::new(self.clone(), conn, scope.clone().unbind()))?;
         {
             let mut table = self.table();
             if table.places.len() <= place {
@@ -165,13 +170,73 @@ impl Asgi {
     }
 }
 
+/// Tells whether this is the thread of the loop, whose kernel id is given.
+fn is_main(tid: u32) -> bool {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs() == tid
+}
+
+type Calls = Vec<(String, String, u32)>;
+
+impl Asgi {
+    /// Where a request is; `None` if it is over.
+    fn seen(&self, py: Python<'_>, at: At) -> Option<Sight> {
+        let cycle = self.cycle(py, at.request)?;
+        let (task, scope) = cycle.try_borrow(py).ok()?.work(py)?;
+        let event_loop = self.parts.event_loop.bind(py);
+        let asked = || {
+            let args = (event_loop.getattr("loop")?, event_loop.getattr("ident")?, task, scope);
+            py.import("ferricorn.tasks")?
+                .call_method1("of_request", args)?
+                .extract::<(Option<String>, Calls)>()
+        };
+        let (route, calls) = said(py, asked())?;
+        Some(Sight { source: Source::Task, frames: frames_of(calls), route })
+    }
+
+    /// What holds the loop.
+    fn holder(&self, py: Python<'_>) -> Option<(u64, Sight)> {
+        let cycles: Vec<(u64, Py<Cycle>)> =
+            self.table().running.iter().map(|(id, cycle)| (*id, cycle.clone_ref(py))).collect();
+        let requests: Vec<_> = cycles
+            .iter()
+            .filter_map(|(id, cycle)| {
+                cycle.try_borrow(py).ok()?.work(py).map(|(task, scope)| (*id, task, scope))
+            })
+            .collect();
+        let event_loop = self.parts.event_loop.bind(py);
+        let asked = || {
+            let args = (event_loop.getattr("loop")?, event_loop.getattr("ident")?, requests);
+            let found = py.import("ferricorn.tasks")?.call_method1("of_loop", args)?;
+            found.extract::<(u64, Option<String>, Calls)>()
+        };
+        let (id, route, calls) = said(py, asked())?;
+        Some((id, Sight { source: Source::Interpreter, frames: frames_of(calls), route }))
+    }
+}
+
+fn said<T>(py: Python<'_>, asked: PyResult<T>) -> Option<T> {
+    asked.inspect_err(|error| error.clone_ref(py).write_unraisable(py, None)).ok()
+}
+
 impl Interpreter for Asgi {
     fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
         Python::attach(|py| py.detach(blocking))
     }
 
     fn look(&self, at: At, over: bool, tell: Tell) {
-        interrupt::look(at, over, tell);
+        let Some(this) = self.this.get().and_then(Weak::upgrade) else { return };
+        let tell: Once = Arc::new(Mutex::new(Some(tell)));
+        if over && !is_main(at.tid) {
+            // The loop is held, perhaps with the interpreter: what its thread is at is what keeps this request, too.
+            dump::soon(at, Box::new(|| true), tell.clone());
+        }
+        interrupt::ask(Box::new(move |py| {
+            if let Some(sight) = this.seen(py, at)
+                && let Some(tell) = interrupt::take(&tell)
+            {
+                tell(sight);
+            }
+        }));
     }
 
     fn is_held(&self) -> bool {
@@ -179,7 +244,7 @@ impl Interpreter for Asgi {
     }
 
     fn interrupt(&self, late: At) {
-        if rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs() != late.tid {
+        if !is_main(late.tid) {
             // The loop is blocked: by this request, or by another, which then is not hit.
             return interrupt::interrupt(At { thread: 0, ..late });
         }
@@ -228,6 +293,15 @@ impl Tasks for Asgi {
                 cycle.heard(py, token, what);
             };
         });
+    }
+
+    fn look_at_loop(self: &Arc<Self>, tell: TellHeld) {
+        let this = self.clone();
+        interrupt::ask(Box::new(move |py| {
+            if let Some((id, sight)) = this.holder(py) {
+                tell(id, sight);
+            }
+        }));
     }
 
     fn finished(&self, into: &mut Vec<Box<Conn>>) {

@@ -52,6 +52,8 @@ pub(crate) struct Cycle {
     /// The whole body has been given to the application.
     body_given: bool,
     dirty: bool,
+    /// Until the task is over.
+    scope: Option<Py<PyDict>>,
     task: Option<Py<PyAny>>,
     receivers: Vec<Py<PyAny>>,
     senders: Vec<Py<PyAny>>,
@@ -61,7 +63,7 @@ pub(crate) struct Cycle {
 }
 
 impl Cycle {
-    pub(super) fn new(app: Arc<Asgi>, conn: Box<Conn>) -> Self {
+    pub(super) fn new(app: Arc<Asgi>, conn: Box<Conn>, scope: Py<PyDict>) -> Self {
         let (id, token) = (conn.id, conn.token());
         Self {
             app,
@@ -72,6 +74,7 @@ impl Cycle {
             trailers: false,
             body_given: false,
             dirty: false,
+            scope: Some(scope),
             task: None,
             receivers: Vec::new(),
             senders: Vec::new(),
@@ -94,6 +97,11 @@ impl Cycle {
 
     pub(super) fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.task.as_ref().map(|task| task.clone_ref(py))
+    }
+
+    /// Returns the task and the scope, while the task is not over.
+    pub(super) fn work(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyDict>)> {
+        Some((self.task(py)?, self.scope.as_ref()?.clone_ref(py)))
     }
 
     // ---- receive ----
@@ -330,10 +338,10 @@ impl Cycle {
         }
         this.over();
         this.wake(py);
-        let task = this.task.take();
+        let (task, scope) = (this.task.take(), this.scope.take());
         let (app, id) = (this.app.clone(), this.id);
         drop(this);
-        drop(task);
+        drop((task, scope));
         app.forget(id);
         Ok(())
     }

@@ -1,17 +1,27 @@
 //! Keeping the loop while a callback holds the application's: nothing can be begun here, but siblings can take requests,
-//! and what is late is answered.
+//! and what is late is answered. What held it, and who waited behind it, is written down.
 
 use super::Core;
 use super::stage::Stolen;
-use crate::app::Tasks;
+use crate::app::{Sight, Tasks};
 use crate::options::Level;
 use crate::reactor::Reactor;
-use crate::run;
-use std::sync::Arc;
+use crate::run::{self, Hub};
+use ferricorn_core::event::Event;
+use ferricorn_core::record::{Hold, Request};
+use ferricorn_core::scoreboard::InFlightView;
+use ferricorn_sys::task::{Task, doing};
+use std::process;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest sleep with requests in line: how often somebody looks for an idle sibling.
 const LOOK_NS: u64 = 2_000_000;
+/// So long a loop is blocked until the log says so; the end is always said.
+const SAY_NS: u64 = 1_000_000_000;
+/// Most requests named that could not go on.
+const CONCURRENT_MAX: usize = 32;
+const SECOND: f64 = 1e9;
 
 /// The watchdog's thread. Never attached.
 pub(super) fn watch<A: Tasks>(core: &Arc<Core>, app: &Arc<A>) {
@@ -26,13 +36,75 @@ pub(super) fn watch<A: Tasks>(core: &Arc<Core>, app: &Arc<A>) {
     }
 }
 
-fn keep<A: Tasks>(core: &Core, app: &Arc<A>, stolen: Stolen) {
+/// What is known of a loop that is held.
+struct Blockade {
+    since_ns: u64,
+    /// What holds it: the number of the request, 0 for none of them.
+    found: Arc<Mutex<Option<(u64, Sight)>>>,
+    doing: String,
+    waited: usize,
+    given_before: u64,
+    said: bool,
+}
+
+impl Blockade {
+    fn begin<A: Tasks>(core: &Arc<Core>, app: &Arc<A>, since_ns: u64) -> Self {
+        let found = Arc::new(Mutex::new(None));
+        let (told, asked) = (found.clone(), core.clone());
+        app.look_at_loop(Box::new(move |id, sight| {
+            // If the main thread has come back by now, this is not what held the loop.
+            if !asked.stage.is_wanted() {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, sight));
+            }
+        }));
+        let pid = process::id();
+        core.hub.teller.tell(&Event::Holds { pid });
+        let doing = doing(Task { pid: None, tid: pid }).to_string();
+        let given_before = core.hub.slot.handed_over.load(Relaxed);
+        Self { since_ns, found, doing, waited: 0, given_before, said: false }
+    }
+
+    /// Puts down what is known so far.
+    fn hold(&self, hub: &Hub, now_ns: u64) -> Hold {
+        let (id, frames) = match &*self.found.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((id, sight)) => (*id, sight.frames.clone()),
+            None => (0, Vec::new()),
+        };
+        let pid = process::id();
+        let (mine, others): (Vec<InFlightView>, Vec<InFlightView>) =
+            hub.slot.requests().partition(|view| view.id == id);
+        let line_ns = hub.pool.load().since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
+        Hold {
+            lasted_s: now_ns.saturating_sub(self.since_ns) as f64 / SECOND,
+            request: mine.first().map(|view| Request::of(pid, view, now_ns)),
+            frames,
+            doing: self.doing.clone(),
+            waited: self.waited,
+            waited_s: line_ns as f64 / SECOND,
+            given: (hub.slot.handed_over.load(Relaxed) - self.given_before) as usize,
+            concurrent: others
+                .iter()
+                .take(CONCURRENT_MAX)
+                .map(|view| Request::of(pid, view, now_ns))
+                .collect(),
+        }
+    }
+
+    fn say(&mut self, hub: &Hub, hold: &Hold) {
+        let place = hold.frames.iter().find(|frame| frame.is_application()).or(hold.frames.first());
+        hub.log.log(Level::Warning, &format!("A {}", hold.told(place.map(ToString::to_string).as_deref())));
+        self.said = true;
+    }
+}
+
+fn keep<A: Tasks>(core: &Arc<Core>, app: &Arc<A>, stolen: Stolen) {
     let (hub, mut reactor) = (&core.hub, stolen.reactor);
+    let mut blockade = Blockade::begin(core, app, stolen.since_ns);
     reactor.is_free(false);
     reactor.poll(0);
     reactor.turn();
     while !core.stage.is_wanted() {
-        run::line_up(hub, &mut reactor);
+        blockade.waited += run::line_up(hub, &mut reactor);
         run::relieve(hub, &mut reactor);
         run::expire(hub, &mut reactor);
         core.look(app, &mut reactor, true);
@@ -41,6 +113,10 @@ fn keep<A: Tasks>(core: &Core, app: &Arc<A>, stolen: Stolen) {
         if reactor.is_finished() || reactor.is_overdue() {
             core.stage.close();
             return run::wind_up(hub, &**app, reactor);
+        }
+        if !blockade.said && reactor.now_ns().saturating_sub(blockade.since_ns) >= SAY_NS {
+            let hold = blockade.hold(hub, reactor.now_ns());
+            blockade.say(hub, &hold);
         }
         let waiting = hub.pool.load().waiting;
         hub.slot.queued.store(waiting as u32, Relaxed);
@@ -51,21 +127,22 @@ fn keep<A: Tasks>(core: &Core, app: &Arc<A>, stolen: Stolen) {
         if waiting > 0 {
             sleep_ns = sleep_ns.min(LOOK_NS);
         }
+        if !blockade.said {
+            sleep_ns = sleep_ns.min(SAY_NS);
+        }
         reactor.poll(sleep_ns);
         reactor.turn();
     }
-    give_back(core, reactor, stolen.since_ns);
+    give_back(core, reactor, blockade);
 }
 
-fn give_back(core: &Core, mut reactor: Box<Reactor>, since_ns: u64) {
+fn give_back(core: &Core, mut reactor: Box<Reactor>, mut blockade: Blockade) {
     let hub = &core.hub;
-    let line = hub.pool.pull_all();
-    let waited = line.len();
-    line.into_iter().for_each(|conn| reactor.put_back(conn));
+    let hold = blockade.hold(hub, reactor.now_ns());
+    blockade.say(hub, &hold);
+    hub.teller.tell(&Event::Held { pid: process::id(), hold: Box::new(hold) });
+    hub.pool.pull_all().into_iter().for_each(|conn| reactor.put_back(conn));
     hub.slot.queued.store(0, Relaxed);
     reactor.is_free(true);
-    let seconds = reactor.now_ns().saturating_sub(since_ns) as f64 / 1e9;
-    let message = format!("The event loop was blocked for {seconds:.1} s; {waited} requests waited in line");
-    hub.log.log(Level::Warning, &message);
     core.stage.give_back(reactor);
 }
