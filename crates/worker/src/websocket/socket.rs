@@ -8,8 +8,6 @@ use super::compression::{Deflater, Inflater};
 use super::extension::Agreement;
 use super::frame::{self, CONTROL_MAX, HEADER_MAX, Header, Kind};
 
-/// A shorter message is sent as it is: it would hardly shrink, and compressing costs microseconds.
-const COMPRESS_MIN: usize = 256;
 /// How much memory an empty input buffer keeps.
 const INPUT_KEPT: usize = 64 << 10;
 
@@ -354,7 +352,7 @@ impl Socket {
     fn send(&mut self, kind: Kind, data: &[u8], out: &mut Vec<u8>) -> Result<(), Unsendable> {
         self.check_open()?;
         match &mut self.deflater {
-            Some(deflater) if data.len() >= COMPRESS_MIN => {
+            Some(deflater) if deflater.pays(data.len()) => {
                 // The length is known afterwards: the header takes its place, the message moves up to it.
                 let start = out.len();
                 out.resize(start + HEADER_MAX, 0);

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const MAX: usize = 1000;
+const MAX: usize = 3000;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const AGREED: Agreement = Agreement {
     server_takeover: false,
@@ -239,14 +239,16 @@ fn control_frames_may_stand_inside_messages() {
 
 #[test]
 fn what_is_long_enough_is_compressed() {
-    let mut socket = Socket::new(Some(AGREED), MAX);
-    let (mut out, word) = (b"before".to_vec(), "abc ".repeat(COMPRESS_MIN / 4));
-    assert_eq!(socket.text(&word[1..], &mut out), Ok(()));
-    assert_eq!((out[6], out.len()), (0x81, 6 + 4 + COMPRESS_MIN - 1));
-    out.truncate(6);
-    assert_eq!(socket.text(&word, &mut out), Ok(()));
-    assert_eq!((out[6], usize::from(out[7])), (FIN | COMPRESSED | 1, out.len() - 8));
-    assert!(out.len() < 30, "{}", out.len());
+    for (server_takeover, min) in [(false, 1024), (true, 128)] {
+        let mut socket = Socket::new(Some(Agreement { server_takeover, ..AGREED }), MAX);
+        let (mut out, word) = (b"before".to_vec(), "abc ".repeat(min / 4));
+        assert_eq!(socket.text(&word[1..], &mut out), Ok(()));
+        assert_eq!((out[6], &out[out.len() - min + 1..]), (0x81, &word.as_bytes()[1..]));
+        out.truncate(6);
+        assert_eq!(socket.text(&word, &mut out), Ok(()));
+        assert_eq!((out[6], usize::from(out[7])), (FIN | COMPRESSED | 1, out.len() - 8));
+        assert!(out.len() < 30, "{}", out.len());
+    }
 }
 
 #[test]
@@ -273,8 +275,8 @@ struct Sent {
 
 fn sent() -> impl Strategy<Value = Sent> {
     let event = prop_oneof![
-        "[a-zé世😀]{0,200}".prop_map(Event::Text),
-        proptest::collection::vec(any::<u8>(), 0..600).prop_map(Event::Binary),
+        "[a-zé世😀]{0,700}".prop_map(Event::Text),
+        proptest::collection::vec(any::<u8>(), 0..1500).prop_map(Event::Binary),
     ];
     (event, 1..300_usize, any::<bool>(), any::<[u8; 4]>(), any::<bool>()).prop_map(
         |(event, fragment, compressed, mask, ping)| Sent { event, fragment, compressed, mask, ping },
