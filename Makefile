@@ -16,6 +16,9 @@ TEST_VENV ?= .test-venv
 PYTEST_ARGS ?=
 # Debian's CPython: others are built with other options, and measuring would measure those.
 BENCH_PYTHON ?= /usr/bin/python3
+# Where `make autobahn` finds its suite, and the echo server that it tests.
+WSTEST ?= wstest
+URL ?=
 
 MATURIN := maturin>=1.16,<2
 # Links several times faster; by wrapping the linker it leaves cargo's fingerprints as they are without it.
@@ -24,7 +27,7 @@ TEST_STEPS := fmt clippy rust tidy docs fuzz python
 
 # Intermediate to make, but not to be deleted.
 .PRECIOUS: %/bin/pip %/bin/maturin
-.PHONY: help serve test test-system test-env bench faults fmt clean $(TEST_STEPS:%=test-%)
+.PHONY: help serve test test-system test-env bench faults autobahn fmt clean $(TEST_STEPS:%=test-%)
 
 help:
 	@echo 'Ferricorn: a drop-in replacement for Gunicorn, written in Rust.'
@@ -36,6 +39,7 @@ help:
 	@echo '  make test-STEP                 one step: $(TEST_STEPS)'
 	@echo '  make bench                     measure against other servers on this machine; ARGS="--help" tells more'
 	@echo '  make faults                    what each way to go wrong costs, beside other servers; ARGS="--help" tells more'
+	@echo '  make autobahn URL=ws://...     the WebSocket conformance tests against an echo server; without URL, the example'
 	@echo '  make fmt                       format the Rust code'
 	@echo '  make clean                     remove what was built and fetched'
 	@echo
@@ -142,6 +146,14 @@ bench:
 
 faults:
 	$(BENCH_PYTHON) bench/run.py faults $(ARGS)
+
+# The suite needs Python 2.7: CONTRIBUTING.md tells how to get it.
+autobahn:
+	@if [ -n '$(URL)' ]; then exec $(PYTHON) tests/websocket/autobahn.py '$(URL)' --wstest '$(WSTEST)' $(ARGS); fi; \
+	$(MOLD) cargo build --release --quiet -p ferricorn-worker --example websocket_echo || exit; \
+	cargo run --release --quiet -p ferricorn-worker --example websocket_echo 9001 & server=$$!; \
+	trap 'kill '$$server EXIT; \
+	$(PYTHON) tests/websocket/autobahn.py ws://127.0.0.1:9001 --wstest '$(WSTEST)' $(ARGS)
 
 fmt:
 	cargo fmt --all

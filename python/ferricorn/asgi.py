@@ -40,28 +40,35 @@ class Loop:
         """Runs the application's start-up; raises ``StartupError`` if it fails."""
         self.loop.run_until_complete(self._lifespan.start())
 
-    def scope(self) -> Message:
-        """Returns what every request has in its scope; keys that differ are set, or copied, per request."""
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
+    def scopes(self) -> tuple[Message, Message]:
+        """Returns what every request and every WebSocket has in its scope; keys that differ are set, or copied, for each."""
+        common = {
             "http_version": "1.1",
             "server": None,
             "client": None,
-            "scheme": "http",
-            "method": "GET",
             "root_path": self.root_path,
             "path": "/",
             "raw_path": b"/",
             "query_string": b"",
             "headers": [],
             "state": {},
-            "extensions": {
-                "http.response.trailers": {},
-                "http.response.pathsend": {},
-                "http.response.early_hint": {},
-            },
         }
+        extensions = ("http.response.trailers", "http.response.pathsend", "http.response.early_hint")
+        http = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "scheme": "http",
+            "method": "GET",
+            "extensions": {name: {} for name in extensions},
+        }
+        websocket = {
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "scheme": "ws",
+            "subprotocols": [],
+            "extensions": {"websocket.http.response": {}},
+        }
+        return {**common, **http}, {**common, **websocket}
 
     def respond(self, scope: Message, cycle: Any) -> asyncio.Task[None]:
         """Starts the task of a request."""

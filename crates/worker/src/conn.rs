@@ -9,10 +9,11 @@ use crate::date;
 use crate::http::body::Decoder;
 use crate::http::head::{self, Framing, Head, Scan};
 use crate::http::refusal::Refusal;
-use crate::http::response::{Exchange, Response};
+use crate::http::response::{Exchange, Invalid, Response};
 use crate::options::Options;
 use crate::outcome::{GONE, Outcome};
 use crate::spool::{self, Limits, Spool};
+use crate::websocket::Handshake;
 use ferricorn_core::claim::{Client, Marks, Standing};
 use ferricorn_core::scoreboard::{InFlight, InFlightView};
 use ferricorn_sys::clock;
@@ -212,6 +213,8 @@ pub struct Conn {
     spool: Spool,
     /// Bytes of body given to the application while they arrived.
     streamed: u64,
+    /// What the client still sends is to be dropped before the connection closes.
+    lingering: bool,
 }
 
 impl Conn {
@@ -264,6 +267,7 @@ impl Conn {
             decoder: Decoder::default(),
             spool: Spool::default(),
             streamed: 0,
+            lingering: false,
         }
     }
 
@@ -382,6 +386,20 @@ impl Conn {
     /// Takes the request's body; an empty one is left in its place.
     pub fn take_body(&mut self) -> Body {
         std::mem::replace(&mut self.body, Body::Empty)
+    }
+
+    /// Accepts a WebSocket with the application's fields.
+    ///
+    /// # Errors
+    /// A field that would break the head.
+    pub fn accept<'a>(
+        &mut self,
+        handshake: &Handshake,
+        subprotocol: Option<&[u8]>,
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), Invalid> {
+        let response = &mut self.response;
+        date::with_lines(|lines| handshake.accept(response, subprotocol, fields, lines))
     }
 
     /// Writes the response's head with our own fields; see [`Response::head`].

@@ -1,4 +1,4 @@
-//! A worker process: the event loop, HTTP/1.1, takeover of a slow loop, app threads, hand-over between siblings.
+//! A worker process: the event loop, HTTP/1.1, WebSocket, takeover of a slow loop, app threads, hand-over between siblings.
 //!
 //! The application is the trait [`App`]; nothing here knows Python. A request's way: [`reactor`] accepts and reads,
 //! [`http`] parses, [`conn`] holds it, [`run`] calls the application and [`reactor`] writes the responses of a batch
@@ -22,6 +22,7 @@ mod route;
 mod run;
 mod spool;
 mod stage;
+pub mod websocket;
 
 pub use access::{AccessFormat, AccessLog};
 pub use app::{App, At, Interpreter, Sight, Stop, Tasks, Tell, TellHeld};

@@ -17,6 +17,12 @@ pub struct Options {
     pub nested: bool,
     /// How long a callback may hold the application's loop.
     pub loop_block_ns: u64,
+    /// Longest message of a WebSocket in bytes, decompressed.
+    pub message_max: usize,
+    /// How often a WebSocket is pinged; 0 for never.
+    pub ping_interval_ns: u64,
+    /// How long its answer may take; 0 for any time.
+    pub ping_timeout_ns: u64,
     /// Most open client connections.
     pub connections_max: usize,
     /// Most requests waiting for an app thread.
@@ -77,6 +83,9 @@ impl Default for Options {
             threads: 1,
             nested: false,
             loop_block_ns: SECOND / 10,
+            message_max: 16 << 20,
+            ping_interval_ns: 20 * SECOND,
+            ping_timeout_ns: 20 * SECOND,
             connections_max: 1000,
             queue_max: 1024,
             keepalive_ns: 2 * SECOND,

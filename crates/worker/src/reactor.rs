@@ -625,7 +625,7 @@ impl Reactor {
                 self.arm(deadline_ns);
             }
             Sent::All => match conn.state {
-                State::Closing if conn.is_consumed() || conn.gone => self.close(token),
+                State::Closing if conn.gone || !conn.is_lingering() => self.close(token),
                 State::Closing => self.linger(token),
                 State::Head if conn.is_untouched() => {
                     if conn.served > 0 {

@@ -3,9 +3,12 @@
 use super::cycle::Cycle;
 use super::driver::Driver;
 use super::scope::Scopes;
+use super::websocket::WebSocket;
 use crate::dump;
 use crate::interrupt::{self, Once, frames_of};
 use ferricorn_core::record::Source;
+use ferricorn_sys::clock;
+use ferricorn_worker::websocket::{Handshake, Policy};
 use ferricorn_worker::{At, Conn, Heard, Interpreter, Nested, Sight, Stop, Tasks, Tell, TellHeld};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -39,6 +42,7 @@ pub(crate) struct Asgi {
     this: OnceLock<Weak<Self>>,
     worker: OnceLock<Arc<Nested<Self>>>,
     turn: OnceLock<Py<PyAny>>,
+    tend: OnceLock<Py<PyAny>>,
     /// A turn has been asked for.
     soon: AtomicBool,
     table: Mutex<Table>,
@@ -55,7 +59,12 @@ struct Table {
     finished: Vec<Box<Conn>>,
     /// Those with bytes to be sent at the end of this round of the loop.
     dirty: Vec<Py<Cycle>>,
+    /// WebSockets to be looked after, by the numbers of their requests.
+    sockets: Vec<u64>,
 }
+
+/// How often WebSockets are looked after.
+const TEND_S: f64 = 1.0;
 
 impl Asgi {
     pub(crate) fn new(py: Python<'_>, parts: AsgiParts) -> PyResult<Self> {
@@ -71,6 +80,7 @@ impl Asgi {
             this: OnceLock::new(),
             worker: OnceLock::new(),
             turn: OnceLock::new(),
+            tend: OnceLock::new(),
             soon: AtomicBool::new(false),
             table: Mutex::default(),
             parts,
@@ -88,6 +98,7 @@ impl Asgi {
         let _ = self.this.set(Arc::downgrade(self));
         let _ = self.worker.set(worker);
         let _ = self.turn.set(driver.getattr(py, "turn")?);
+        let _ = self.tend.set(driver.getattr(py, "tend")?);
         Ok(())
     }
 
@@ -113,14 +124,25 @@ impl Asgi {
     fn start(self: &Arc<Self>, py: Python<'_>, conn: Box<Conn>) -> PyResult<()> {
         let (id, place) = (conn.id, conn.place() as usize);
         let Some(worker) = self.worker() else { return Ok(()) };
-        let scope = match self.scopes.http(py, &conn, &worker.options().trusts) {
+        let handshake = match Handshake::read(&conn.head, Some(&Policy::default())) {
+            Ok(handshake) => handshake,
+            Err(refusal) => {
+                let mut conn = conn;
+                worker.refuse(&mut conn, &refusal);
+                conn.stamps.done_ns = clock::now_ns();
+                self.give_back(conn);
+                return Ok(());
+            }
+        };
+        let scope = match self.scopes.of(py, &conn, handshake.as_ref(), &worker.options().trusts) {
             Ok(scope) => scope,
             Err(error) => {
                 self.give_back(Cycle::fail(py, self, conn, &error));
                 return Ok(());
             }
         };
-        let cycle = Bound::new(py, Cycle::new(self.clone(), conn, scope.clone().unbind()))?;
+        let ws = handshake.map(|handshake| Box::new(WebSocket::new(handshake)));
+        let cycle = Bound::new(py, Cycle::new(self.clone(), conn, scope.clone().unbind(), ws))?;
         {
             let mut table = self.table();
             if table.places.len() <= place {
@@ -154,6 +176,44 @@ impl Asgi {
     pub(super) fn is_dirty(&self, cycle: Py<Cycle>) {
         self.table().dirty.push(cycle);
         self.turn_soon();
+    }
+
+    /// Looks after a WebSocket from now on.
+    pub(super) fn watch_over(&self, py: Python<'_>, id: u64) {
+        let mut table = self.table();
+        table.sockets.push(id);
+        if table.sockets.len() == 1 {
+            drop(table);
+            self.tend_later(py);
+        }
+    }
+
+    /// Pings clients, gives up those that are lost, and forgets WebSockets that are over.
+    pub(super) fn tend(&self, py: Python<'_>) {
+        let sockets = mem::take(&mut self.table().sockets);
+        let now_ns = clock::now_ns();
+        let mut left = Vec::with_capacity(sockets.len());
+        for id in sockets {
+            let Some(cycle) = self.cycle(py, id) else { continue };
+            if let Ok(mut cycle) = cycle.try_borrow_mut(py) {
+                cycle.tend(py, now_ns);
+            }
+            left.push(id);
+        }
+        let mut table = self.table();
+        left.append(&mut table.sockets);
+        table.sockets = left;
+        if !table.sockets.is_empty() {
+            drop(table);
+            self.tend_later(py);
+        }
+    }
+
+    fn tend_later(&self, py: Python<'_>) {
+        let asked = self.tend.get().map(|tend| self.call_later.call1(py, (TEND_S, tend)));
+        if let Some(Err(error)) = asked {
+            error.write_unraisable(py, None);
+        }
     }
 
     fn cycle(&self, py: Python<'_>, id: u64) -> Option<Py<Cycle>> {

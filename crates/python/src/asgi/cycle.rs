@@ -4,11 +4,12 @@
 use super::app::Asgi;
 use super::awaitable::Exchange;
 use super::http;
+use super::websocket::{self, WebSocket};
 use crate::interrupt::Request;
 use crate::wsgi::{log_failure, replace};
 use ferricorn_sys::clock;
 use ferricorn_worker::http::refusal::Refusal;
-use ferricorn_worker::{Conn, Heard, LATE, Piece};
+use ferricorn_worker::{Conn, Heard, LATE, Options, Piece};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -47,6 +48,8 @@ pub(crate) struct Cycle {
     id: u64,
     token: u64,
     pub(super) stage: Stage,
+    /// Of a request for a WebSocket.
+    pub(super) ws: Option<Box<WebSocket>>,
     /// Trailers were promised.
     pub(super) trailers: bool,
     /// The whole body has been given to the application.
@@ -63,7 +66,12 @@ pub(crate) struct Cycle {
 }
 
 impl Cycle {
-    pub(super) fn new(app: Arc<Asgi>, conn: Box<Conn>, scope: Py<PyDict>) -> Self {
+    pub(super) fn new(
+        app: Arc<Asgi>,
+        conn: Box<Conn>,
+        scope: Py<PyDict>,
+        ws: Option<Box<WebSocket>>,
+    ) -> Self {
         let (id, token) = (conn.id, conn.token());
         Self {
             app,
@@ -71,6 +79,7 @@ impl Cycle {
             id,
             token,
             stage: Stage::Start,
+            ws,
             trailers: false,
             body_given: false,
             dirty: false,
@@ -114,7 +123,7 @@ impl Cycle {
         }
         let future = this.app.future(py)?;
         this.receivers.push(future.clone().unbind());
-        if !this.body_given {
+        if this.ws.is_none() && !this.body_given {
             let (limit_ns, _) = this.limits();
             this.be_patient(slf, limit_ns)?;
         }
@@ -122,6 +131,9 @@ impl Cycle {
     }
 
     fn next_message<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if self.ws.is_some() {
+            return websocket::next_message(self, py);
+        }
         let app = self.app.clone();
         let (Some(conn), Some(worker)) = (&mut self.conn, app.worker()) else {
             return disconnect(py).map(Some);
@@ -167,7 +179,8 @@ impl Cycle {
         let waited = message.is_none();
         if let Some(message) = message {
             let message = message.bind(py).cast::<PyDict>()?;
-            http::send(&mut *slf.try_borrow_mut()?, message)?;
+            let this = &mut *slf.try_borrow_mut()?;
+            if this.ws.is_some() { websocket::send(this, message)? } else { http::send(this, message)? }
         }
         let mut this = slf.try_borrow_mut()?;
         let this = &mut *this;
@@ -176,7 +189,7 @@ impl Cycle {
         if conn.pending() > limit {
             let _ = conn.send();
         }
-        if let Some(worker) = this.app.worker() {
+        if let (Some(worker), None) = (this.app.worker(), &this.ws) {
             worker.progressed(conn);
         }
         if conn.pending() <= limit {
@@ -186,7 +199,9 @@ impl Cycle {
             }
             return Ok(Step::Done(None));
         }
-        conn.waits_for_client();
+        if this.ws.is_none() {
+            conn.waits_for_client();
+        }
         let future = this.app.future(py)?;
         this.senders.push(future.clone().unbind());
         let (_, limit_ns) = this.limits();
@@ -213,6 +228,9 @@ impl Cycle {
             conn.conclude();
             self.app.give_back(conn);
         }
+        if self.ws.is_some() && self.scope.is_none() {
+            self.app.forget(self.id);
+        }
     }
 
     // ---- The client ----
@@ -231,6 +249,11 @@ impl Cycle {
         if room {
             wake(py, &mut self.senders);
         }
+        if self.ws.as_ref().is_some_and(|ws| ws.is_accepted()) {
+            websocket::pump(self);
+            return self.wake(py);
+        }
+        let Some(conn) = &self.conn else { return };
         if !self.body_given || conn.has_left() {
             wake(py, &mut self.receivers);
         }
@@ -247,7 +270,25 @@ impl Cycle {
     }
 
     /// Hears that the worker is to end.
-    pub(super) fn drain(&mut self, _py: Python<'_>) {}
+    pub(super) fn drain(&mut self, py: Python<'_>) {
+        if self.ws.is_some() {
+            websocket::drain(self, py);
+        }
+    }
+
+    /// Does for a WebSocket what time asks for.
+    pub(super) fn tend(&mut self, py: Python<'_>, now_ns: u64) {
+        websocket::tend(self, py, now_ns);
+    }
+
+    /// Has a WebSocket looked after from now on.
+    pub(super) fn watch_over(&self, py: Python<'_>) {
+        self.app.watch_over(py, self.id);
+    }
+
+    pub(super) fn options(&self) -> Option<&Options> {
+        self.app.worker().map(|worker| worker.options())
+    }
 
     /// Longest waits for a piece of the body, and for room.
     fn limits(&self) -> (u64, u64) {
@@ -331,18 +372,26 @@ impl Cycle {
         {
             log_failure(py, &this.app.parts.log, conn, Some(&PyErr::from_value(error.clone())), "");
         }
-        if let Some(detail) = this.abandon(error.is_some())
+        if this.ws.as_ref().is_some_and(|ws| ws.is_accepted()) {
+            websocket::leave(&mut this, error.is_some());
+        } else if let Some(detail) = this.abandon(error.is_some())
             && let Some(conn) = &this.conn
         {
             log_failure(py, &this.app.parts.log, conn, None, detail);
         }
-        this.over();
+        // A WebSocket ends with the answer to its Close, which is waited for without the task.
+        if this.ws.as_ref().is_none_or(|ws| !ws.is_accepted()) || late {
+            this.over();
+        }
+        let stays = this.conn.is_some();
         this.wake(py);
         let (task, scope) = (this.task.take(), this.scope.take());
         let (app, id) = (this.app.clone(), this.id);
         drop(this);
         drop((task, scope));
-        app.forget(id);
+        if !stays {
+            app.forget(id);
+        }
         Ok(())
     }
 

@@ -40,4 +40,9 @@ impl Driver {
         self.app.turns();
         self.worker.turn();
     }
+
+    /// Looks after WebSockets.
+    fn tend(&self, py: Python<'_>) {
+        self.app.tend(py);
+    }
 }

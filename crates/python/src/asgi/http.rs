@@ -12,11 +12,8 @@ use std::path::PathBuf;
 
 /// Takes one message.
 pub(super) fn send(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
-    let py = message.py();
-    let kind = message.get_item(intern!(py, "type"))?;
-    let kind = kind.ok_or_else(|| PyTypeError::new_err("a message has a \"type\""))?;
-    let kind =
-        kind.cast::<PyString>().map_err(|_| PyTypeError::new_err("a message's type is a str"))?.to_str()?;
+    let kind = kind(message)?;
+    let kind = kind.to_str()?;
     match (cycle.stage, kind) {
         (Stage::Start, "http.response.start") => start(cycle, message),
         (Stage::Start, "http.response.early_hint") => early_hint(cycle, message),
@@ -33,11 +30,18 @@ pub(super) fn send(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<(
     }
 }
 
-fn unexpected(expected: &str, kind: &str) -> PyErr {
+/// Returns the type of a message.
+pub(super) fn kind<'py>(message: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyString>> {
+    let kind = message.get_item(intern!(message.py(), "type"))?;
+    let kind = kind.ok_or_else(|| PyTypeError::new_err("a message has a \"type\""))?;
+    kind.cast_into::<PyString>().map_err(|_| PyTypeError::new_err("a message's type is a str"))
+}
+
+pub(super) fn unexpected(expected: &str, kind: &str) -> PyErr {
     PyRuntimeError::new_err(format!("Expected ASGI message {expected}, but got '{kind}'."))
 }
 
-fn start(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
+pub(super) fn start(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
     let py = message.py();
     let Some(conn) = &mut cycle.conn else { return Ok(()) };
     let status = message.get_item(intern!(py, "status"))?;
@@ -60,18 +64,33 @@ fn start(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
 /// Names the fields of the response.
 fn fields(conn: &mut Conn, headers: &Bound<'_, PyAny>) -> PyResult<()> {
     for header in headers.try_iter()? {
-        let header = header?;
-        let (name, value) = match header.cast::<PyTuple>() {
-            Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
-            _ => header.extract()?,
-        };
-        let (name, value) = (bytes(&name, "a header's name")?, bytes(&value, "a header's value")?);
-        conn.response.field(name, value).map_err(invalid)?;
+        let (name, value) = field(&header?)?;
+        conn.response.field(name.as_bytes(), value.as_bytes()).map_err(invalid)?;
     }
     Ok(())
 }
 
-fn body(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
+/// Returns pairs of bytes.
+pub(super) fn fields_of<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Vec<Field<'py>>> {
+    headers.try_iter()?.map(|header| field(&header?)).collect()
+}
+
+/// A field's name and value.
+pub(super) type Field<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+fn field<'py>(header: &Bound<'py, PyAny>) -> PyResult<Field<'py>> {
+    let (name, value) = match header.cast::<PyTuple>() {
+        Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
+        _ => header.extract()?,
+    };
+    let bytes = |value: Bound<'py, PyAny>, what: &str| {
+        let kind = kind_of(&value);
+        value.cast_into::<PyBytes>().map_err(|_| PyTypeError::new_err(format!("{what} is bytes, not {kind}")))
+    };
+    Ok((bytes(name, "a header's name")?, bytes(value, "a header's value")?))
+}
+
+pub(super) fn body(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
     let py = message.py();
     let trailers = cycle.trailers;
     let Some(conn) = &mut cycle.conn else { return Ok(()) };
@@ -133,9 +152,8 @@ fn trailers(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
     let Some(conn) = &mut cycle.conn else { return Ok(()) };
     if let Some(headers) = message.get_item(intern!(py, "headers"))? {
         for header in headers.try_iter()? {
-            let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = header?.extract()?;
-            let (name, value) = (bytes(&name, "a trailer's name")?, bytes(&value, "a trailer's value")?);
-            conn.response.trailer(name, value).map_err(invalid)?;
+            let (name, value) = field(&header?)?;
+            conn.response.trailer(name.as_bytes(), value.as_bytes()).map_err(invalid)?;
         }
     }
     if flag(message, intern!(py, "more_trailers"))? {
@@ -172,14 +190,14 @@ fn flag(message: &Bound<'_, PyDict>, name: &Bound<'_, PyString>) -> PyResult<boo
     message.get_item(name)?.map_or(Ok(false), |value| value.is_truthy())
 }
 
-fn bytes<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyResult<&'a [u8]> {
+pub(super) fn bytes<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyResult<&'a [u8]> {
     value
         .cast::<PyBytes>()
         .map(|bytes| bytes.as_bytes())
         .map_err(|_| PyTypeError::new_err(format!("{what} is bytes, not {}", kind_of(value))))
 }
 
-fn other_bytes(piece: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+pub(super) fn other_bytes(piece: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(array) = piece.cast::<PyByteArray>() {
         return Ok(array.to_vec());
     }
@@ -193,6 +211,6 @@ fn kind_of(value: &Bound<'_, PyAny>) -> String {
     value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
 }
 
-fn invalid(invalid: Invalid) -> PyErr {
+pub(super) fn invalid(invalid: Invalid) -> PyErr {
     PyRuntimeError::new_err(invalid.to_string())
 }

@@ -3,6 +3,7 @@
 
 use crate::ffi::latin1;
 use ferricorn_worker::http::token::percent_decoded;
+use ferricorn_worker::websocket::Handshake;
 use ferricorn_worker::{Conn, Peer};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -26,12 +27,13 @@ pub(super) struct Scopes {
 
 struct Base {
     http: Py<PyDict>,
+    websocket: Py<PyDict>,
     /// The address stands for all of the host's: each connection has its own.
     is_wildcard: bool,
 }
 
 impl Scopes {
-    /// `event_loop` knows `root_path`, the `state` of the lifespan and the `scope` of every request; `names` are host and port
+    /// `event_loop` knows `root_path`, the `state` of the lifespan and the `scopes` of every request and WebSocket; `names` are host and port
     /// of the listeners.
     pub(super) fn new(
         py: Python<'_>,
@@ -39,14 +41,16 @@ impl Scopes {
         names: &[(String, String)],
     ) -> PyResult<Self> {
         let base = |(host, port): &(String, String)| -> PyResult<Base> {
-            let http: Bound<'_, PyDict> = event_loop.call_method0("scope")?.cast_into()?;
+            let (http, websocket): (Bound<'_, PyDict>, Bound<'_, PyDict>) =
+                event_loop.call_method0("scopes")?.extract()?;
             let server = match port.parse::<u16>() {
                 Ok(port) => (host, port).into_pyobject(py)?.into_any(),
                 Err(_) => (host, py.None()).into_pyobject(py)?.into_any(),
             };
-            http.set_item("server", server)?;
+            http.set_item("server", &server)?;
+            websocket.set_item("server", server)?;
             let is_wildcard = host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
-            Ok(Base { http: http.unbind(), is_wildcard })
+            Ok(Base { http: http.unbind(), websocket: websocket.unbind(), is_wildcard })
         };
         Ok(Self {
             bases: names.iter().map(base).collect::<PyResult<_>>()?,
@@ -56,16 +60,17 @@ impl Scopes {
         })
     }
 
-    /// Makes the scope of a request.
-    pub(super) fn http<'py>(
+    /// Makes the scope of a request; of one for a WebSocket, if there is a handshake.
+    pub(super) fn of<'py>(
         &self,
         py: Python<'py>,
         conn: &Conn,
+        handshake: Option<&Handshake>,
         trusts: &dyn Fn(IpAddr) -> bool,
     ) -> PyResult<Bound<'py, PyDict>> {
         // A connection handed over by a sibling of another configuration may name a listener that is gone.
         let base = self.bases.get(conn.listener).unwrap_or(&self.bases[0]);
-        let scope = base.http.bind(py).copy()?;
+        let scope = if handshake.is_some() { &base.websocket } else { &base.http }.bind(py).copy()?;
         let head = &conn.head;
         if base.is_wildcard
             && let Some(address) = local(conn)
@@ -73,16 +78,19 @@ impl Scopes {
             scope
                 .set_item(intern!(py, "server"), (address.ip().to_canonical().to_string(), address.port()))?;
         }
-        let https = head.https;
-        if https {
-            scope.set_item(intern!(py, "scheme"), intern!(py, "https"))?;
+        if head.https {
+            let scheme = if handshake.is_some() { intern!(py, "wss") } else { intern!(py, "https") };
+            scope.set_item(intern!(py, "scheme"), scheme)?;
+        }
+        match handshake {
+            Some(handshake) => scope.set_item(intern!(py, "subprotocols"), &handshake.subprotocols)?,
+            None => scope.set_item(intern!(py, "method"), method(py, head.method())?)?,
         }
         scope.set_item(intern!(py, "client"), client(py, conn, trusts)?)?;
         if head.version != (1, 1) {
             let (major, minor) = head.version;
             scope.set_item(intern!(py, "http_version"), format!("{major}.{minor}"))?;
         }
-        scope.set_item(intern!(py, "method"), method(py, head.method())?)?;
         let raw = head.get(&head.path);
         scope.set_item(intern!(py, "path"), self.path(py, raw)?)?;
         let raw_path = if self.root_path.is_empty() {

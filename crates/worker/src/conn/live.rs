@@ -114,6 +114,24 @@ impl Conn {
         }
     }
 
+    /// Takes the deadline of each piece away: from now on only that of the whole request holds.
+    pub fn has_no_pieces(&mut self) {
+        self.time_ns = 0;
+        if let Some(record) = self.record {
+            record.set_deadline(self.until_ns);
+        }
+    }
+
+    /// Says that the client may still be sending: what it sends is dropped for a while after the response.
+    pub fn lingers(&mut self) {
+        self.lingering = true;
+    }
+
+    /// Tells whether the client may still be sending.
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.lingering || !self.is_consumed()
+    }
+
     /// Puts a refusal in the place of the response; where bytes of that have gone out, the connection closes instead.
     pub(crate) fn refuse(&mut self, refusal: &Refusal, request: &str, own: Option<&ErrorPage>) {
         if !self.response.take_back() {

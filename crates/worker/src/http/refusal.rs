@@ -1,8 +1,8 @@
 //! Responses of the server's own: their status and the page that says why.
 //!
-//! Status codes are Gunicorn 27's (400, 403, 414, 417, 431, 501) with 408, 413, 502, 503 and 504 beside them. A malformed
-//! request gets a page in the shape of Gunicorn's; what a good request can meet (408, 502, 503, 504) is written as its client
-//! reads it best, by default as `application/problem+json` (RFC 9457).
+//! Status codes are Gunicorn 27's (400, 403, 414, 417, 431, 501) with 408, 413, 502, 503 and 504 beside them, and 405 and 426
+//! for what asks for a WebSocket and cannot have it. A malformed request gets a page in the shape of Gunicorn's; what a good
+//! request can meet (408, 502, 503, 504) is written as its client reads it best, by default as `application/problem+json` (RFC 9457).
 
 use super::error_page::ErrorPage;
 use super::reason::reason;
@@ -112,11 +112,16 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
             ("text/plain; charset=utf-8", format!("{status} {reason}\n{}\n{id}", page.detail))
         }
     };
-    let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
+    let advice = match status {
+        405 => "Allow: GET\r\n",
+        426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        503 => "Retry-After: 1\r\n",
+        _ => "",
+    };
     let id =
         if page.request.is_empty() { String::new() } else { format!("X-Request-Id: {}\r\n", page.request) };
     let head = format!(
-        "HTTP/1.1 {status} {reason}\r\nConnection: close\r\n{retry}{id}Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+        "HTTP/1.1 {status} {reason}\r\nConnection: close\r\n{advice}{id}Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     out.extend_from_slice(head.as_bytes());

@@ -6,6 +6,9 @@ use crate::options::Level;
 use ferricorn_core::scoreboard::{FLIGHTS, Landing, Timed};
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Status of a connection that another protocol has taken over (RFC 9110 section 15.2.2).
+const SWITCHED: u16 = 101;
+
 impl Reactor {
     pub(super) fn account(&mut self, conn: &Conn) {
         let (slot, stamps) = (self.hub.slot, &conn.stamps);
@@ -13,8 +16,11 @@ impl Reactor {
         slot.timed[Timed::Head as usize].record(us(stamps.begun_ns, stamps.head_ns));
         slot.timed[Timed::Body as usize].record(us(stamps.head_ns, stamps.complete_ns));
         slot.timed[Timed::Queue as usize].record(us(stamps.waits_since_ns(), stamps.app_ns));
-        slot.timed[Timed::App as usize].record(app_us);
-        slot.timed[Timed::Total as usize].record(total_us);
+        // How long a WebSocket was open says nothing of how long the application takes.
+        if conn.response.status != SWITCHED {
+            slot.timed[Timed::App as usize].record(app_us);
+            slot.timed[Timed::Total as usize].record(total_us);
+        }
         add(&slot.requests, 1);
         self.write_line(conn, app_us);
         self.completed += 1;
