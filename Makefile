@@ -125,6 +125,7 @@ test-rust: test-env
 	else \
 	  cargo test --workspace --no-fail-fast --quiet; \
 	fi
+	cargo test --manifest-path bench/wsecho/Cargo.toml --quiet
 
 test-tidy:
 	cargo xtask tidy

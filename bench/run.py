@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Ferricorn beside other WSGI servers, on this machine. bench/README.md tells what is measured and how to read it."""
+"""Ferricorn beside other servers, on this machine. bench/README.md tells what is measured and how to read it."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from harness import accesslog, compare, environment, faults, servers, stuck, workloads
+from harness import accesslog, compare, environment, faults, idle, servers, stuck, workloads
 from harness.environment import SetupError, say
 from harness.measure import Rig
 from harness.process import MeasurementError
@@ -43,10 +43,11 @@ def main(argv):
 
 
 def _compare(options, result):
-    chosen = [workloads.ALL[name] for name in options.only]
+    known_workloads, known_servers = COMPARED[options.command]
+    chosen = [known_workloads[name] for name in options.only]
     result |= compare.run(
-        chosen, options.servers, _rig(options), options.rounds, options.fraction, options.rate,
-        not options.no_equal_rate,
+        chosen, {name: known_servers[name] for name in options.servers}, _rig(options), options.rounds,
+        options.fraction, options.rate, not options.no_equal_rate,
     )
     text = compare.report(result, {workload.name: workload.title for workload in chosen}, options.markdown)
     return text, not compare.failed(result)
@@ -67,20 +68,36 @@ def _faults(options, result):
     return faults.report(result, options.markdown), not faults.failed(result)
 
 
-COMMANDS = {"compare": _compare, "accesslog": _accesslog, "stuck": _stuck, "faults": _faults}
+def _idle(options, result):
+    counts = {"websocket": options.websockets, "events": options.streams}
+    result |= idle.run(
+        {name: servers.ASGI[name] for name in options.servers}, {kind: counts[kind] for kind in options.kinds},
+        _cores_of(options), options.hold,
+    )
+    return idle.report(result, options.markdown), not idle.failed(result)
+
+
+# Those that run every server under every workload.
+COMPARED = {"compare": (workloads.WSGI, servers.WSGI), "asgi": (workloads.ASGI, servers.ASGI)}
+COMMANDS = {
+    "compare": _compare, "asgi": _compare, "accesslog": _accesslog, "stuck": _stuck, "faults": _faults, "idle": _idle
+}
 
 
 def _parser(command):
     parser = argparse.ArgumentParser(
         prog="bench/run.py" if command == "compare" else f"bench/run.py {command}",
-        description=__doc__ if command == "compare" else sys.modules[f"harness.{command}"].__doc__,
-        epilog="Other measurements: bench/run.py stuck, bench/run.py accesslog, bench/run.py faults." if command == "compare" else None,
+        description=__doc__ if command in COMPARED else sys.modules[f"harness.{command}"].__doc__,
+        epilog=f"Other measurements: bench/run.py {', '.join(list(COMMANDS)[1:])}." if command == "compare" else None,
     )
+    parser.set_defaults(command=command)
     capable, default = {
-        "compare": (list(servers.ALL), list(servers.ALL)),
+        "compare": (list(servers.WSGI), list(servers.WSGI)),
+        "asgi": (list(servers.ASGI), list(servers.ASGI)),
         "accesslog": (list(accesslog.CAPABLE), ["ferricorn"]),
-        "stuck": ([name for name, server in servers.ALL.items() if server.threaded], ["ferricorn"]),
+        "stuck": ([name for name, server in servers.WSGI.items() if server.threaded], ["ferricorn"]),
         "faults": (list(faults.MODES), list(faults.MODES)),
+        "idle": (list(servers.ASGI), ["ferricorn"]),
     }[command]
     add = parser.add_argument
     add("--servers", type=_some_of(capable), default=default, metavar="A,B", help=f"of {', '.join(capable)}")
@@ -93,12 +110,19 @@ def _parser(command):
             help=f"of {', '.join(faults.FAULTS)}")
         add("--ways", type=_some_of(faults.WAYS), default=list(faults.WAYS), metavar="A,B",
             help="of direct, nginx; only Ferricorn runs behind nginx")
+    elif command == "idle":
+        add("--kinds", type=_some_of(idle.KINDS), default=list(idle.KINDS), metavar="A,B",
+            help=f"of {', '.join(idle.KINDS)}")
+        add("--websockets", type=_positive, default=10_000, help="that say nothing (10,000)")
+        add("--streams", type=_positive, default=1_000, help="of server-sent events, one event a second each (1,000)")
+        add("--hold", type=_positive, default=30, help="seconds that they stay open (30)")
     else:
         add("--seconds", type=_positive, default=5, help="each measurement lasts (5)")
         add("--rounds", type=_positive, default=3, help="measurements per server and workload (3)")
+    if command not in ("stuck", "faults"):
         add("--cores", type=_cores, metavar="SERVER,CLIENT", help="the first two this process may use")
-    if command == "compare":
-        names = list(workloads.ALL)
+    if command in COMPARED:
+        names = list(COMPARED[command][0])
         add("--only", type=_some_of(names), default=names, metavar="A,B", help=f"of {', '.join(names)}")
         add("--fraction", type=float, default=0.5, help="equal rate, as share of the slowest compiled peer's (0.5)")
         add("--rate", type=_positive, help="equal rate in req/s")
@@ -144,8 +168,11 @@ def _file(text):
 
 
 def _rig(options):
-    server_core, client_core = options.cores or sorted(os.sched_getaffinity(0))[:2]
-    return Rig(server_core, client_core, options.seconds)
+    return Rig(*_cores_of(options), options.seconds)
+
+
+def _cores_of(options):
+    return options.cores or tuple(sorted(os.sched_getaffinity(0))[:2])
 
 
 def _machine():

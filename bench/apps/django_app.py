@@ -1,4 +1,4 @@
-"""Django: one view that answers JSON, behind the middleware that `django-admin startproject` writes."""
+"""Django: a view that answers JSON and an asynchronous one, behind the middleware that `django-admin startproject` writes."""
 
 import django
 from django.conf import settings
@@ -35,5 +35,9 @@ def items(request):
     return JsonResponse({"id": 7, "name": "granite", "tags": ["igneous", "coarse"]})
 
 
-urlpatterns = [path("", items)]
+async def items_async(request):
+    return items(request)
+
+
+urlpatterns = [path("", items), path("async", items_async)]
 app = get_wsgi_application()

@@ -35,12 +35,12 @@ def _summary(pair):
 
 
 def _once(name, variant, rig):
-    workload = workloads.ALL["raw"]
+    workload = workloads.WSGI["raw"]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "access.log"
         options = ["--access-logfile", log] if variant == "with" else []
         sample = measure.full_load(
-            lambda port: servers.ALL[name].command(workload.app, port, 1, 1, *options), workload, rig
+            lambda port: servers.WSGI[name].command(workload.app, port, 1, 1, *options), workload, rig
         )
         if options:
             _count(log, sample)

@@ -1,18 +1,23 @@
-"""The clients: wrk (closed loop, full load) and openloop (constant rate), on the other core, and what they report."""
+"""The clients on the other core, and what they report: wrk, wsecho (closed loops, full load), openloop (constant rate)."""
 
 import http.client
 import json
 import subprocess
 
-from .environment import BENCH, OPENLOOP
+from .environment import BENCH, OPENLOOP, WSECHO
 from .process import MeasurementError
 from .workloads import verify
 
 CONNECTIONS = 64
+# Enough for some echoes.
+_CHECK_SECONDS = 0.05
 
 
 def check(workload, port):
     """Two requests over one connection. Returns whether the server kept it open."""
+    if workload.message_bytes:
+        _wsecho(workload, port, _CHECK_SECONDS, 1)
+        return True
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         kept = verify(workload, connection)
@@ -24,9 +29,24 @@ def check(workload, port):
         connection.close()
 
 
-def wrk(workload, port, seconds, core):
-    """Full load. Returns wrk's figures; fails if any request went wrong."""
-    command = ["taskset", "--cpu-list", str(core), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
+def full_load(workload, port, seconds, core):
+    """As fast as the server answers. Returns the client's figures; fails if any request went wrong."""
+    if workload.message_bytes:
+        return _wsecho(workload, port, seconds, CONNECTIONS, core)
+    return _wrk(workload, port, seconds, core)
+
+
+def _wsecho(workload, port, seconds, connections, core=None):
+    command = [*_pinned(core), str(WSECHO), f"127.0.0.1:{port}", workload.path, "--connections", str(connections)]
+    command += ["--bytes", str(workload.message_bytes), "--seconds", str(seconds)]
+    figures = json.loads(_output(command, seconds + 30))
+    if not figures["requests"]:
+        raise MeasurementError("wsecho: no echoes")
+    return figures
+
+
+def _wrk(workload, port, seconds, core):
+    command = [*_pinned(core), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     command += ["-s", str(BENCH / "wrk.lua"), f"http://127.0.0.1:{port}{workload.path}"]
     if workload.upload:
         command += ["--", workload.method, str(workload.upload)]
@@ -44,10 +64,13 @@ def wrk(workload, port, seconds, core):
 
 def openloop(path, port, rate, seconds, core=None, connections=CONNECTIONS, warmup=1, poll_us=0):
     """Constant rate. Returns the client's figures, failures among them."""
-    command = [] if core is None else ["taskset", "--cpu-list", str(core)]
-    command += [str(OPENLOOP), f"127.0.0.1:{port}", path, "--rate", str(rate), "--seconds", str(seconds)]
+    command = [*_pinned(core), str(OPENLOOP), f"127.0.0.1:{port}", path, "--rate", str(rate), "--seconds", str(seconds)]
     command += ["--connections", str(connections), "--warmup", str(warmup), "--poll-us", str(poll_us)]
     return json.loads(_output(command, seconds + warmup + 60))
+
+
+def _pinned(core):
+    return [] if core is None else ["taskset", "--cpu-list", str(core)]
 
 
 def _output(command, patience):

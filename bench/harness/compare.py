@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from . import measure, servers, table
+from . import measure, table
 from .environment import say
 from .process import MeasurementError
 
@@ -12,11 +12,11 @@ HEADROOM = 1.1
 SATURATED_PERCENT = 95
 
 
-def run(workloads, names, rig, rounds, fraction, rate, with_equal_rate):
-    """All measurements. Returns what `report` prints, as plain data."""
+def run(workloads, servers, rig, rounds, fraction, rate, with_equal_rate):
+    """All measurements of `servers`, by name. Returns what `report` prints, as plain data."""
     result = {"workloads": {}, "equal_rate": {}}
     for workload in workloads:
-        result["workloads"][workload.name] = _workload(workload, names, rig, rounds)
+        result["workloads"][workload.name] = _workload(workload, servers, rig, rounds)
     for workload in workloads:
         if with_equal_rate and workload.equal_rate:
             capacities = {
@@ -24,8 +24,8 @@ def run(workloads, names, rig, rounds, fraction, rate, with_equal_rate):
                 for name, row in result["workloads"][workload.name].items() if "median" in row
             }
             if capacities:
-                at = rate or _rate(capacities, fraction)
-                result["equal_rate"][workload.name] = _equal_rate(workload, capacities, rig, rounds, at)
+                at = rate or _rate(servers, capacities, fraction)
+                result["equal_rate"][workload.name] = _equal_rate(workload, servers, capacities, rig, rounds, at)
     return result
 
 
@@ -44,15 +44,16 @@ def medians(samples):
     return {key: median(sample[key] for sample in samples) for key in samples[0] if key != "reason"}
 
 
-def _command(name, workload):
-    return lambda port: servers.ALL[name].command(workload.app, port, 1, 1)
+def _command(server, workload):
+    return lambda port: server.command(workload.app, port, 1, 1)
 
 
-def _workload(workload, names, rig, rounds):
+def _workload(workload, servers, rig, rounds):
+    names = list(servers)
     samples, errors = {name: [] for name in names}, {}
 
     def once(name):
-        sample = measure.full_load(_command(name, workload), workload, rig)
+        sample = measure.full_load(_command(servers[name], workload), workload, rig)
         samples[name].append(sample.as_dict())
         return f"{sample.rps:,.0f} req/s"
 
@@ -60,14 +61,14 @@ def _workload(workload, names, rig, rounds):
     return _rows(names, samples, errors)
 
 
-def _equal_rate(workload, capacities, rig, rounds, rate):
+def _equal_rate(workload, servers, capacities, rig, rounds, rate):
     samples, errors = {name: [] for name in capacities}, {}
     for name, capacity in capacities.items():
         if capacity < rate * HEADROOM:
             errors[name] = f"too slow: {capacity:,.0f} req/s at most"
 
     def once(name):
-        figures = measure.equal_rate(_command(name, workload), workload, rig, rate)
+        figures = measure.equal_rate(_command(servers[name], workload), workload, rig, rate)
         samples[name].append(figures)
         failed = f", {figures['failed']} failed: {figures['reason']}" if figures["failed"] else ""
         return f"p99 {figures['p99_ms']:.2f} ms{failed}"
@@ -98,9 +99,9 @@ def _rows(names, samples, errors):
     return rows
 
 
-def _rate(capacities, fraction):
+def _rate(servers, capacities, fraction):
     """A share of what the slowest compiled peer can do, so that every compiled server has room."""
-    peers = [rps for name, rps in capacities.items() if servers.ALL[name].native and name != "ferricorn"]
+    peers = [rps for name, rps in capacities.items() if servers[name].native and name != "ferricorn"]
     return max(1, round(fraction * min(peers or capacities.values())))
 
 
@@ -116,6 +117,7 @@ def report(result, titles, markdown):
     """The tables, as text."""
     parts = [_full_load_table(titles[name], rows, markdown) for name, rows in result["workloads"].items()]
     parts += [_equal_rate_table(titles[name], part, markdown) for name, part in result["equal_rate"].items()]
+    parts += _best_peer_table(result["workloads"], titles, markdown)
     return "\n".join(parts)
 
 
@@ -161,6 +163,21 @@ def _equal_rate_table(title, part, markdown):
         lines.append([name, p50, p99, f"{rounds[0]:.3f}-{rounds[-1]:.3f}", p999, slowest, str(lost)])
     head = f"{title}: latency at {part['rate']:,} req/s"
     return table.render(head, header, lines, markdown) + _errors(part["servers"], markdown)
+
+
+def _best_peer_table(workloads, titles, markdown):
+    """Ferricorn beside the fastest of the others, one line for each workload; nothing unless both ran."""
+    lines = []
+    for workload, rows in workloads.items():
+        measured = {name: row["median"] for name, row in rows.items() if "median" in row}
+        own = measured.pop("ferricorn", None)
+        if own and measured:
+            best = max(measured, key=lambda name: measured[name]["rps"])
+            peer = measured[best]
+            figures = [table.number(own["rps"]), best, table.number(peer["rps"]), table.ratio(own["rps"] / peer["rps"])]
+            lines.append([titles[workload], *figures, table.ratio(own["cpu_us"] / peer["cpu_us"])])
+    header = ["workload", "ferricorn req/s", "best peer", "its req/s", "req/s", "CPU/req"]
+    return [table.render("ferricorn beside the best peer of each workload", header, lines, markdown)] if lines else []
 
 
 def _errors(rows, markdown):

@@ -1,4 +1,4 @@
-"""Everything a measurement needs before it starts: programs, virtual environment, servers, the open-loop client."""
+"""Everything a measurement needs before it starts: programs, virtual environment, servers, clients."""
 
 import hashlib
 import os
@@ -11,7 +11,9 @@ BENCH = Path(__file__).resolve().parent.parent
 REPOSITORY = BENCH.parent
 VENV = BENCH / ".venv"
 APPS = BENCH / "apps"
+# Clients of our own: bench/NAME has the source.
 OPENLOOP = VENV / "openloop" / "release" / "openloop"
+WSECHO = VENV / "wsecho" / "release" / "wsecho"
 
 _STAMP = VENV / ".requirements"
 # Program or header, and the Debian package that has it.
@@ -33,13 +35,14 @@ def prepare(python, servers, wheel=None, skip_install=False):
     if len(os.sched_getaffinity(0)) < 2:
         raise SetupError("two cores are needed: one for the server, one for the client")
     if skip_install:
-        missing = [path for path in (VENV / "bin" / "python", OPENLOOP) if not path.exists()]
+        missing = [path for path in (VENV / "bin" / "python", OPENLOOP, WSECHO) if not path.exists()]
         if missing or not shutil.which("wrk"):
             raise SetupError(f"{missing[0] if missing else 'wrk'} is missing; run once without --skip-install")
         return
     _system_packages()
     _requirements(python)
-    _openloop()
+    for client in (OPENLOOP, WSECHO):
+        _build(client.name)
     if any(name.startswith("ferricorn") for name in servers):
         install_ferricorn(wheel)
 
@@ -56,7 +59,7 @@ def install_ferricorn(wheel=None):
         try:
             _run([*build, "--interpreter", VENV / "bin" / "python", "--out", wheels], cwd=REPOSITORY)
         except SetupError as error:
-            raise SetupError(f"{error}\nWithout it: --servers granian,fastwsgi,bjoern,gunicorn,gthread") from None
+            raise SetupError(f"{error}\nWithout it: name the other servers with --servers") from None
         (wheel,) = wheels.glob("*.whl")
     _pip("install", "--force-reinstall", "--no-deps", wheel)
 
@@ -66,7 +69,8 @@ def versions():
     code = "from importlib.metadata import distributions as d; print(*(f'{x.name.lower()}={x.version}' for x in d()))"
     listed = subprocess.run([VENV / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
     found = dict(item.split("=", 1) for item in listed.stdout.split())
-    names = ("ferricorn", "granian", "fastwsgi", "bjoern", "gunicorn", "uwsgi", "flask", "django")
+    names = ("ferricorn", "granian", "fastwsgi", "bjoern", "gunicorn", "uwsgi", "uvicorn", "uvloop", "uvicorn-worker")
+    names += ("hypercorn", "flask", "django", "starlette", "fastapi")
     return {name: found[name] for name in names if name in found}
 
 
@@ -95,11 +99,11 @@ def _requirements(python):
     _STAMP.write_text(stamp)
 
 
-def _openloop():
+def _build(client):
     if not shutil.which("cargo"):
-        raise SetupError("cargo is missing: the open-loop client is built with it")
-    manifest = BENCH / "openloop" / "Cargo.toml"
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(VENV / "openloop")}
+        raise SetupError(f"cargo is missing: the client {client} is built with it")
+    manifest = BENCH / client / "Cargo.toml"
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(VENV / client)}
     _run(["cargo", "build", "--release", "--quiet", "--locked", "--manifest-path", manifest], env=environment)
 
 

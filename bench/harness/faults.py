@@ -54,7 +54,7 @@ def _uwsgi(app, port, workers, threads):
 
 
 def _mode(name, server, workers, threads, *more, ours=False):
-    command = servers.ALL[server].command
+    command = servers.WSGI[server].command
     return Mode(name, lambda port: command("fault_app:app", port, workers, threads, *more), workers * threads, ours)
 
 

@@ -55,9 +55,9 @@ def full_load(command, workload, rig):
     """`command(port)` is what to start. A closed loop over 64 connections, as fast as the server answers."""
     with _serving(command, workload, rig) as (server, port, kept):
         idle = server.memory()
-        warm = client.wrk(workload, port, rig.warmup, rig.client_core)
+        warm = client.full_load(workload, port, rig.warmup, rig.client_core)
         before = server.cpu()
-        load = client.wrk(workload, port, rig.seconds, rig.client_core)
+        load = client.full_load(workload, port, rig.seconds, rig.client_core)
         used = cpu_between(before, server.cpu())
         loaded = server.memory()
     return Sample(
@@ -78,5 +78,5 @@ def full_load(command, workload, rig):
 def equal_rate(command, workload, rig, rate):
     """The same number of requests per second for every server, counted from their intended starts."""
     with _serving(command, workload, rig) as (_, port, _):
-        client.wrk(workload, port, rig.warmup, rig.client_core)
+        client.full_load(workload, port, rig.warmup, rig.client_core)
         return client.openloop(workload.path, port, rate, rig.seconds, rig.client_core, warmup=rig.warmup)

@@ -22,10 +22,11 @@ class MeasurementError(Exception):
 
 @dataclass
 class Memory:
-    """Proportional set sizes in MB: of the process that serves, and of all processes together."""
+    """In MB. Proportional set sizes of the process that serves and of all processes together, and its own pages."""
 
     worker: float
     tree: float
+    worker_private: float
 
 
 class Running:
@@ -101,10 +102,22 @@ class Running:
         return {pid: used for pid in pids if (used := _cpu_us(pid)) is not None}
 
     def memory(self):
-        sizes = {pid: _pss_mb(pid) for pid in tree(self.pid)}
+        sizes = {pid: _pss_and_private_mb(pid) for pid in tree(self.pid)}
         children = [size for pid, size in sizes.items() if pid != self.pid]
         # Servers without a supervisor serve in the first process; beside a worker stand small ones at most.
-        return Memory(worker=max(children, default=sizes.get(self.pid, 0.0)), tree=sum(sizes.values()))
+        pss, private = max(children, default=sizes.get(self.pid, (0.0, 0.0)))
+        return Memory(worker=pss, tree=sum(pss for pss, _ in sizes.values()), worker_private=private)
+
+    def stop(self, patience):
+        """SIGTERM. Returns the seconds until the server had ended, or None if it had not within `patience`."""
+        begun = time.monotonic()
+        self._seen |= tree(self.pid)
+        self._process.terminate()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return None
+        return time.monotonic() - begun
 
 
 def cpu_between(before, after):
@@ -163,12 +176,14 @@ def _cpu_us(pid):
     return (int(fields[11]) + int(fields[12])) * _TICK_US if fields else None
 
 
-def _pss_mb(pid):
+def _pss_and_private_mb(pid):
     try:
         with open(f"/proc/{pid}/smaps_rollup") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1024
-    except (OSError, StopIteration):
-        return 0.0
+            # Behind the line that names the range.
+            sizes = {name: int(size) / 1024 for name, size, _ in map(str.split, list(file)[1:])}
+    except OSError:
+        return 0.0, 0.0
+    return sizes.get("Pss:", 0.0), sizes.get("Private_Clean:", 0.0) + sizes.get("Private_Dirty:", 0.0)
 
 
 def _kill(pid):

@@ -29,7 +29,7 @@ def run(names, seconds, kinds):
 
 def _server(name, seconds, kinds):
     port = free_port()
-    with Running(servers.ALL[name].command("stuck_app:app", port, WORKERS, THREADS)) as server:
+    with Running(servers.WSGI[name].command("stuck_app:app", port, WORKERS, THREADS)) as server:
         server.wait_until_listening(port)
         say(f"stuck: {name}: {CALM_SECONDS} s of instant requests alone")
         calm = _instant(port, CALM_SECONDS)

@@ -2,8 +2,8 @@
 //!
 //! Not for: what is agreed in the handshake (see [`super::extension`]).
 
+use super::event::Fault;
 use super::extension::Agreement;
-use super::socket::Fault;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use std::cell::RefCell;
 

@@ -3,7 +3,7 @@
 //! `tungstenite` takes a header apart; what a client may not send is refused here.
 //! Not for: which frame may follow which (see [`super::socket`]).
 
-use super::socket::Fault;
+use super::event::Fault;
 use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};

@@ -6,13 +6,15 @@
 //! Not for: limiting how many events wait for the application; that is the caller's, by not asking for the next one.
 
 mod compression;
+mod event;
 mod extension;
 mod frame;
 mod handshake;
 mod keepalive;
 mod socket;
 
+pub use event::{Event, Fault, Unsendable, is_close_code};
 pub use extension::{Agreement, Policy};
 pub use handshake::Handshake;
 pub use keepalive::{Due, Keepalive};
-pub use socket::{Event, Fault, Socket, Unsendable, is_close_code};
+pub use socket::Socket;

@@ -5,71 +5,12 @@
 //! Not for: the handshake (see [`super::handshake`]), time (see [`super::keepalive`]), the connection.
 
 use super::compression::{Deflater, Inflater};
+use super::event::{Event, Fault, Unsendable, is_close_code};
 use super::extension::Agreement;
 use super::frame::{self, CONTROL_MAX, HEADER_MAX, Header, Kind};
 
 /// How much memory an empty input buffer keeps.
 const INPUT_KEPT: usize = 64 << 10;
-
-/// What the client has sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A message of text.
-    Text(String),
-    /// A message of bytes.
-    Binary(Vec<u8>),
-    /// A ping; the pong is in the output already.
-    Ping(Vec<u8>),
-    /// A pong.
-    Pong(Vec<u8>),
-    /// The end, with 1005 for a Close without code. If it was not ours that the client answers, the answer is in the
-    /// output. The server closes the connection when the output is sent.
-    Close {
-        /// Why.
-        code: u16,
-        /// The same in words, mostly none.
-        reason: String,
-    },
-}
-
-/// How the client broke the protocol or a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The code that was sent in Close.
-    pub code: u16,
-    /// The reason that was sent with it.
-    pub reason: &'static str,
-}
-
-impl Fault {
-    pub(super) const fn protocol(reason: &'static str) -> Self {
-        Self { code: 1002, reason }
-    }
-
-    pub(super) const fn encoding() -> Self {
-        Self { code: 1007, reason: "invalid UTF-8" }
-    }
-
-    pub(super) const fn too_big() -> Self {
-        Self { code: 1009, reason: "message too big" }
-    }
-}
-
-/// Why nothing was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsendable {
-    /// Close was sent: nothing may follow it.
-    Closed,
-    /// A code that may not stand in Close.
-    Code(u16),
-    /// The payload of a ping is longer than 125 bytes.
-    Ping,
-}
-
-/// Tells whether a code may stand in Close (RFC 6455 section 7.4 and IANA's registry).
-pub fn is_close_code(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
-}
 
 /// The protocol's state on one connection.
 #[derive(Debug)]
@@ -145,11 +86,13 @@ impl Socket {
     }
 
     /// Tells whether the connection is to be closed when the output is sent: after a fault, or Close from both sides.
+    /// What the client still sends is to be read and thrown away for a while, or closing could take our Close from it.
     pub fn is_ended(&self) -> bool {
         self.ended
     }
 
-    /// Returns the next event in what has arrived, or `None`. What has to be answered is answered in `out`.
+    /// Returns the next event in what has arrived, or `None`. What has to be answered is answered in `out`: a caller that
+    /// limits what is unsent looks at it before it asks again, because every ping adds a pong.
     ///
     /// # Errors
     /// The client broke the protocol. Close is in `out`; no event will follow.

@@ -252,6 +252,25 @@ fn what_is_long_enough_is_compressed() {
 }
 
 #[test]
+fn another_thread_can_go_on() {
+    let mut socket = Socket::new(Some(Agreement { server_takeover: true, ..AGREED }), MAX);
+    let (mut out, words) = (Vec::new(), "words ".repeat(100));
+    assert_eq!(socket.text(&words, &mut out), Ok(()));
+    socket.feed(&client(0x01, b"one "));
+    assert_eq!(socket.next_event(&mut out), Ok(None));
+    let (mut socket, mut out) = std::thread::spawn(move || {
+        assert_eq!(socket.text(&words, &mut out), Ok(()));
+        (socket, out)
+    })
+    .join()
+    .expect("no panic");
+    socket.feed(&client(0x80, b"message"));
+    assert_eq!(socket.next_event(&mut out), Ok(Some(text("one message"))));
+    let second = &out[2 + usize::from(out[1])..];
+    assert!(second.len() < 15, "the second message refers to the first: {second:x?}");
+}
+
+#[test]
 fn the_input_of_a_burst_is_given_back() {
     let mut socket = Socket::new(None, 1 << 20);
     socket.feed(&client(0x82, &vec![0; 1 << 20]));
