@@ -68,6 +68,7 @@ fn busy(board: &Scoreboard) {
         body_bytes: 0,
         client: b"10.0.0.7:5123",
     };
+    worker.records.store(5, Relaxed);
     worker.in_flight[0].enter(&entry(1, 2, b"/quick"));
     worker.in_flight[3].enter(&entry(2, 42, b"/stuck?q=\x1b[31m"));
     worker.in_flight[3].writing(4096);

@@ -32,6 +32,9 @@ const RECENT_COLUMNS: [(&str, Align); 8] = [
     ("PATH", Align::Left),
 ];
 
+/// Most requests of the table, the oldest ones.
+const ROWS_MAX: usize = 200;
+
 /// A request in flight with the pid of its worker and its age in seconds.
 struct Running<'a> {
     worker_pid: u32,
@@ -57,8 +60,12 @@ pub(crate) fn table(view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
     if running.is_empty() {
         return writeln!(out, "no request is running in the application");
     }
-    let rows: Vec<_> = running.iter().map(|running| row(running, view.now_ns)).collect();
-    table::write(out, COLUMNS, &rows, view.colours)
+    let rows: Vec<_> = running.iter().take(ROWS_MAX).map(|running| row(running, view.now_ns)).collect();
+    table::write(out, COLUMNS, &rows, view.colours)?;
+    match running.len().saturating_sub(ROWS_MAX) {
+        0 => Ok(()),
+        more => writeln!(out, "and {more} younger ones; `--json` has all of them"),
+    }
 }
 
 fn row(running: &Running<'_>, now_ns: u64) -> [Cell; COLUMNS.len()] {
@@ -88,9 +95,11 @@ fn left_s(request: &InFlightView, now_ns: u64) -> Option<f64> {
 fn phase(number: u32) -> &'static str {
     const APP: u32 = Phase::App as u32;
     const WRITE: u32 = Phase::Write as u32;
+    const WEBSOCKET: u32 = Phase::WebSocket as u32;
     match number {
         APP => "app",
         WRITE => "write",
+        WEBSOCKET => "websocket",
         _ => "other",
     }
 }

@@ -18,11 +18,11 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
-/// Most app threads of a worker whose requests are shown.
-pub const REQUESTS_MAX: usize = 128;
+/// Most requests of a worker that the application works on at one time: app threads, or tasks of its event loop.
+pub const REQUESTS_MAX: usize = 4096;
 /// Most client connections of a worker.
 pub const CLIENTS_MAX: usize = 16_384;
 /// Requests remembered per worker by the flight recorder.
@@ -95,6 +95,8 @@ pub enum Phase {
     App = 1,
     /// Writing its response from the app thread (streams).
     Write = 2,
+    /// It has become a WebSocket, which is open.
+    WebSocket = 3,
 }
 
 /// The phases whose durations are recorded per worker.
@@ -163,9 +165,12 @@ pub struct WorkerSlot {
     pub handed_over: AtomicU64,
     /// Connections taken from siblings.
     pub taken_in: AtomicU64,
+    /// Places of [`Self::in_flight`] that have ever been used: those beyond would cost their memory if they were looked at.
+    pub records: AtomicU32,
+    reserved: AtomicU32,
     /// Durations per [`Timed`] phase.
     pub timed: [Histogram; TIMED],
-    /// Requests in flight, one place per app thread.
+    /// Requests in flight: one place per app thread, or for each task.
     pub in_flight: [InFlight; REQUESTS_MAX],
     /// Next place of the flight recorder.
     pub flight_next: AtomicU64,
@@ -203,7 +208,8 @@ impl WorkerSlot {
         zero64.iter().for_each(|cell| cell.store(0, Relaxed));
         self.statuses.iter().for_each(|cell| cell.store(0, Relaxed));
         self.timed.iter().for_each(Histogram::clear);
-        self.in_flight.iter().for_each(|record| record.phase.store(Phase::Idle as u32, Relaxed));
+        self.used_records().iter().for_each(|record| record.phase.store(Phase::Idle as u32, Relaxed));
+        self.records.store(0, Relaxed);
         self.flights.iter().for_each(|flight| flight.id.store(0, Relaxed));
         // Most have never been used, and touching them would cost their memory.
         self.clients.iter().take_while(|client| client.is_used()).for_each(Client::close);
@@ -220,9 +226,12 @@ impl WorkerSlot {
 
     /// Returns the requests in the application.
     pub fn requests(&self) -> impl Iterator<Item = InFlightView> {
-        // Stand-ins have numbers of their own; what lies beyond has never been used, and looking would cost its memory.
-        let numbers = (self.threads.load(Relaxed) as usize * 2).clamp(1, REQUESTS_MAX);
-        self.in_flight[..numbers].iter().filter(|record| record.is_busy()).filter_map(InFlight::read)
+        self.used_records().iter().filter(|record| record.is_busy()).filter_map(InFlight::read)
+    }
+
+    /// Returns the places for requests in flight that have ever been used.
+    pub fn used_records(&self) -> &[InFlight] {
+        &self.in_flight[..(self.records.load(Relaxed) as usize).min(REQUESTS_MAX)]
     }
 
     /// Says that the worker serves from now on.
@@ -364,6 +373,11 @@ impl InFlight {
     pub fn writing(&self, bytes_sent: u64) {
         self.bytes_sent.store(bytes_sent, Relaxed);
         self.phase.store(Phase::Write as u32, Relaxed);
+    }
+
+    /// Says that the request has become a WebSocket.
+    pub fn is_websocket(&self) {
+        self.phase.store(Phase::WebSocket as u32, Relaxed);
     }
 
     /// Says by which number Python knows the thread. For the thread itself.
@@ -581,7 +595,7 @@ fn open(seq: &AtomicU32) -> u32 {
 const _: () = assert!(size_of::<Text<2>>() == 24);
 const _: () = assert!(size_of::<InFlight>() == 440);
 const _: () = assert!(size_of::<Flight>() == 144);
-const _: () = assert!(size_of::<Scoreboard>() < 64 << 20);
+const _: () = assert!(size_of::<Scoreboard>() < 512 << 20);
 
 #[cfg(test)]
 mod tests {

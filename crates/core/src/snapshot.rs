@@ -137,9 +137,7 @@ fn worker(slot: &WorkerSlot, now_ns: u64) -> Worker {
         taken_in: slot.taken_in.load(Relaxed),
         timed: slot.timed.iter().map(|histogram| histogram.read()).collect(),
         in_flight: slot
-            .in_flight
-            .iter()
-            .filter_map(|record| record.read())
+            .requests()
             .map(|view| {
                 let age = seconds(view.start_ns, now_ns);
                 (view, age)

@@ -12,7 +12,7 @@ use ferricorn_arbiter::{
 use ferricorn_cli::SCOREBOARD_NAME;
 use ferricorn_core::event::Event;
 use ferricorn_reflex::{journal, observer};
-use ferricorn_settings::{BindAddress, ParsedArgs, Settings, WorkerClass};
+use ferricorn_settings::{BindAddress, ParsedArgs, Settings};
 use ferricorn_sys::daemon::{Daemon, daemonize};
 use ferricorn_sys::exit::exit_now;
 use ferricorn_sys::shared::SharedMemory;
@@ -95,11 +95,7 @@ fn options(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Options> 
         reuse_port: settings.reuse_port,
         tls: false,
         workers: settings.workers,
-        worker_class: match &settings.worker_class {
-            WorkerClass::Sync => "sync".to_owned(),
-            WorkerClass::Gthread => "gthread".to_owned(),
-            WorkerClass::Other(name) => name.clone(),
-        },
+        worker_class: settings.worker_class.name().to_owned(),
         timeout: settings.timeout,
         graceful_timeout: settings.graceful_timeout,
         boot_timeout: settings.boot_timeout,

@@ -92,7 +92,7 @@ fn work_asgi(
 /// Returns which kind of worker the settings ask for.
 pub(crate) fn class(settings: &Settings) -> &'static str {
     match &settings.worker_class {
-        WorkerClass::Other(name) if name == "asgi" => "asgi",
+        WorkerClass::Asgi(_) => "asgi",
         _ => "threads",
     }
 }
@@ -150,10 +150,10 @@ fn options(settings: &Settings) -> Options {
         rules: rules(settings),
         threads: settings.threads,
         nested: false,
-        loop_block_ns: 100_000_000,
-        message_max: 16 << 20,
-        ping_interval_ns: 20_000_000_000,
-        ping_timeout_ns: 20_000_000_000,
+        loop_block_ns: nanoseconds(settings.loop_block_limit).max(1),
+        message_max: settings.websocket_max_message_size,
+        ping_interval_ns: nanoseconds(settings.websocket_ping_interval),
+        ping_timeout_ns: nanoseconds(settings.websocket_ping_timeout),
         connections_max: settings.worker_connections.clamp(1, CLIENTS_MAX),
         queue_max: settings.queue_limit,
         keepalive_ns: nanoseconds(settings.keepalive),

@@ -128,6 +128,14 @@ pub struct Settings {
     pub unblock_socket: bool,
     /// `reflex`.
     pub reflex: bool,
+    /// `loop_block_limit`.
+    pub loop_block_limit: Duration,
+    /// `websocket_max_message_size`; the largest number for any size.
+    pub websocket_max_message_size: usize,
+    /// `websocket_ping_interval`; zero for never.
+    pub websocket_ping_interval: Duration,
+    /// `websocket_ping_timeout`; zero for none.
+    pub websocket_ping_timeout: Duration,
     /// `state_dir`.
     pub state_dir: Option<PathBuf>,
     /// `queue_timeout`; zero for none.
@@ -149,7 +157,11 @@ pub enum WorkerClass {
     Sync,
     /// Requests in threads.
     Gthread,
-    /// Not served yet: the name that was said.
+    /// Requests in tasks of an event loop; by the name that was said.
+    Asgi(String),
+    /// Requests in greenlets; by the name that was said.
+    Gevent(String),
+    /// Not served: the name that was said.
     Other(String),
 }
 
@@ -159,7 +171,7 @@ impl WorkerClass {
         match self {
             WorkerClass::Sync => "sync",
             WorkerClass::Gthread => "gthread",
-            WorkerClass::Other(name) => name,
+            WorkerClass::Asgi(name) | WorkerClass::Gevent(name) | WorkerClass::Other(name) => name,
         }
     }
 
@@ -169,11 +181,24 @@ impl WorkerClass {
             WorkerClass::Gthread
         } else if short == "sync" || short.ends_with("SyncWorker") {
             if threads > 1 { WorkerClass::Gthread } else { WorkerClass::Sync }
+        } else if short == "asgi" || ASGI.contains(&short) {
+            WorkerClass::Asgi(name.to_owned())
+        } else if short.starts_with("gevent") || short.starts_with("gunicorn.workers.ggevent.") {
+            WorkerClass::Gevent(name.to_owned())
         } else {
             WorkerClass::Other(name.to_owned())
         }
     }
 }
+
+/// Classes of workers that serve ASGI applications.
+const ASGI: [&str; 5] = [
+    "gunicorn.workers.gasgi.ASGIWorker",
+    "uvicorn.workers.UvicornWorker",
+    "uvicorn.workers.UvicornH11Worker",
+    "uvicorn_worker.UvicornWorker",
+    "uvicorn_worker.UvicornH11Worker",
+];
 
 /// What happens to header fields with an underscore in their name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,6 +298,13 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         route_timeouts: read.times("route_timeouts"),
         unblock_socket: read.text("unblock").as_deref() == Some("socket"),
         reflex: read.flag("reflex"),
+        loop_block_limit: Duration::from_millis(read.count("loop_block_limit")),
+        websocket_max_message_size: match read.count("websocket_max_message_size") {
+            0 => usize::MAX,
+            size => size,
+        },
+        websocket_ping_interval: read.seconds("websocket_ping_interval"),
+        websocket_ping_timeout: read.seconds("websocket_ping_timeout"),
         state_dir: read.text("state_dir").map(PathBuf::from),
         queue_timeout: read.seconds("queue_timeout"),
         queue_limit: read.count("queue_limit"),

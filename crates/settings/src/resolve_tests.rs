@@ -73,6 +73,8 @@ fn who_has_time_to_serve_has_time_to_load() {
 #[test]
 fn threads_make_sync_into_gthread() {
     let other = |name: &str| WorkerClass::Other(name.to_owned());
+    let asgi = |name: &str| WorkerClass::Asgi(name.to_owned());
+    let gevent = |name: &str| WorkerClass::Gevent(name.to_owned());
     let table = [
         ("", WorkerClass::Sync),
         ("--threads 0", WorkerClass::Sync),
@@ -83,8 +85,14 @@ fn threads_make_sync_into_gthread() {
         ("-k gunicorn.workers.sync.SyncWorker", WorkerClass::Sync),
         ("-k gunicorn.workers.sync.SyncWorker --threads 4", WorkerClass::Gthread),
         ("-k gunicorn.workers.gthread.ThreadWorker", WorkerClass::Gthread),
-        ("-k gevent --threads 4", other("gevent")),
-        ("-k uvicorn.workers.UvicornWorker", other("uvicorn.workers.UvicornWorker")),
+        ("-k gevent --threads 4", gevent("gevent")),
+        ("-k egg:gunicorn#gevent_pywsgi", gevent("egg:gunicorn#gevent_pywsgi")),
+        ("-k gunicorn.workers.ggevent.GeventWorker", gevent("gunicorn.workers.ggevent.GeventWorker")),
+        ("-k asgi", asgi("asgi")),
+        ("-k egg:gunicorn#asgi", asgi("egg:gunicorn#asgi")),
+        ("-k uvicorn.workers.UvicornWorker", asgi("uvicorn.workers.UvicornWorker")),
+        ("-k uvicorn_worker.UvicornH11Worker", asgi("uvicorn_worker.UvicornH11Worker")),
+        ("-k mysite.workers.MyWorker", other("mysite.workers.MyWorker")),
     ];
     for (line, class) in table {
         assert_eq!(from_line(line).worker_class, class, "{line}");

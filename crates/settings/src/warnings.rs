@@ -56,7 +56,7 @@ mod tests {
                 Value::from("gevent"),
                 Source::CmdArgs,
                 Some(
-                    "setting worker_class = 'gevent' (GUNICORN_CMD_ARGS) has no effect: only the workers sync and gthread are served yet",
+                    "setting worker_class = 'gevent' (GUNICORN_CMD_ARGS) has no effect: only the workers sync, gthread and asgi are served yet",
                 ),
             ),
             ("worker_class", Value::from("gunicorn.workers.gthread.ThreadWorker"), Source::File, None),

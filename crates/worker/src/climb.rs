@@ -6,7 +6,7 @@ use crate::options::Level;
 use crate::reactor::Reactor;
 use crate::run::Hub;
 use ferricorn_core::claim::Claim;
-use ferricorn_core::deadline::{Action, Call, Ladder, Plan, Reason};
+use ferricorn_core::deadline::{Action, Call, Held, Ladder, Plan, Reason};
 use ferricorn_core::event::{Event, Late, Seen};
 use ferricorn_core::record::{Frame, Request, told as lines_of};
 use ferricorn_core::scoreboard::{InFlight, InFlightView, REQUESTS_MAX};
@@ -20,6 +20,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// A call that has lasted so long keeps the loop from going back to an app thread: its deadline has to be seen.
 const SLOW_NS: u64 = 20_000_000;
+/// A task that stays is cancelled once in so many attempts: every ten seconds, after the grace.
+const CANCEL_EVERY: u32 = 10;
 /// What the client of a late request is told.
 pub(crate) const LATE_DETAIL: &str = "The application did not answer in time.";
 /// What the client of a late request got.
@@ -70,14 +72,15 @@ impl Climb {
         }
     }
 
-    /// Looks at all calls and does what is due; true if a thread more is wanted. `held`: something keeps the interpreter
-    /// from waiting requests.
+    /// Looks at all calls and does what is due; true if a thread more is wanted. `blocked`: something holds the
+    /// application's loop at the moment, perhaps not for long.
     pub(crate) fn step<A: Interpreter>(
         &mut self,
         hub: &Arc<Hub>,
         app: &Arc<A>,
         reactor: &mut Reactor,
-        held: bool,
+        held: Held,
+        blocked: bool,
     ) -> bool {
         let now_ns = reactor.now_ns();
         self.calls.clear();
@@ -93,11 +96,15 @@ impl Climb {
                 self.calls.push(Call { thread, id, start_ns: app_ns, deadline_ns, shielded });
             }
         }
-        let held = held || app.is_held();
+        let held = if held == Held::Nothing && !hub.options.nested && app.is_held() {
+            Held::Interpreter
+        } else {
+            held
+        };
         let actions = self.ladder.step(&self.calls, held, now_ns);
         let mut more = false;
         for action in actions {
-            more |= carry_out(action, held, hub, app, reactor);
+            more |= carry_out(action, blocked, hub, app, reactor);
         }
         more
     }
@@ -106,7 +113,7 @@ impl Climb {
 /// Does what is due; true if a thread more is wanted.
 fn carry_out<A: Interpreter>(
     action: Action,
-    held: bool,
+    blocked: bool,
     hub: &Arc<Hub>,
     app: &Arc<A>,
     reactor: &mut Reactor,
@@ -117,12 +124,12 @@ fn carry_out<A: Interpreter>(
         Action::Warn { thread, id } => {
             if let Some(view) = view(thread, id) {
                 hub.log.log(Level::Warning, &format!("Slow request: {}", told(hub, &view, reactor.now_ns())));
-                look(Level::Warning, 1, thread, &view, &doing_of(&view, held, hub), hub, &**app);
+                look(Level::Warning, 1, thread, &view, &doing_of(&view, blocked, hub), hub, &**app);
             }
         }
         Action::Answer { thread, id } => {
             if let Some(view) = view(thread, id)
-                && let Some(doing) = answer(&view, held, hub, reactor)
+                && let Some(doing) = answer(&view, blocked, hub, reactor)
             {
                 look(Level::Critical, LINES, thread, &view, &doing, hub, &**app);
             }
@@ -131,7 +138,9 @@ fn carry_out<A: Interpreter>(
             if let Some(view) = view(thread, id) {
                 // The application's own exception first; after that, both.
                 let shut = hub.options.unblock_socket && unblock(&view, hub, reactor);
-                if !shut || attempt > 1 {
+                // A task that is cleaning up is not cancelled again and again.
+                let again = blocked || !hub.options.nested || attempt % CANCEL_EVERY == 1;
+                if again && (!shut || attempt > 1) {
                     app.interrupt(At { thread, tid: view.tid, request: id });
                 }
             }
@@ -145,15 +154,22 @@ fn carry_out<A: Interpreter>(
             return true;
         }
         Action::Dismiss => hub.dismiss(),
+        Action::Name { id, .. } => {
+            let request = hub.request_id(id);
+            let message = format!(
+                "The task of request {request} does not end: it has swallowed its cancellation, or waits for a thread"
+            );
+            hub.log.log(Level::Error, &message);
+        }
         Action::Condemn(reason) => condemn(reason, hub),
     }
     false
 }
 
 /// Answers a late request and says so; returns what its thread is doing, or nothing if somebody else has answered.
-fn answer(view: &InFlightView, held: bool, hub: &Hub, reactor: &mut Reactor) -> Option<String> {
+fn answer(view: &InFlightView, blocked: bool, hub: &Hub, reactor: &mut Reactor) -> Option<String> {
     // Before: the end of its client's connection may move it.
-    let doing = doing_of(view, held, hub);
+    let doing = doing_of(view, blocked, hub);
     let done = match reactor.answer_late(view, LATE_DETAIL) {
         Claim::Answer => ANSWERED,
         Claim::Cut => "response cut",
@@ -185,9 +201,9 @@ pub(crate) fn late(pid: u32, view: &InFlightView, answer: &str, by: &str, doing:
     }))
 }
 
-fn doing_of(view: &InFlightView, held: bool, hub: &Hub) -> String {
+fn doing_of(view: &InFlightView, blocked: bool, hub: &Hub) -> String {
     let thread = doing(Task { pid: None, tid: view.tid });
-    match (hub.options.nested, held) {
+    match (hub.options.nested, blocked) {
         (false, _) => thread.to_string(),
         (true, false) => "waiting in its event loop".to_owned(),
         (true, true) => format!("in an event loop whose thread is {thread}"),

@@ -123,7 +123,7 @@ fn still_from(ward: &Ward<'_>, beat_ns: u64) -> Option<u64> {
 fn patience(ward: &Ward<'_>, slot: &WorkerSlot) -> u64 {
     let now_ns = clock::now_ns();
     let deadlines =
-        slot.in_flight.iter().filter(|record| record.is_busy()).map(|record| record.deadline_ns());
+        slot.used_records().iter().filter(|record| record.is_busy()).map(|record| record.deadline_ns());
     let due = deadlines.filter(|deadline_ns| *deadline_ns > 0).map(|deadline_ns| deadline_ns + MARGIN_NS);
     let due = due.chain(still_from(ward, slot.beat_ns.load(Relaxed)));
     // What is over has been looked at, or is at the next beat.
@@ -133,7 +133,9 @@ fn patience(ward: &Ward<'_>, slot: &WorkerSlot) -> u64 {
 /// Answers requests whose deadline the worker has let pass: it does not run.
 fn answer_late(ward: &Ward<'_>, slot: &WorkerSlot, pid: u32) {
     let now_ns = clock::now_ns();
-    for view in slot.in_flight.iter().filter(|record| record.is_busy()).filter_map(|record| record.read()) {
+    for view in
+        slot.used_records().iter().filter(|record| record.is_busy()).filter_map(|record| record.read())
+    {
         let over = view.deadline_ns > 0 && now_ns >= view.deadline_ns + MARGIN_NS;
         let Some(client) = slot.clients.get(view.place as usize).filter(|_| over) else { continue };
         let Some((Standing::Owed, id, marks)) = client.read() else { continue };
@@ -148,7 +150,8 @@ fn answer_late(ward: &Ward<'_>, slot: &WorkerSlot, pid: u32) {
 
 /// Answers requests that have not reached the application: the worker does not run, and would serve them too late.
 fn answer_waiting(ward: &Ward<'_>, slot: &WorkerSlot, pid: u32) {
-    let busy = slot.in_flight.iter().filter(|record| record.is_busy()).filter_map(|record| record.read());
+    let busy =
+        slot.used_records().iter().filter(|record| record.is_busy()).filter_map(|record| record.read());
     let busy: Vec<u64> = busy.map(|view| view.id & 0xffff_ffff).collect();
     let mut answered = 0;
     for client in slot.clients.iter().take_while(|client| client.is_used()) {

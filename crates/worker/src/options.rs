@@ -67,6 +67,13 @@ impl Options {
         self.timeout_ns > 0 || self.request_timeout_ns > 0 || !self.route_timeouts.is_empty()
     }
 
+    /// Returns the longest time that the application may take for any request; 0 if there is one that may take any time.
+    pub(crate) fn longest_ns(&self) -> u64 {
+        let mut times = self.route_timeouts.iter().map(|(_, time_ns)| *time_ns).chain([self.timeout_ns]);
+        let longest_ns = times.clone().max().unwrap_or(0);
+        if times.any(|time_ns| time_ns == 0) { self.request_timeout_ns } else { longest_ns }
+    }
+
     /// Returns how long the application may take for this request; 0 for any time.
     pub(crate) fn time_for(&self, head: &Head) -> u64 {
         let route = |(route, _): &&(Route, u64)| route.fits(head.method(), head.get(&head.path));

@@ -14,7 +14,7 @@ use crate::options::{Level, Log, Options};
 use crate::pool::{Job, Pool};
 use crate::reactor::{BUSY, Reactor, after};
 use crate::stage::Stage;
-use ferricorn_core::deadline::Plan;
+use ferricorn_core::deadline::{Held, Plan};
 use ferricorn_core::record::request_id;
 use ferricorn_core::scoreboard::{Entry, REQUESTS_MAX, Scoreboard, WorkerSlot};
 use ferricorn_sys::clock;
@@ -166,6 +166,7 @@ impl Hub {
     /// Says how many records of requests are or have been in use.
     pub(crate) fn note_records(&self, used: u32) {
         self.numbers.store(used, Relaxed);
+        self.slot.records.store(used, Relaxed);
     }
 
     /// Returns how the worker has ended, once it has.
@@ -179,7 +180,11 @@ impl Hub {
     }
 
     fn number(&self) -> u32 {
-        self.free_numbers().pop().unwrap_or_else(|| self.numbers.fetch_add(1, Relaxed))
+        self.free_numbers().pop().unwrap_or_else(|| {
+            let number = self.numbers.fetch_add(1, Relaxed);
+            self.slot.records.store(number + 1, Relaxed);
+            number
+        })
     }
 
     fn number_is_free(&self, number: u32) {
@@ -230,6 +235,8 @@ pub(crate) fn hub(
 /// The loop or its watchdog cannot be made.
 pub fn run<A: App>(app: Arc<A>, options: Options, context: Context) -> io::Result<Exit> {
     let (hub, listeners, access) = hub(options, context)?;
+    // The main thread's.
+    hub.note_records(1);
     let threads = hub.options.threads.max(1) as u32;
     hub.slot.threads.store(threads, Relaxed);
     hub.slot.threads_free.store(threads, Relaxed);
@@ -407,7 +414,8 @@ fn keep<A: App>(hub: &Arc<Hub>, app: &Arc<A>, mut reactor: Box<Reactor>) {
         line_up(hub, &mut reactor);
         let starved = relieve(hub, &mut reactor);
         expire(hub, &mut reactor);
-        if climb.step(hub, app, &mut reactor, starved) {
+        let held = if starved { Held::Interpreter } else { Held::Nothing };
+        if climb.step(hub, app, &mut reactor, held, false) {
             start_threads(hub, app);
         }
         reactor.flush();

@@ -32,6 +32,8 @@ pub struct Plan {
     pub retry_ns: u64,
     /// Most threads that may stand in for stuck ones at a time; 0 where the application runs on one thread alone.
     pub spares: usize,
+    /// The requests are tasks of one event loop: one that does not end costs the others nothing.
+    pub tasks: bool,
 }
 
 impl Plan {
@@ -39,7 +41,19 @@ impl Plan {
     /// one thread (`sync`) may not be safe with two.
     pub fn for_threads(threads: usize) -> Self {
         let spares = if threads > 1 { threads } else { 0 };
-        Self { warn_percent: 80, grace_ns: 1000 * MS, look_ns: 50 * MS, retry_ns: 100 * MS, spares }
+        Self {
+            warn_percent: 80,
+            grace_ns: 1000 * MS,
+            look_ns: 50 * MS,
+            retry_ns: 100 * MS,
+            spares,
+            tasks: false,
+        }
+    }
+
+    /// The plan of a worker whose requests are tasks, or greenlets, of one event loop.
+    pub fn for_tasks() -> Self {
+        Self { tasks: true, ..Self::for_threads(1) }
     }
 }
 
@@ -93,6 +107,13 @@ pub enum Action {
     },
     /// One app thread may leave: a stuck one has come free.
     Dismiss,
+    /// Say that the request's task does not end.
+    Name {
+        /// Number of its record.
+        thread: usize,
+        /// The request.
+        id: u64,
+    },
     /// Have the worker replaced.
     Condemn(Reason),
 }
@@ -106,6 +127,19 @@ pub enum Reason {
     SparesSpent,
     /// A stuck call holds the interpreter.
     InterpreterHeld,
+    /// A stuck call holds the event loop.
+    LoopHeld,
+}
+
+/// What is kept from others that need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// The interpreter, from threads that want to run.
+    Interpreter,
+    /// The event loop, for longer than any request may take.
+    Loop,
 }
 
 impl std::fmt::Display for Reason {
@@ -114,6 +148,7 @@ impl std::fmt::Display for Reason {
             Self::OnlyThread => "its only app thread does not come free",
             Self::SparesSpent => "its spare threads are spent",
             Self::InterpreterHeld => "a stuck call holds the interpreter",
+            Self::LoopHeld => "a stuck call holds its event loop",
         })
     }
 }
@@ -134,6 +169,8 @@ struct Climb {
     rung: Rung,
     /// A spare stands in for its thread.
     compensated: bool,
+    /// It was said that its task does not end.
+    named: bool,
 }
 
 impl Ladder {
@@ -142,8 +179,8 @@ impl Ladder {
         Self { plan, climbs: BTreeMap::new(), standing_in: 0, condemned: false, next_ns: u64::MAX }
     }
 
-    /// Looks at all calls there are. `held`: something keeps the interpreter from threads that want to run.
-    pub fn step(&mut self, calls: &[Call], held: bool, now_ns: u64) -> Vec<Action> {
+    /// Looks at all calls there are, in the order of their threads.
+    pub fn step(&mut self, calls: &[Call], held: Held, now_ns: u64) -> Vec<Action> {
         let mut out = Vec::new();
         self.forget(calls, &mut out);
         self.next_ns = u64::MAX;
@@ -174,7 +211,8 @@ impl Ladder {
     fn forget(&mut self, calls: &[Call], out: &mut Vec<Action>) {
         let standing_in = &mut self.standing_in;
         self.climbs.retain(|thread, climb| {
-            let stays = calls.iter().any(|call| call.thread == *thread && call.id == climb.id);
+            let at = calls.binary_search_by_key(thread, |call| call.thread);
+            let stays = at.is_ok_and(|at| calls[at].id == climb.id);
             if !stays && climb.compensated {
                 *standing_in -= 1;
                 out.push(Action::Dismiss);
@@ -183,10 +221,14 @@ impl Ladder {
         });
     }
 
-    fn climb(&mut self, call: &Call, held: bool, now_ns: u64, out: &mut Vec<Action>) {
+    fn climb(&mut self, call: &Call, held: Held, now_ns: u64, out: &mut Vec<Action>) {
         let (thread, id) = (call.thread, call.id);
-        let climb =
-            self.climbs.entry(thread).or_insert(Climb { id, rung: Rung::Running, compensated: false });
+        let climb = self.climbs.entry(thread).or_insert(Climb {
+            id,
+            rung: Rung::Running,
+            compensated: false,
+            named: false,
+        });
         let facts = Facts::of(&self.plan, call, climb.rung, now_ns);
         let (rung, step) = climb.rung.next(facts, now_ns);
         climb.rung = rung;
@@ -200,12 +242,20 @@ impl Ladder {
             out.push(Action::Interrupt { thread, id, attempt });
         }
         if rung.is_lost() && !self.condemned {
-            let reason = match (self.plan.spares, climb.compensated) {
-                (0, _) => Some(Reason::OnlyThread),
-                _ if held => Some(Reason::InterpreterHeld),
-                (_, true) => None,
-                (spares, false) if self.standing_in >= spares => Some(Reason::SparesSpent),
-                (_, false) => {
+            let reason = match (held, self.plan.spares, climb.compensated) {
+                (Held::Nothing, ..) if self.plan.tasks => {
+                    if !std::mem::replace(&mut climb.named, true) {
+                        out.push(Action::Name { thread, id });
+                    }
+                    None
+                }
+                (Held::Loop, ..) => Some(Reason::LoopHeld),
+                (Held::Interpreter, ..) if self.plan.tasks => Some(Reason::InterpreterHeld),
+                (_, 0, _) => Some(Reason::OnlyThread),
+                (Held::Interpreter, ..) => Some(Reason::InterpreterHeld),
+                (_, _, true) => None,
+                (_, spares, false) if self.standing_in >= spares => Some(Reason::SparesSpent),
+                (_, _, false) => {
                     climb.compensated = true;
                     self.standing_in += 1;
                     out.push(Action::Compensate { thread, id });

@@ -1,5 +1,5 @@
 //! Thousands of random worker lives: calls that are quick, slow, stuck, that swallow interrupts, hide from them, ask
-//! for more time, hold the interpreter. After each step the rules that must always hold are checked against what the
+//! for more time, hold the interpreter or the event loop. After each step the rules that must always hold are checked against what the
 //! model knows, not against the ladder's own books.
 
 use super::*;
@@ -19,6 +19,7 @@ struct Model {
     compensated: usize,
     dismissed: usize,
     condemned: usize,
+    named: Vec<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,11 +45,13 @@ impl Model {
             compensated: 0,
             dismissed: 0,
             condemned: 0,
+            named: Vec::new(),
         };
         let threads = model.below(6) as usize + 1;
-        model.plan = Plan::for_threads(threads);
+        let tasks = model.below(4) == 0;
+        model.plan = if tasks { Plan::for_tasks() } else { Plan::for_threads(threads) };
         model.ladder = Ladder::new(model.plan.clone());
-        model.threads = (0..threads).collect();
+        model.threads = (0..if tasks { 40 } else { threads }).collect();
         model
     }
 
@@ -99,8 +102,13 @@ impl Model {
     }
 
     fn step(&mut self) {
-        let held = self.below(30) == 0;
-        let calls: Vec<Call> = self.calls.iter().map(|modelled| modelled.call).collect();
+        let held = match self.below(60) {
+            0 | 1 => Held::Interpreter,
+            2 if self.plan.tasks => Held::Loop,
+            _ => Held::Nothing,
+        };
+        let mut calls: Vec<Call> = self.calls.iter().map(|modelled| modelled.call).collect();
+        calls.sort_by_key(|call| call.thread);
         let due_before = self.ladder.next_ns();
         let actions = self.ladder.step(&calls, held, self.now_ns);
         assert!(
@@ -150,6 +158,7 @@ impl Model {
                 let since_ns = self.current(thread, id).answered_ns.expect("answered first");
                 assert!(now_ns >= since_ns + grace_ns, "given up before its grace was over");
                 assert_eq!(self.condemned, 0, "a condemned worker gets no more threads");
+                assert!(!self.plan.tasks, "no thread helps a task");
                 self.compensated += 1;
                 self.threads.push(1000 + self.compensated);
             }
@@ -157,8 +166,15 @@ impl Model {
                 self.dismissed += 1;
                 self.threads.pop();
             }
+            Action::Name { thread, id } => {
+                let since_ns = self.current(thread, id).answered_ns.expect("answered first");
+                assert!(self.plan.tasks && now_ns >= since_ns + grace_ns);
+                assert!(!self.named.contains(&id), "named twice");
+                self.named.push(id);
+            }
             Action::Condemn(reason) => {
-                assert_eq!(reason == Reason::OnlyThread, self.plan.spares == 0);
+                let alone = self.plan.spares == 0 && !self.plan.tasks;
+                assert_eq!(reason == Reason::OnlyThread, alone);
                 self.condemned += 1;
                 assert_eq!(self.condemned, 1, "condemned twice");
             }
@@ -168,7 +184,7 @@ impl Model {
 
 #[test]
 fn the_rules_hold_in_every_life() {
-    let (mut answered, mut condemned, mut dismissed) = (0, 0, 0);
+    let (mut answered, mut condemned, mut dismissed, mut named) = (0, 0, 0, 0);
     for seed in 0..SCHEDULES {
         let mut model = Model::new(seed);
         for _ in 0..STEPS {
@@ -177,6 +193,7 @@ fn the_rules_hold_in_every_life() {
         }
         answered += model.calls.iter().filter(|modelled| modelled.answered_ns.is_some()).count();
         condemned += model.condemned;
+        named += model.named.len();
         // In the end all come free, and so do their stand-ins.
         model.calls.clear();
         model.now_ns += 1;
@@ -186,7 +203,7 @@ fn the_rules_hold_in_every_life() {
         assert!(!model.ladder.has_stuck());
     }
     assert!(
-        answered > 1000 && condemned > 100 && dismissed > 100,
-        "{answered} {condemned} {dismissed}: too tame"
+        answered > 1000 && condemned > 100 && dismissed > 100 && named > 100,
+        "{answered} {condemned} {dismissed} {named}: too tame"
     );
 }

@@ -196,7 +196,7 @@ fn accept(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<()> {
         conn.response.restart();
     }
     accepted.map_err(invalid)?;
-    conn.has_no_pieces();
+    conn.is_websocket();
     let keepalive = Keepalive::new(interval_ns, timeout_ns, clock::now_ns());
     ws.socket = Some((ws.handshake.socket(message_max), keepalive));
     cycle.stage = Stage::Body;

@@ -201,6 +201,5 @@ pub(super) const PROXIES: &[Setting] = &[
     )
     .flags(&["--root-path"])
     .metavar("STRING")
-    .since("24.0.0")
-    .not_yet("ASGI applications are not served yet"),
+    .since("24.0.0"),
 ];

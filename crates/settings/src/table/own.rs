@@ -50,6 +50,39 @@ pub(super) const ROWS: &[Setting] = &[
     .since("0.1.0")
     .ours(),
     Setting::new(
+        "loop_block_limit",
+        COUNT,
+        int(100),
+        "Milliseconds for which a call may hold the event loop of an `asgi` or `gevent` worker.\n\n\
+         Then the connections are seen to without the loop until it is free again: siblings get the requests that wait, \
+         what is late is answered, and the log names the call, its request and those who waited.",
+    )
+    .flags(&["--loop-block-limit"])
+    .metavar("MILLISECONDS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "websocket_ping_interval",
+        COUNT,
+        int(20),
+        "Seconds between two pings of a WebSocket; 0 means none.",
+    )
+    .flags(&["--websocket-ping-interval"])
+    .metavar("SECONDS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "websocket_ping_timeout",
+        COUNT,
+        int(20),
+        "Seconds within which a WebSocket's client must show a sign of life after a ping; 0 means any time.\n\n\
+         Then its connection is closed, and the application is told 1006.",
+    )
+    .flags(&["--websocket-ping-timeout"])
+    .metavar("SECONDS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
         "request_timeout",
         COUNT,
         int(0),

@@ -17,9 +17,11 @@ pub(super) const ROWS: &[Setting] = &[
         "worker_class",
         Kind::Class,
         text("sync"),
-        "The kind of worker: `sync` runs one request at a time, `gthread` as many as it has threads.\n\n\
-         `sync` with more than one thread becomes `gthread`. A dotted name or a class is taken for the kind its name \
-         says.",
+        "The kind of worker: `sync`, `gthread` (threads), `gevent` (greenlets) or `asgi` (tasks).\n\n\
+         `sync` runs one request at a time; with more than one thread it becomes `gthread`. `gevent` runs as many \
+         WSGI requests at a time as there are connections, `asgi` serves ASGI applications. A dotted name or a class \
+         is taken for the kind its name says: Uvicorn's workers (`uvicorn.workers.UvicornWorker`, \
+         `uvicorn_worker.UvicornWorker`, with or without H11) are `asgi`.",
     )
     .flags(&["-k", "--worker-class"])
     .metavar("STRING")
@@ -31,8 +33,15 @@ pub(super) const ROWS: &[Setting] = &[
             "egg:gunicorn#gthread",
             "gunicorn.workers.sync.SyncWorker",
             "gunicorn.workers.gthread.ThreadWorker",
+            "asgi",
+            "egg:gunicorn#asgi",
+            "gunicorn.workers.gasgi.ASGIWorker",
+            "uvicorn.workers.UvicornWorker",
+            "uvicorn.workers.UvicornH11Worker",
+            "uvicorn_worker.UvicornWorker",
+            "uvicorn_worker.UvicornH11Worker",
         ],
-        "only the workers sync and gthread are served yet",
+        "only the workers sync, gthread and asgi are served yet",
     ),
     Setting::new(
         "threads",
@@ -100,8 +109,6 @@ pub(super) const ROWS: &[Setting] = &[
     .metavar("INT"),
 ];
 
-const NO_ASGI: &str = "ASGI applications are not served yet";
-
 pub(super) const ASYNC: &[Setting] = &[
     Setting::new(
         "asgi_loop",
@@ -111,8 +118,7 @@ pub(super) const ASYNC: &[Setting] = &[
     )
     .flags(&["--asgi-loop"])
     .metavar("STRING")
-    .since("24.0.0")
-    .not_yet(NO_ASGI),
+    .since("24.0.0"),
     Setting::new(
         "asgi_lifespan",
         choice(&["auto", "on", "off"]),
@@ -121,8 +127,7 @@ pub(super) const ASYNC: &[Setting] = &[
     )
     .flags(&["--asgi-lifespan"])
     .metavar("STRING")
-    .since("24.0.0")
-    .not_yet(NO_ASGI),
+    .since("24.0.0"),
     Setting::new(
         "asgi_disconnect_grace_period",
         COUNT,
@@ -131,8 +136,7 @@ pub(super) const ASYNC: &[Setting] = &[
     )
     .flags(&["--asgi-disconnect-grace-period"])
     .metavar("INT")
-    .since("25.0.0")
-    .not_yet(NO_ASGI),
+    .since("25.0.0"),
     Setting::new(
         "websocket_max_message_size",
         COUNT,
@@ -141,8 +145,7 @@ pub(super) const ASYNC: &[Setting] = &[
     )
     .flags(&["--websocket-max-message-size"])
     .metavar("INT")
-    .since("27.0.0")
-    .not_yet("WebSockets are not served yet"),
+    .since("27.0.0"),
     Setting::new(
         "http_parser",
         choice(&["auto", "fast", "python"]),

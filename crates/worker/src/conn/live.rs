@@ -114,11 +114,12 @@ impl Conn {
         }
     }
 
-    /// Takes the deadline of each piece away: from now on only that of the whole request holds.
-    pub fn has_no_pieces(&mut self) {
+    /// Says that it is a WebSocket now: from now on only the deadline of the whole request holds.
+    pub fn is_websocket(&mut self) {
         self.time_ns = 0;
         if let Some(record) = self.record {
             record.set_deadline(self.until_ns);
+            record.is_websocket();
         }
     }
 

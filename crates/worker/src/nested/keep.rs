@@ -7,6 +7,7 @@ use crate::app::{Sight, Tasks};
 use crate::options::Level;
 use crate::reactor::Reactor;
 use crate::run::{self, Hub};
+use ferricorn_core::deadline::Held;
 use ferricorn_core::event::Event;
 use ferricorn_core::record::{Hold, Request};
 use ferricorn_core::scoreboard::InFlightView;
@@ -21,6 +22,8 @@ const LOOK_NS: u64 = 2_000_000;
 const SAY_NS: u64 = 1_000_000_000;
 /// Most requests named that could not go on.
 const CONCURRENT_MAX: usize = 32;
+/// How long a call may take to come free after the time that any request may take.
+const GRACE_NS: u64 = 1_000_000_000;
 const SECOND: f64 = 1e9;
 
 /// The watchdog's thread. Never attached.
@@ -90,6 +93,18 @@ impl Blockade {
         }
     }
 
+    /// Says what is kept from the other requests: nothing yet, as long as any request may take.
+    fn held<A: Tasks>(&self, core: &Core, app: &A, now_ns: u64) -> Held {
+        let longest_ns = core.hub.options.longest_ns();
+        if longest_ns == 0 || now_ns.saturating_sub(self.since_ns) < longest_ns + GRACE_NS {
+            Held::Nothing
+        } else if app.is_held() {
+            Held::Interpreter
+        } else {
+            Held::Loop
+        }
+    }
+
     fn say(&mut self, hub: &Hub, hold: &Hold) {
         let place = hold.frames.iter().find(|frame| frame.is_application()).or(hold.frames.first());
         hub.log.log(Level::Warning, &format!("A {}", hold.told(place.map(ToString::to_string).as_deref())));
@@ -107,7 +122,8 @@ fn keep<A: Tasks>(core: &Arc<Core>, app: &Arc<A>, stolen: Stolen) {
         blockade.waited += run::line_up(hub, &mut reactor);
         run::relieve(hub, &mut reactor);
         run::expire(hub, &mut reactor);
-        core.look(app, &mut reactor, true);
+        let held = blockade.held(core, &**app, reactor.now_ns());
+        core.look(app, &mut reactor, held, true);
         reactor.flush();
         reactor.flush_log();
         if reactor.is_finished() || reactor.is_overdue() {

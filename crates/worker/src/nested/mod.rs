@@ -17,7 +17,7 @@ use crate::http::refusal::Refusal;
 use crate::options::{Level, Options};
 use crate::reactor::Reactor;
 use crate::run::{self, Context, Exit, Hub};
-use ferricorn_core::deadline::Plan;
+use ferricorn_core::deadline::{Held, Plan};
 use ferricorn_sys::clock;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::time::{
@@ -80,7 +80,7 @@ impl<A: Tasks> Nested<A> {
         let mut reactor = Box::new(Reactor::new(hub.clone(), listeners, access)?);
         reactor.nest(&[stage.bell(), timer.as_fd()])?;
         let core = Arc::new(Core {
-            climb: Mutex::new(Climb::new(&hub, Plan::for_threads(1))),
+            climb: Mutex::new(Climb::new(&hub, Plan::for_tasks())),
             epoll: reactor.fd().try_clone_to_owned()?,
             back: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             timer,
@@ -256,13 +256,13 @@ impl Core {
     /// Looks at the requests in flight, if it is time.
     fn see_to_late<A: Interpreter>(&self, app: &Arc<A>, reactor: &mut Reactor) {
         if reactor.now_ns() >= self.look_ns.load(Relaxed) {
-            self.look(app, reactor, false);
+            self.look(app, reactor, Held::Nothing, false);
         }
     }
 
-    fn look<A: Interpreter>(&self, app: &Arc<A>, reactor: &mut Reactor, held: bool) {
+    fn look<A: Interpreter>(&self, app: &Arc<A>, reactor: &mut Reactor, held: Held, blocked: bool) {
         let mut climb = self.climb.lock().unwrap_or_else(PoisonError::into_inner);
-        climb.step(&self.hub, app, reactor, held);
+        climb.step(&self.hub, app, reactor, held, blocked);
         self.look_ns.store(climb.next_ns(), Relaxed);
     }
 
