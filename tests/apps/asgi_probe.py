@@ -233,6 +233,10 @@ async def sends_in_tasks(scope, receive, send):
     await asyncio.shield(send({"type": "http.response.body", "body": b"three"}))
 
 
+def make():
+    return app
+
+
 # Whatever the path is.
 async def below(scope_, receive, send):
     await (app(scope_, receive, send) if scope_["type"] == "lifespan" else scope(scope_, receive, send))

@@ -135,6 +135,7 @@ def test_error_between_start_and_body(running, watch, name):
     """Uvicorn has sent the head by then and cuts; a server that has not may still say 500."""
     path = f"/{name}?{watch.token}"
     data = raw_answer(running, path)
+    assert data, "the client hears nothing at all"
     if FERRICORN and data.startswith(b"HTTP/1.1 500"):
         is_500(data)
     else:
