@@ -12,7 +12,14 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocketDisconnect
@@ -49,7 +56,9 @@ async def echo(request):
 
 async def form(request):
     async with request.form() as form:
-        files = {name: [file.filename, len(await file.read())] for name, file in form.items() if hasattr(file, "filename")}
+        files = {
+            name: [file.filename, len(await file.read())] for name, file in form.items() if hasattr(file, "filename")
+        }
         return JSONResponse({"files": files, "fields": {name: form[name] for name in form if name not in files}})
 
 
@@ -232,5 +241,9 @@ app = Starlette(routes=plain, lifespan=lifespan)
 wrapped = Starlette(
     routes=plain,
     lifespan=lifespan,
-    middleware=[Middleware(GZipMiddleware, minimum_size=100), Middleware(CORSMiddleware, allow_origins=["*"]), Middleware(Added)],
+    middleware=[
+        Middleware(GZipMiddleware, minimum_size=100),
+        Middleware(CORSMiddleware, allow_origins=["*"]),
+        Middleware(Added),
+    ],
 )

@@ -12,7 +12,6 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 import sniffio
-
 from asgi_paths import Paths, query, read, reply
 
 VARIABLE = contextvars.ContextVar("variable", default="unset")

@@ -1,4 +1,4 @@
-"""An application of WebSockets: each path is one way to hold a conversation. What it was told is kept for /left?NAME."""
+"""An application of WebSockets: each path is one way to hold a conversation. /left?NAME tells what was kept of it."""
 
 import asyncio
 

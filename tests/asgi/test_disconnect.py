@@ -1,11 +1,11 @@
 """``http.disconnect``: after the response, when the client goes, and when it merely has nothing more to say."""
 
-import ast
 import itertools
 import socket
 import time
 
 import pytest
+from talk import left, wait_left
 
 from harness import ASGI, request, wait_until
 
@@ -23,15 +23,6 @@ def running(module_server):
 @pytest.fixture
 def name():
     return next(NAMES)
-
-
-def left(server, name):
-    """What a request of that name has left; None if nothing."""
-    return ast.literal_eval(server.get(f"/left?{name}").body.decode())
-
-
-def wait_left(server, name, seconds=5.0):
-    return wait_until(lambda: left(server, name), seconds, f"what {name} leaves")
 
 
 def cut(client):

@@ -36,9 +36,14 @@ def dial(site, path):
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_views_of_both_kinds(client, site, kind):
-    response = client.post(f"/{kind}/a%20b/%C3%A9?q=1", content="ü", headers={"X-One": "1", "X-Forwarded-Proto": "https"})
+    response = client.post(
+        f"/{kind}/a%20b/%C3%A9?q=1", content="ü", headers={"X-One": "1", "X-Forwarded-Proto": "https"}
+    )
     seen = response.json()
-    assert (seen.pop("main"), seen.pop("thread", None)) == (kind == "async", "from a thread" if kind == "async" else None)
+    assert (seen.pop("main"), seen.pop("thread", None)) == (
+        kind == "async",
+        "from a thread" if kind == "async" else None,
+    )
     assert seen == {
         "path": f"/{kind}/a b/é",
         "query": {"q": "1"},

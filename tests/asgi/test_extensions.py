@@ -1,4 +1,4 @@
-"""What Ferricorn announces beyond HTTP's messages: trailers, files by path, early hints. Uvicorn announces none of it."""
+"""What Ferricorn announces beyond the messages of HTTP: trailers, files by path, early hints. Uvicorn has none."""
 
 import hashlib
 import time

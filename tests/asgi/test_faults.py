@@ -1,4 +1,4 @@
-"""Misbehaving ASGI applications: one 500, or a cut connection once a response is out; one traceback; the worker lives on."""
+"""Misbehaving ASGI applications: one 500, or a cut connection; one traceback; the worker lives on."""
 
 import itertools
 import sys

@@ -1,4 +1,4 @@
-"""Flow control under ASGI: who does not read stops the producer, who does not receive stops the client; memory is bounded."""
+"""Flow control under ASGI: who does not read stops who sends, in both directions; memory is bounded."""
 
 import hashlib
 import itertools

@@ -143,7 +143,10 @@ def test_lifespan_off(start):
 
 @pytest.mark.parametrize(
     ("lifespan", "said"),
-    [("shutdown_failed", "could not say goodbye"), ("raises_on_shutdown", expected(ferricorn="at shutdown", gunicorn=""))],
+    [
+        ("shutdown_failed", "could not say goodbye"),
+        ("raises_on_shutdown", expected(ferricorn="at shutdown", gunicorn="")),
+    ],
 )
 def test_shutdown_failed(start, lifespan, said):
     """Uvicorn, by default, hides an error."""

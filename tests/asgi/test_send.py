@@ -26,7 +26,10 @@ def raw(server, path, method="GET", version="HTTP/1.1"):
         return client.data
 
 
-@pytest.mark.parametrize(("path", "body"), [("/single", b"single"), ("/pieces?3", b"piece 0;piece 1;piece 2;"), ("/pieces?0", b""), ("/sleepy", b"one two")])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/single", b"single"), ("/pieces?3", b"piece 0;piece 1;piece 2;"), ("/pieces?0", b""), ("/sleepy", b"one two")],
+)
 def test_without_a_length(running, path, body):
     """Chunked from the start, but a server that knows the whole of it may say the length."""
     response = running.get(path)
@@ -51,7 +54,9 @@ def test_without_a_length_to_an_old_client(running, path, body):
 
 
 @pytest.mark.parametrize("version", [OLD, "HTTP/1.1"])
-@pytest.mark.parametrize(("query", "size"), [("6:6", 6), ("6:3,3", 6), ("6:1,2,3", 6), ("0:", 0), ("0:0", 0), ("6:0,6,0", 6)])
+@pytest.mark.parametrize(
+    ("query", "size"), [("6:6", 6), ("6:3,3", 6), ("6:1,2,3", 6), ("0:", 0), ("0:0", 0), ("6:0,6,0", 6)]
+)
 def test_content_length(running, query, size, version):
     with running.connect() as client:
         response = client.request(f"/length?{query}", version=version)
@@ -89,7 +94,15 @@ def test_statuses_without_a_body(running, path):
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(200, "OK"), (404, "Not Found"), (418, "I'm a Teapot"), (422, None), (500, "Internal Server Error"), (299, ""), (599, "")],
+    [
+        (200, "OK"),
+        (404, "Not Found"),
+        (418, "I'm a Teapot"),
+        (422, None),
+        (500, "Internal Server Error"),
+        (299, ""),
+        (599, ""),
+    ],
 )
 def test_status_line(running, status, reason):
     """422 has changed its name."""

@@ -21,7 +21,9 @@ NUMBERS = "".join(f"{number}\n" for number in range(100))
 def site(request, module_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "data.bin").write_bytes(DATA)
-    server = module_server("-k", ASGI, "--keep-alive", "30", app=f"asgi_starlette:{request.param}", env={"SITE_FOLDER": str(folder)})
+    server = module_server(
+        "-k", ASGI, "--keep-alive", "30", app=f"asgi_starlette:{request.param}", env={"SITE_FOLDER": str(folder)}
+    )
     server.wait_serving(1)
     server.folder_of_site = folder
     return server

@@ -1,4 +1,4 @@
-"""Every request is a task of asyncio: what frameworks do with tasks, timers, threads, processes and context variables."""
+"""Every request is a task of asyncio: what frameworks do with tasks, timers, threads, processes, context variables."""
 
 import ast
 import concurrent.futures
@@ -8,7 +8,6 @@ import time
 import pytest
 
 from harness import ASGI, exchange, request
-
 
 APP = "asgi_tasks:app"
 ours = pytest.mark.only_ferricorn

@@ -1,13 +1,11 @@
-"""WebSockets as clients and applications see them: handshake, scope, messages, refusals. Frames: ``test_websocket_frames``."""
+"""WebSockets as clients and applications see them: scope, messages, accepting, refusing, faults."""
 
 import ast
-import concurrent.futures
 import http
-import time
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from talk import dial, end, left, wait_left
+from websockets.exceptions import InvalidStatus
 
 from harness import ASGI, expected, wait_until
 
@@ -18,29 +16,6 @@ ours = pytest.mark.only_ferricorn
 @pytest.fixture(scope="module")
 def running(module_server):
     return module_server("-k", ASGI, app=APP)
-
-
-def dial(server, path, **options):
-    options.setdefault("compression", None)
-    return connect(f"ws://127.0.0.1:{server.port}{path}", proxy=None, **options)
-
-
-def left(server, name):
-    return ast.literal_eval(server.get(f"/left?{name}").body.decode())
-
-
-def wait_left(server, name):
-    return wait_until(lambda: left(server, name), 5, f"what {name} leaves")
-
-
-def end(socket):
-    """Reads to the end; returns the messages, code and reason."""
-    messages = []
-    try:
-        while True:
-            messages.append(socket.recv(timeout=5))
-    except ConnectionClosed:
-        return messages, socket.close_code, socket.close_reason
 
 
 def test_scope(running):
@@ -234,95 +209,3 @@ def test_no_field_is_injected(running, name):
         dial(running, f"/fault?{name}")
     assert refused.value.response.status_code == 500
     assert "x-injected" not in refused.value.response.headers
-
-
-# side by side
-
-
-def test_two_tasks(running):
-    with dial(running, "/two_tasks") as socket:
-        for number in range(50):
-            socket.send(f"a{number}")
-        assert [socket.recv(timeout=5) for _ in range(50)] == [f"A{number}" for number in range(50)]
-
-
-def test_sending_while_receiving(running):
-    with dial(running, "/ticks") as socket:
-        assert [socket.recv(timeout=5) for _ in range(5)] == ["0", "1", "2", "3", "4"]
-        socket.send("last")
-        assert end(socket) == (["last"], 1000, "")
-
-
-def test_many_conversations(running):
-    def talk(number):
-        with dial(running, "/echo") as socket:
-            for turn in range(20):
-                socket.send(f"{number}:{turn}")
-                assert socket.recv(timeout=5) == f"{number}:{turn}"
-        return True
-
-    with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        assert all(pool.map(talk, range(60)))
-
-
-# limits
-
-
-def test_message_at_the_default_limit(running):
-    with dial(running, "/echo", max_size=None) as socket:
-        message = b"x" * (16 << 20)
-        socket.send(message)
-        assert socket.recv(timeout=20) == message
-
-
-def test_message_over_the_default_limit(running):
-    """One that only grows too large when it is unpacked."""
-    with dial(running, "/echo", max_size=None, compression="deflate") as socket:
-        socket.send(b"x" * ((16 << 20) + 1))
-        assert end(socket)[:2] == ([], 1009)
-
-
-@ours("has no setting for it with this worker class")
-def test_set_limit(module_server):
-    server = module_server("-k", ASGI, "--websocket-max-message-size", "1000", app=APP)
-    with dial(server, "/echo") as socket:
-        socket.send("x" * 1000)
-        assert len(socket.recv(timeout=5)) == 1000
-        socket.send(["x" * 600, "y" * 401])
-        assert end(socket)[1] == 1009
-
-
-def test_application_that_does_not_receive_stops_the_client(running):
-    with dial(running, "/slow_reader?slow") as socket:
-        block = b"x" * 100_000
-        socket.socket.settimeout(1.0)
-        sent = 0
-        try:
-            while sent < 600:
-                socket.send(block)
-                sent += 1
-        except (TimeoutError, ConnectionClosed):
-            pass
-    assert sent < 400, "40 MB and nobody stops the client"
-    running.get("/release?slow")
-
-
-def test_client_that_does_not_read_stops_the_application(running):
-    with dial(running, "/endless?endless", max_queue=1, close_timeout=0.2) as socket:
-        socket.recv(timeout=5)
-
-        def still():
-            before = left(running, "endless")
-            time.sleep(0.2)
-            return before == left(running, "endless") and before
-
-        assert wait_until(still, 10, "the application stops") < 60_000_000
-        assert running.get("/left?nothing").status == 200
-
-
-def test_conversations_outlive_requests(running):
-    with dial(running, "/echo") as socket:
-        for number in range(20):
-            assert running.get("/left?nothing").status == 200
-            socket.send(str(number))
-            assert socket.recv(timeout=5) == str(number)

@@ -1,16 +1,13 @@
-"""WebSockets byte by byte: handshakes that are wrong, control frames, codes of closing, what RFC 6455 forbids, shutdown."""
+"""WebSockets byte by byte: handshakes that are wrong, control frames, compression, what RFC 6455 forbids."""
 
-import ast
 import itertools
-import socket
-import time
 import zlib
 
 import pytest
 import websocket_frames as frames
 from websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, closed_with, frame, opened, read
 
-from harness import ASGI, expected, wait_until
+from harness import ASGI, expected
 
 APP = "asgi_websocket:app"
 ours = pytest.mark.only_ferricorn
@@ -25,14 +22,6 @@ def running(module_server):
 @pytest.fixture
 def name():
     return next(NAMES)
-
-
-def left(server, name):
-    return ast.literal_eval(server.get(f"/left?{name}").body.decode())
-
-
-def wait_left(server, name):
-    return wait_until(lambda: left(server, name), 5, f"what {name} leaves")
 
 
 # the handshake
@@ -103,7 +92,9 @@ def test_bad_handshake(running, options, status):
             assert response.header("Sec-WebSocket-Version") == "13"
 
 
-@pytest.mark.parametrize("options", [{"without": ["Upgrade"]}, {"without": ["Connection"]}, {"Upgrade": "h2c"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"without": ["Upgrade"]}, {"without": ["Connection"]}, {"Upgrade": "h2c"}], ids=str
+)
 def test_request_that_asks_for_no_websocket(running, options):
     """An ordinary request: the application gets it as one."""
     with running.connect() as client:
@@ -141,73 +132,6 @@ def test_character_across_fragments(running):
         pieces = [frame(TEXT if at == 0 else CONTINUATION, text[at : at + 1], final=False) for at in range(len(text))]
         client.send(b"".join(pieces) + frame(CONTINUATION, b""))
         assert read(client) == (TEXT, text, True)
-
-
-# closing
-
-
-@pytest.mark.parametrize("code", [1000, 1001, 1003, 1008, 1011, 3000, 4999])
-def test_client_closes(running, name, code):
-    """The code goes to the application and back to the client."""
-    with opened(running, f"/echo?{name}") as client:
-        client.send(close(code, b"because"))
-        assert closed_with(client) == code
-        assert client.at_end()
-    assert wait_left(running, name) == {"type": "websocket.disconnect", "code": code, "reason": "because"}
-
-
-def test_client_closes_without_a_code(running, name):
-    with opened(running, f"/echo?{name}") as client:
-        client.send(frame(CLOSE))
-        assert closed_with(client) == 1005 and client.at_end()
-    assert wait_left(running, name)["code"] == 1005
-
-
-@pytest.mark.parametrize("how", ["close", "reset", "half"])
-def test_client_goes_without_closing(running, name, how):
-    client = opened(running, f"/waits?{name}")
-    assert read(client) == (TEXT, b"ready", True)
-    if how == "reset":
-        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    if how == "half":
-        client.sock.shutdown(socket.SHUT_WR)
-    else:
-        client.sock.close()
-    seen = wait_left(running, name)
-    # Nothing was received; Uvicorn says 1005, which would mean a frame without a code.
-    assert seen["code"] == expected(ferricorn=1006, gunicorn=1005)
-    assert seen["send"] == "OSError"
-    client.sock.close()
-
-
-@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "going"), (1011, "é"), (3000, "x" * 120), (4321, "mine")])
-def test_application_closes(running, code, reason):
-    from urllib.parse import quote
-
-    if reason.isascii():
-        with opened(running, f"/close?{code}:{quote(reason)}") as client:
-            got = read(client)
-            assert got == (CLOSE, code.to_bytes(2, "big") + reason.encode(), True)
-            client.send(close(code))
-            assert client.at_end()
-
-
-def test_application_closes_and_hears_of_it(running):
-    with opened(running, "/close?4000:heard") as client:
-        assert closed_with(client) == 4000
-        client.send(close(4000))
-    seen = wait_left(running, "4000:heard")
-    assert (seen["type"], seen["code"]) == ("websocket.disconnect", 4000)
-
-
-def test_close_that_nobody_answers(running):
-    """Messages that come after the close frame are dropped; the connection ends when the client says so."""
-    with opened(running, "/close_after_message") as client:
-        client.send(frame(TEXT, b"x"))
-        assert read(client) == (TEXT, b"goodbye", True)
-        assert closed_with(client) == 4001
-        client.send(frame(TEXT, b"late") + close(4001))
-        assert client.at_end()
 
 
 # what is forbidden
@@ -286,41 +210,3 @@ def test_wrong_compression(running, raw, code):
     with opened(running, "/messages", **EXTENSION) as client:
         client.send(raw)
         assert closed_with(client) in code
-
-
-# the end of the server
-
-
-def test_conversations_are_closed_at_the_end(server, tmp_path):
-    running = server("-k", ASGI, app=APP)
-    trace = tmp_path / "disconnect"
-    with opened(running, f"/waits_to_file?{trace}") as client:
-        assert read(client) == (TEXT, b"ready", True)
-        begun = time.monotonic()
-        running.kill(15)
-        assert closed_with(client) == 1012
-        client.send(close(1012))
-        assert client.at_end()
-    assert running.wait() == 0
-    assert time.monotonic() - begun < 5
-    seen = ast.literal_eval(trace.read_text())
-    assert (seen["type"], seen["code"]) == ("websocket.disconnect", 1012)
-
-
-def test_client_that_ignores_the_end(server):
-    """It does not keep the server from ending."""
-    running = server("-k", ASGI, "--graceful-timeout", "2", app=APP)
-    with opened(running, "/echo"):
-        begun = time.monotonic()
-        assert running.stop() == 0
-        assert time.monotonic() - begun < 6
-
-
-def test_conversations_are_closed_at_hup(server):
-    running = server("-k", ASGI, app=APP)
-    with opened(running, "/echo") as client:
-        running.kill(1)
-        assert closed_with(client) == 1012
-    with opened(running, "/echo") as client:
-        client.send(frame(TEXT, b"new"))
-        assert read(client) == (TEXT, b"new", True)
