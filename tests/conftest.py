@@ -7,7 +7,7 @@ import pytest
 from harness import FERRICORN, NAME, Server
 
 TIMEOUT_SECONDS = 60
-CONTRACTS = ("deadlines", "http", "wsgi", "arbiter", "logs", "proxy", "slow")
+CONTRACTS = ("asgi", "deadlines", "http", "wsgi", "arbiter", "logs", "proxy", "slow")
 
 
 def pytest_configure(config):

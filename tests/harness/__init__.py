@@ -3,11 +3,12 @@
 Not for tests of the Python package or of single crates: those need no running server.
 """
 
-from harness.target import COMMAND, FERRICORN, NAME, expected
+from harness.target import ASGI, COMMAND, FERRICORN, NAME, expected
 from harness.server import Server, free_port, wait_until
 from harness.wire import Connection, Response, exchange, exchange_many, request
 
 __all__ = [
+    "ASGI",
     "COMMAND",
     "FERRICORN",
     "NAME",

@@ -16,3 +16,7 @@ COMMAND = Path(sys.executable).parent / NAME
 def expected(*, ferricorn, gunicorn):
     """Chooses between the two where a difference is accepted; the test says why."""
     return ferricorn if FERRICORN else gunicorn
+
+
+# What serves ASGI applications: Gunicorn leaves that to Uvicorn's worker.
+ASGI = expected(ferricorn="asgi", gunicorn="uvicorn_worker.UvicornWorker")

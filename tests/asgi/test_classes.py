@@ -1,0 +1,74 @@
+"""The names under which ASGI is served: those that people have in their command lines and configuration files."""
+
+import pytest
+
+from harness import ASGI
+from harness.server import run_command
+
+APP = "asgi_probe:app"
+NAMES = [
+    "uvicorn_worker.UvicornWorker",
+    "uvicorn_worker.UvicornH11Worker",
+    "uvicorn.workers.UvicornWorker",
+    "uvicorn.workers.UvicornH11Worker",
+    "asgi",
+]
+# Gone from Uvicorn itself meanwhile; and Gunicorn's own worker is another one.
+GONE = NAMES[2:]
+
+
+def served(running):
+    assert running.get("/scope").status == 200
+    assert b"'type': 'http'" in running.get("/scope").body
+    assert running.stop() == 0
+
+
+def marked(names):
+    gone = pytest.mark.only_ferricorn("Uvicorn has no such class any more")
+    return [pytest.param(name, marks=gone) if name in GONE else name for name in names]
+
+
+@pytest.mark.parametrize("name", marked(NAMES))
+def test_name_on_the_command_line(server, name):
+    served(server("-k", name, app=APP))
+
+
+@pytest.mark.parametrize("name", marked(NAMES[:3]))
+def test_name_in_the_configuration(server, name):
+    served(server(app=APP, config=f"worker_class = {name!r}\nworkers = 2\n"))
+
+
+def test_class_in_the_configuration(server):
+    """The class itself, imported."""
+    served(server(app=APP, config="from uvicorn_worker import UvicornWorker\nworker_class = UvicornWorker\n"))
+
+
+def test_name_in_the_environment(server):
+    served(server(app=APP, env={"GUNICORN_CMD_ARGS": f"-k {NAMES[0]}"}))
+
+
+def test_check_config(tmp_path):
+    result = run_command(["-k", ASGI, "--check-config", APP], tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_nothing_has_no_effect(server):
+    """No warning that the worker class is not served."""
+    running = server("-k", ASGI, "--keep-alive", "7", "--graceful-timeout", "5", app=APP)
+    served(running)
+    assert "has no effect" not in running.log() and "WARNING" not in running.log()
+
+
+@pytest.mark.parametrize("flag", ["--threads", "--worker-connections"])
+def test_settings_of_other_workers(server, flag):
+    served(server("-k", ASGI, flag, "4", app=APP))
+
+
+def test_factory(server):
+    served(server("-k", ASGI, app="asgi_probe:make()"))
+
+
+def test_application_that_is_missing(server):
+    running = server("-k", ASGI, app="asgi_probe:missing", ready=False)
+    assert running.wait() != 0
+    assert "missing" in running.log()
