@@ -5,9 +5,10 @@ import os
 import pytest
 
 from harness import FERRICORN, NAME, Server
+from harness.postgres import dsn  # noqa: F401 (a fixture)
 
 TIMEOUT_SECONDS = 60
-CONTRACTS = ("asgi", "deadlines", "http", "wsgi", "arbiter", "logs", "proxy", "slow")
+CONTRACTS = ("arbiter", "asgi", "deadlines", "gevent", "http", "logs", "proxy", "slow", "wsgi")
 
 
 def pytest_configure(config):
