@@ -33,7 +33,10 @@ class Loop:
         self.state: dict[str, Any] = {}
         self._log = log
         self._app = _single(app)
+        self._patience = float(cfg.graceful_timeout)
         self._ended = False
+        # When those who still work at the end are cancelled.
+        self._until = 0.0
         self._lifespan = Lifespan(self._app, cfg.asgi_lifespan, self.state, log)
 
     def start(self) -> None:
@@ -70,9 +73,9 @@ class Loop:
         }
         return {**common, **http}, {**common, **websocket}
 
-    def respond(self, scope: Message, cycle: Any) -> asyncio.Task[None]:
-        """Starts the task of a request."""
-        return self.loop.create_task(_respond(self._app, scope, cycle))
+    def respond(self, scope: Message, cycle: Any) -> Coroutine[Any, Any, None]:
+        """Returns the work on a request, for its task."""
+        return _respond(self._app, scope, cycle)
 
     def run(self, driver: Any) -> None:
         """Serves until the worker's loop has ended, then ends the tasks that are left and the application's lifespan."""
@@ -86,17 +89,25 @@ class Loop:
                 self._log.error("A task has raised SystemExit; the worker goes on")
         for descriptor in driver.fds():
             self.loop.remove_reader(descriptor)
-        self.loop.run_until_complete(self._leave())
+        self.loop.run_until_complete(self._leave(driver.tasks()))
         self.loop.close()
 
-    def stop(self) -> None:
-        """Ends ``run``."""
+    def drain(self) -> None:
+        """Hears that the worker is to end once what it works on is done, within the graceful timeout."""
+        self._until = self.loop.time() + self._patience - 2 * LAST_SECONDS
+
+    def stop(self, quick: bool) -> None:
+        """Ends ``run``; ``quick`` without patience."""
         self._ended = True
+        if quick:
+            self._until = 0.0
         self.loop.stop()
 
-    async def _leave(self) -> None:
-        kept = {asyncio.current_task(), self._lifespan.task}
-        await _cancel([task for task in asyncio.all_tasks() if task not in kept])
+    async def _leave(self, requests: list[asyncio.Task[None]]) -> None:
+        """Ends first the requests that work on after their responses, then the application, then what that has left."""
+        if requests:
+            await asyncio.wait(requests, timeout=max(0.0, self._until - self.loop.time()))
+        await _cancel([task for task in requests if not task.done()])
         await self._lifespan.stop()
         await _cancel([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
         await self.loop.shutdown_asyncgens()

@@ -47,9 +47,10 @@ def test_handshake(running, options):
 @ours("drops what comes together with the handshake")
 def test_frame_together_with_the_handshake(running):
     with running.connect() as client:
-        client.send(frames.handshake("/echo") + frame(TEXT, b"early") + close())
+        client.send(frames.handshake("/echo") + frame(TEXT, b"early"))
         assert client.response().status == 101
         assert read(client) == (TEXT, b"early", True)
+        client.send(close())
         assert closed_with(client) == 1000
 
 
@@ -193,8 +194,11 @@ def test_compressed_fragments(running):
         assert read(client)[0] == PONG
         client.send(frame(TEXT, b"end"))
         opcode, payload, _ = read(client)
-        unpacked = zlib.decompressobj(-15).decompress(payload + b"\0\0\xff\xff") if opcode == TEXT else b""
-        assert b"packed packed" in unpacked + payload
+        assert opcode == TEXT
+        # A server may find that compressing does not pay.
+        if b"packed packed" not in payload:
+            payload = zlib.decompressobj(-15).decompress(payload + b"\0\0\xff\xff")
+        assert b"packed packed" in payload
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ impl WorkerClass {
             WorkerClass::Gthread
         } else if short == "sync" || short.ends_with("SyncWorker") {
             if threads > 1 { WorkerClass::Gthread } else { WorkerClass::Sync }
-        } else if short == "asgi" || ASGI.contains(&short) {
+        } else if short == "asgi" || ASGI.iter().any(|class| short.ends_with(class)) {
             WorkerClass::Asgi(name.to_owned())
         } else if short.starts_with("gevent") || short.starts_with("gunicorn.workers.ggevent.") {
             WorkerClass::Gevent(name.to_owned())
@@ -191,14 +191,8 @@ impl WorkerClass {
     }
 }
 
-/// Classes of workers that serve ASGI applications.
-const ASGI: [&str; 5] = [
-    "gunicorn.workers.gasgi.ASGIWorker",
-    "uvicorn.workers.UvicornWorker",
-    "uvicorn.workers.UvicornH11Worker",
-    "uvicorn_worker.UvicornWorker",
-    "uvicorn_worker.UvicornH11Worker",
-];
+/// How the names of classes end that serve ASGI applications: Gunicorn's, Uvicorn's, and those that users derive from them.
+const ASGI: [&str; 3] = ["ASGIWorker", "UvicornWorker", "UvicornH11Worker"];
 
 /// What happens to header fields with an underscore in their name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

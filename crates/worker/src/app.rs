@@ -59,8 +59,8 @@ pub trait Tasks: Interpreter {
     /// Says that the worker is to end: who can say good-bye to its client does.
     fn drain(&self);
 
-    /// Ends the loop: the worker has.
-    fn end(&self);
+    /// Ends the loop: the worker has, `quick` without patience for what the application still does.
+    fn end(&self, quick: bool);
 
     /// Asks for a call of [`Nested::turn`](crate::Nested::turn) once what is ready in the loop has run.
     fn turn_soon(&self);

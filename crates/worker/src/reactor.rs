@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Longest time a finished response waits for the others of its batch.
-const BATCH_NS: u64 = 500_000;
+pub(crate) const BATCH_NS: u64 = 500_000;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Time between heartbeats in the scoreboard, where `timeout` does not ask for more.
 const BEAT_NS: u64 = SECOND_NS;
@@ -281,13 +281,15 @@ impl Reactor {
         } else {
             self.account_unserved(&conn);
         }
-        let (token, keepalive_ns) = (conn.token, self.hub.options.keepalive_ns);
-        let Some(conn) = self.come_home(conn) else { return };
+        let token = conn.token;
+        self.come_home(conn);
+        let options = &self.hub.options;
+        let Some(conn) = place(&mut self.places, token).and_then(|place| place.conn.as_mut()) else { return };
         // What is left of a body that the application did not want would be read as the next request.
-        let keep = conn.response.keep_alive && !conn.gone && conn.is_consumed();
+        let keep = conn.response.keep_alive && !conn.gone && conn.skip_body(&options.rules);
         if keep {
             conn.next_request();
-            conn.deadline_ns = now_ns + keepalive_ns;
+            conn.deadline_ns = now_ns + options.keepalive_ns;
         } else {
             conn.state = State::Closing;
         }

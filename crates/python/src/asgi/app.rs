@@ -3,6 +3,7 @@
 use super::cycle::Cycle;
 use super::driver::Driver;
 use super::scope::Scopes;
+use super::spawn::Spawn;
 use super::websocket::WebSocket;
 use crate::dump;
 use crate::interrupt::{self, Once, frames_of};
@@ -12,6 +13,7 @@ use ferricorn_worker::websocket::{Handshake, Policy};
 use ferricorn_worker::{At, Conn, Heard, Interpreter, Nested, Sight, Stop, Tasks, Tell, TellHeld};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use rustix::process::{Signal, getpid, kill_process};
 use std::collections::HashMap;
 use std::mem;
@@ -34,8 +36,11 @@ pub(crate) struct AsgiParts {
 pub(crate) struct Asgi {
     pub(super) parts: AsgiParts,
     pub(super) scopes: Scopes,
-    /// `Loop.respond(scope, cycle)`: makes the task.
+    /// `Loop.respond(scope, cycle)`: makes the coroutine.
     respond: Py<PyAny>,
+    spawn: Spawn,
+    /// The context of the worker's own calls in the loop, which every task begins with a copy of.
+    context: Py<PyDict>,
     create_future: Py<PyAny>,
     call_later: Py<PyAny>,
     call_soon: Py<PyAny>,
@@ -43,7 +48,9 @@ pub(crate) struct Asgi {
     worker: OnceLock<Arc<Nested<Self>>>,
     turn: OnceLock<Py<PyAny>>,
     tend: OnceLock<Py<PyAny>>,
-    /// A turn has been asked for.
+    /// The worker's loop has ended.
+    ended: AtomicBool,
+    /// A turn has been asked for, or is being made.
     soon: AtomicBool,
     table: Mutex<Table>,
 }
@@ -71,16 +78,21 @@ impl Asgi {
         let event_loop = parts.event_loop.bind(py);
         let asyncio = event_loop.getattr("loop")?;
         let scopes = Scopes::new(py, event_loop, &parts.names)?;
+        let context = PyDict::new(py);
+        context.set_item("context", py.import("contextvars")?.call_method0("copy_context")?)?;
         Ok(Self {
             respond: event_loop.getattr("respond")?.unbind(),
             create_future: asyncio.getattr("create_future")?.unbind(),
             call_later: asyncio.getattr("call_later")?.unbind(),
             call_soon: asyncio.getattr("call_soon")?.unbind(),
+            spawn: Spawn::new(&asyncio)?,
+            context: context.unbind(),
             scopes,
             this: OnceLock::new(),
             worker: OnceLock::new(),
             turn: OnceLock::new(),
             tend: OnceLock::new(),
+            ended: AtomicBool::new(false),
             soon: AtomicBool::new(false),
             table: Mutex::default(),
             parts,
@@ -118,7 +130,7 @@ impl Asgi {
         call: Bound<'_, PyAny>,
         number: u64,
     ) -> PyResult<Py<PyAny>> {
-        self.call_later.call1(py, (ns as f64 / 1e9, call, number))
+        self.call_later.call(py, (ns as f64 / 1e9, call, number), Some(self.context.bind(py)))
     }
 
     fn start(self: &Arc<Self>, py: Python<'_>, conn: Box<Conn>) -> PyResult<()> {
@@ -151,12 +163,11 @@ impl Asgi {
             table.places[place] = id;
             table.running.insert(id, cycle.clone().unbind());
         }
-        let task = self.respond.bind(py).call1((scope, &cycle))?;
-        // It may be over already.
-        if let Ok(mut cycle) = cycle.try_borrow_mut() {
-            cycle.runs_in(task.unbind());
-        }
-        Ok(())
+        let coroutine = self.respond.bind(py).call1((scope, &cycle))?;
+        let spawned = self.spawn.task(py, coroutine)?;
+        cycle.try_borrow_mut()?.runs_in(spawned.task.clone().unbind());
+        spawned.begin()?;
+        Cycle::has_begun(&cycle)
     }
 
     /// Takes a connection back whose request is over.
@@ -210,7 +221,10 @@ impl Asgi {
     }
 
     fn tend_later(&self, py: Python<'_>) {
-        let asked = self.tend.get().map(|tend| self.call_later.call1(py, (TEND_S, tend)));
+        let asked = self.tend.get().map(|tend| {
+            let context = self.context.bind(py);
+            self.call_later.call(py, (TEND_S, tend), Some(context))
+        });
         if let Some(Err(error)) = asked {
             error.write_unraisable(py, None);
         }
@@ -220,13 +234,28 @@ impl Asgi {
         self.table().running.get(&id).map(|cycle| cycle.clone_ref(py))
     }
 
+    fn cycles(&self, py: Python<'_>) -> Vec<Py<Cycle>> {
+        self.table().running.values().map(|cycle| cycle.clone_ref(py)).collect()
+    }
+
+    /// The tasks of requests, also of those that have answered.
+    pub(super) fn tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let cycles = self.cycles(py);
+        cycles.iter().filter_map(|cycle| cycle.try_borrow(py).ok()?.task(py)).collect()
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that a turn is being made.
-    pub(super) fn turns(&self) {
-        self.soon.store(false, Relaxed);
+    /// Tells whether the worker's loop has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+
+    /// Says that a turn is being made, which needs no other, or has been.
+    pub(super) fn turns(&self, now: bool) {
+        self.soon.store(now, Relaxed);
     }
 }
 
@@ -383,9 +412,10 @@ impl Tasks for Asgi {
 
     fn drain(&self) {
         Python::attach(|py| {
-            let cycles: Vec<Py<Cycle>> =
-                self.table().running.values().map(|cycle| cycle.clone_ref(py)).collect();
-            for cycle in cycles {
+            if let Err(error) = self.parts.event_loop.call_method0(py, "drain") {
+                error.write_unraisable(py, None);
+            }
+            for cycle in self.cycles(py) {
                 if let Ok(mut cycle) = cycle.try_borrow_mut(py) {
                     cycle.drain(py);
                 }
@@ -393,9 +423,10 @@ impl Tasks for Asgi {
         });
     }
 
-    fn end(&self) {
+    fn end(&self, quick: bool) {
+        self.ended.store(true, Relaxed);
         Python::attach(|py| {
-            if let Err(error) = self.parts.event_loop.call_method0(py, "stop") {
+            if let Err(error) = self.parts.event_loop.call_method1(py, "stop", (quick,)) {
                 error.write_unraisable(py, None);
             }
         });
@@ -407,7 +438,7 @@ impl Tasks for Asgi {
         }
         Python::attach(|py| {
             let Some(turn) = self.turn.get() else { return };
-            if let Err(error) = self.call_soon.call1(py, (turn,)) {
+            if let Err(error) = self.call_soon.call(py, (turn,), Some(self.context.bind(py))) {
                 error.write_unraisable(py, None);
             }
         });

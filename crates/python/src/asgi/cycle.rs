@@ -6,13 +6,14 @@ use super::awaitable::Exchange;
 use super::http;
 use super::websocket::{self, WebSocket};
 use crate::interrupt::Request;
-use crate::wsgi::{log_failure, replace};
+use crate::wsgi::{log_failure, log_failure_at, replace};
 use ferricorn_sys::clock;
 use ferricorn_worker::http::refusal::Refusal;
 use ferricorn_worker::{Conn, Heard, LATE, Options, Piece};
+use pyo3::exceptions::PyConnectionResetError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use std::sync::Arc;
 
 /// Bytes that may wait in memory before the application waits for its client.
@@ -35,8 +36,10 @@ pub(super) enum Stage {
     Start,
     /// `http.response.body` is.
     Body,
-    /// Complete, or nobody is there to hear it.
+    /// Complete.
     Over,
+    /// Nobody is there to hear it.
+    Lost,
 }
 
 /// A request that a task works on.
@@ -55,6 +58,8 @@ pub(crate) struct Cycle {
     /// The whole body has been given to the application.
     body_given: bool,
     dirty: bool,
+    /// The task is in its first step.
+    is_fresh: bool,
     /// Until the task is over.
     scope: Option<Py<PyDict>>,
     task: Option<Py<PyAny>>,
@@ -83,6 +88,7 @@ impl Cycle {
             trailers: false,
             body_given: false,
             dirty: false,
+            is_fresh: true,
             scope: Some(scope),
             task: None,
             receivers: Vec::new(),
@@ -165,7 +171,7 @@ impl Cycle {
             Ok(Piece::Gone) => disconnect(py).map(Some),
             Err(refusal) => {
                 worker.refuse(conn, &refusal);
-                self.over();
+                self.lose();
                 disconnect(py).map(Some)
             }
         }
@@ -193,10 +199,7 @@ impl Cycle {
             worker.progressed(conn);
         }
         if conn.pending() <= limit {
-            if !this.dirty {
-                this.dirty = true;
-                this.app.is_dirty(slf.clone().unbind());
-            }
+            this.gathers(slf);
             return Ok(Step::Done(None));
         }
         if this.ws.is_none() {
@@ -209,10 +212,31 @@ impl Cycle {
         Ok(Step::Wait(future))
     }
 
+    /// The first step of the task is over; what it has sent goes out soon.
+    pub(super) fn has_begun(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let mut this = slf.try_borrow_mut()?;
+        this.is_fresh = false;
+        if this.stage == Stage::Body {
+            this.gathers(slf);
+        }
+        Ok(())
+    }
+
+    /// Has what was sent go out at the end of this round of the loop, unless the first step may still complete it.
+    fn gathers(&mut self, slf: &Bound<'_, Self>) {
+        if self.conn.is_some() && !self.dirty && !self.is_fresh {
+            self.dirty = true;
+            self.app.is_dirty(slf.clone().unbind());
+        }
+    }
+
     /// Sends what has gathered.
     pub(super) fn flush(&mut self, py: Python<'_>) {
         self.dirty = false;
         if let Some(conn) = &mut self.conn {
+            if self.stage == Stage::Body && self.ws.is_none() && !conn.response.has_head() {
+                conn.write_head(None);
+            }
             let _ = conn.send();
             if conn.is_gone() {
                 self.wake(py);
@@ -231,6 +255,12 @@ impl Cycle {
         if self.ws.is_some() && self.scope.is_none() {
             self.app.forget(self.id);
         }
+    }
+
+    /// The same where it is not complete.
+    fn lose(&mut self) {
+        self.over();
+        self.stage = Stage::Lost;
     }
 
     // ---- The client ----
@@ -331,15 +361,42 @@ impl Cycle {
             return None;
         }
         let gone = conn.has_left();
+        if !conn.response.has_head() && (failed || !gone) {
+            replace(conn, "");
+        } else {
+            conn.response.abort();
+        }
         match self.stage {
-            Stage::Start if failed || !gone => {
-                replace(conn, "");
-                (!failed).then_some("the application returned without starting a response")
+            _ if failed || gone => None,
+            Stage::Start => Some("the application returned without starting a response"),
+            _ => Some("the application returned without completing its response"),
+        }
+    }
+
+    /// Tells whether an error of the task is to be written down.
+    fn is_news(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
+        match &self.conn {
+            // Its error is the cancellation, or comes of it.
+            Some(conn) => !conn.is_late(),
+            // What a task that is still busy says when the worker ends, or about a WebSocket that has ended.
+            None => {
+                let is = |kind: &Bound<'_, PyAny>| error.is_instance(kind).unwrap_or(false);
+                let reset = self.ws.is_some() && is(&py.get_type::<PyConnectionResetError>());
+                !reset && !self.app.has_ended()
             }
-            _ => {
-                conn.response.abort();
-                (!failed && !gone).then_some("the application returned without completing its response")
+        }
+    }
+
+    /// Writes down that the application has failed the request.
+    fn log_failure(&self, py: Python<'_>, error: Option<&PyErr>, detail: &str) {
+        let log = &self.app.parts.log;
+        match (&self.conn, &self.scope) {
+            (Some(conn), _) => log_failure(py, log, conn, error, detail),
+            (None, Some(scope)) => {
+                let (method, target) = said_by(scope.bind(py));
+                log_failure_at(py, log, &method, &target, error, detail);
             }
+            (None, None) => {}
         }
     }
 }
@@ -367,17 +424,15 @@ impl Cycle {
         let py = slf.py();
         let mut this = slf.try_borrow_mut()?;
         let late = this.conn.as_ref().is_some_and(|conn| conn.is_late());
-        if let (Some(conn), true) = (&this.conn, !late)
-            && let Some(error) = error
+        if let Some(error) = error
+            && this.is_news(py, error)
         {
-            log_failure(py, &this.app.parts.log, conn, Some(&PyErr::from_value(error.clone())), "");
+            this.log_failure(py, Some(&PyErr::from_value(error.clone())), "");
         }
         if this.ws.as_ref().is_some_and(|ws| ws.is_accepted()) {
             websocket::leave(&mut this, error.is_some());
-        } else if let Some(detail) = this.abandon(error.is_some())
-            && let Some(conn) = &this.conn
-        {
-            log_failure(py, &this.app.parts.log, conn, None, detail);
+        } else if let Some(detail) = this.abandon(error.is_some()) {
+            this.log_failure(py, None, detail);
         }
         // A WebSocket ends with the answer to its Close, which is waited for without the task.
         if this.ws.as_ref().is_none_or(|ws| !ws.is_accepted()) || late {
@@ -407,7 +462,7 @@ impl Cycle {
                 conn.give_up();
             }
         }
-        self.over();
+        self.lose();
         self.wake(py);
     }
 }
@@ -423,6 +478,22 @@ fn wake(py: Python<'_>, futures: &mut Vec<Py<PyAny>>) {
             error.write_unraisable(py, None);
         }
     }
+}
+
+/// Method and target of a request, by its scope.
+fn said_by(scope: &Bound<'_, PyDict>) -> (String, String) {
+    let bytes = |name: &Bound<'_, PyString>| {
+        let value = scope.get_item(name).ok().flatten()?;
+        Some(String::from_utf8_lossy(value.cast::<PyBytes>().ok()?.as_bytes()).into_owned())
+    };
+    let py = scope.py();
+    let method =
+        scope.get_item(intern!(py, "method")).ok().flatten().and_then(|method| method.extract().ok());
+    let mut target = bytes(intern!(py, "raw_path")).unwrap_or_default();
+    if let Some(query) = bytes(intern!(py, "query_string")).filter(|query| !query.is_empty()) {
+        target = format!("{target}?{query}");
+    }
+    (method.unwrap_or_else(|| "GET".to_owned()), target)
 }
 
 fn disconnect(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {

@@ -1,7 +1,7 @@
 //! What asyncio calls: the worker's loop as callbacks of descriptors.
 
 use super::app::Asgi;
-use ferricorn_worker::{Context, Nested, Options};
+use ferricorn_worker::{Context, Nested, Options, Tasks};
 use pyo3::prelude::*;
 use std::sync::Arc;
 
@@ -37,8 +37,17 @@ impl Driver {
 
     /// Does what there is to do.
     fn turn(&self) {
-        self.app.turns();
-        self.worker.turn();
+        self.app.turns(true);
+        let more = self.worker.turn();
+        self.app.turns(false);
+        if more {
+            self.app.turn_soon();
+        }
+    }
+
+    /// The tasks of requests, also of those that have answered.
+    fn tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.app.tasks(py)
     }
 
     /// Looks after WebSockets.

@@ -20,8 +20,7 @@ pub(super) fn send(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<(
         (Stage::Body, "http.response.body") => body(cycle, message),
         (Stage::Body, "http.response.pathsend") => pathsend(cycle, message),
         (Stage::Body, "http.response.trailers") if cycle.trailers => trailers(cycle, message),
-        // The client has gone, or was answered in the application's place.
-        (Stage::Over, _) if cycle.conn.is_some() => Ok(()),
+        (Stage::Lost, _) => Ok(()),
         (Stage::Start, _) => Err(unexpected("'http.response.start'", kind)),
         (Stage::Body, _) => Err(unexpected("'http.response.body'", kind)),
         (Stage::Over, _) => Err(PyRuntimeError::new_err(format!(
@@ -81,7 +80,10 @@ pub(super) type Field<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 fn field<'py>(header: &Bound<'py, PyAny>) -> PyResult<Field<'py>> {
     let (name, value) = match header.cast::<PyTuple>() {
         Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
-        _ => header.extract()?,
+        _ => {
+            let [name, value] = header.extract()?;
+            (name, value)
+        }
     };
     let bytes = |value: Bound<'py, PyAny>, what: &str| {
         let kind = kind_of(&value);

@@ -9,6 +9,7 @@ mod cycle;
 mod driver;
 mod http;
 mod scope;
+mod spawn;
 mod websocket;
 
 pub(crate) use app::{Asgi, AsgiParts};

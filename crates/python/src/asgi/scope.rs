@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use rustix::net::getsockname;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
@@ -71,6 +72,11 @@ impl Scopes {
         // A connection handed over by a sibling of another configuration may name a listener that is gone.
         let base = self.bases.get(conn.listener).unwrap_or(&self.bases[0]);
         let scope = if handshake.is_some() { &base.websocket } else { &base.http }.bind(py).copy()?;
+        for inner in [intern!(py, "asgi"), intern!(py, "extensions")] {
+            if let Some(shared) = scope.get_item(inner)? {
+                scope.set_item(inner, shared.cast::<PyDict>()?.copy()?)?;
+            }
+        }
         let head = &conn.head;
         if base.is_wildcard
             && let Some(address) = local(conn)
@@ -141,9 +147,12 @@ fn local(conn: &Conn) -> Option<SocketAddr> {
 
 /// Who the client is: the peer, or whom a peer that may speak for others has named.
 fn client<'py>(py: Python<'py>, conn: &Conn, trusts: &dyn Fn(IpAddr) -> bool) -> PyResult<Bound<'py, PyAny>> {
-    let forwarded = conn.trusted.then(|| conn.head.field(b"x-forwarded-for")).flatten();
-    if let Some(named) = forwarded.and_then(|value| named(value, trusts)) {
-        return Ok((named, 0).into_pyobject(py)?.into_any());
+    if conn.trusted {
+        let lines = conn.head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"));
+        let chain: Vec<_> = lines.map(|(_, value)| String::from_utf8_lossy(value)).collect();
+        if let Some(named) = named(&chain, trusts) {
+            return Ok(named.into_pyobject(py)?.into_any());
+        }
     }
     match conn.peer {
         Peer::Tcp(address) => Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any()),
@@ -152,11 +161,29 @@ fn client<'py>(py: Python<'py>, conn: &Conn, trusts: &dyn Fn(IpAddr) -> bool) ->
 }
 
 /// The client that a chain of proxies names: the last that is none of those that are trusted (`X-Forwarded-For`).
-fn named(value: &[u8], trusts: &dyn Fn(IpAddr) -> bool) -> Option<String> {
-    let text = String::from_utf8_lossy(value);
-    let hosts = || text.split(',').map(str::trim).filter(|host| !host.is_empty());
-    let is_proxy = |host: &&str| host.parse::<IpAddr>().is_ok_and(|address| trusts(address.to_canonical()));
-    hosts().rev().find(|host| !is_proxy(host)).or_else(|| hosts().next()).map(str::to_owned)
+fn named(chain: &[Cow<'_, str>], trusts: &dyn Fn(IpAddr) -> bool) -> Option<(String, u16)> {
+    let hosts =
+        || chain.iter().flat_map(|line| line.split(',')).map(str::trim).filter(|host| !host.is_empty());
+    let is_proxy = |host: &&str| {
+        let (host, _) = with_port(host);
+        host.parse::<IpAddr>().is_ok_and(|address| trusts(address.to_canonical()))
+    };
+    let (host, port) = with_port(hosts().rev().find(|host| !is_proxy(host)).or_else(|| hosts().next())?);
+    Some((host.to_owned(), port))
+}
+
+/// Takes a host and its port apart; 0 where none is named.
+fn with_port(host: &str) -> (&str, u16) {
+    let bare = |host: &'_ str| host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some();
+    if bare(host) {
+        return (&host[1..host.len() - 1], 0);
+    }
+    match host.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+        Some((host, port)) if bare(host) => (&host[1..host.len() - 1], port),
+        // An address of IPv6 has more of them.
+        Some((host, port)) if !host.contains(':') => (host, port),
+        _ => (host, 0),
+    }
 }
 
 fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {

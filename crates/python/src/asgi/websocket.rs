@@ -76,14 +76,15 @@ pub(super) fn next_message<'py>(cycle: &mut Cycle, py: Python<'py>) -> PyResult<
         _ => {}
     }
     let (code, reason) = match &ws.ended {
-        Some((code, reason)) => (*code, reason.clone()),
-        None if ws.closed || ws.denied => (1005, String::new()),
-        None if is_over => (1006, String::new()),
+        Some((code, reason)) => (*code, Some(reason)),
+        None if ws.closed || ws.denied || is_over => (1006, None),
         None => return Ok(None),
     };
     message.set_item(kind, intern!(py, "websocket.disconnect"))?;
     message.set_item(intern!(py, "code"), code)?;
-    message.set_item(intern!(py, "reason"), reason)?;
+    if let Some(reason) = reason {
+        message.set_item(intern!(py, "reason"), reason)?;
+    }
     Ok(Some(message))
 }
 
@@ -168,9 +169,13 @@ pub(super) fn send(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<(
             let code = message.get_item(intern!(py, "code"))?.map_or(Ok(1000), |code| code.extract())?;
             let reason: Option<String> =
                 message.get_item(intern!(py, "reason"))?.map_or(Ok(None), |reason| reason.extract())?;
+            let reason = reason.unwrap_or_default();
             ws.closed = true;
-            close(cycle, code, &reason.unwrap_or_default())
+            close(cycle, code, &reason)
                 .map_err(|code| PyValueError::new_err(format!("{code} may not be sent as a close code")))?;
+            if let Some(ws) = &mut cycle.ws {
+                ws.ended.get_or_insert((code, reason));
+            }
             cycle.wake(py);
             Ok(())
         }

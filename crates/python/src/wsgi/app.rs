@@ -192,6 +192,18 @@ impl Wsgi {
 pub(crate) fn log_failure(py: Python<'_>, log: &Py<PyAny>, conn: &Conn, error: Option<&PyErr>, detail: &str) {
     let method = String::from_utf8_lossy(conn.head.method());
     let target = String::from_utf8_lossy(conn.head.get(&conn.head.target));
+    log_failure_at(py, log, &method, &target, error, detail);
+}
+
+/// The same where the connection has gone its way.
+pub(crate) fn log_failure_at(
+    py: Python<'_>,
+    log: &Py<PyAny>,
+    method: &str,
+    target: &str,
+    error: Option<&PyErr>,
+    detail: &str,
+) {
     let error = error.map(|error| error.clone_ref(py).into_value(py));
     let args = (log, error, method, target, detail);
     let logged = py.import("ferricorn.wsgi").and_then(|module| module.call_method1("log_failure", args));

@@ -7,4 +7,4 @@ mod respond;
 mod socket;
 mod start;
 
-pub(crate) use app::{Wsgi, WsgiParts, log_failure, replace};
+pub(crate) use app::{Wsgi, WsgiParts, log_failure, log_failure_at, replace};

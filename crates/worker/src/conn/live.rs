@@ -5,11 +5,15 @@
 
 use super::{Body, Conn, READ_FIRST};
 use crate::http::error_page::ErrorPage;
+use crate::http::head::Rules;
 use crate::http::refusal::{Page, Refusal, page};
 use crate::options::Options;
 use crate::spool::too_large;
 use ferricorn_sys::clock;
 use rustix::event::epoll::EventFlags;
+
+/// Bytes of an unwanted body that are dropped at most, so that the connection can go on.
+const SKIP_MAX: usize = 256 << 10;
 
 /// What the loop has heard of a connection that the application has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +108,26 @@ impl Conn {
             }
             self.read_more();
         }
+    }
+
+    /// Drops what the application has left of the request's body, as far as it has arrived; tells whether that was all.
+    pub(crate) fn skip_body(&mut self, rules: &Rules) -> bool {
+        let mut left = SKIP_MAX;
+        while !self.decoder.is_done() {
+            if self.at >= self.input.len() {
+                if !self.readable || self.eof || left == 0 {
+                    return false;
+                }
+                self.read_more();
+                left = left.saturating_sub(self.input.len());
+                continue;
+            }
+            match self.decoder.advance(&self.input[self.at..], rules, &mut |_: &[u8]| Ok(())) {
+                Ok(used) => self.at += used,
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Tells the client to send its body, if it waits for that; once.

@@ -190,8 +190,10 @@ impl Response {
             Known::Dropped => return Ok(()),
             Known::Connection => {
                 // The application may switch protocols, and may ask us to close; the rest of Connection is ours.
+                let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
                 self.upgrade |= value.eq_ignore_ascii_case(b"upgrade");
-                self.keep_alive &= !value.eq_ignore_ascii_case(b"close") && !self.upgrade;
+                self.keep_alive &=
+                    !options.any(|option| option.eq_ignore_ascii_case(b"close")) && !self.upgrade;
                 return Ok(());
             }
             Known::Other => {}

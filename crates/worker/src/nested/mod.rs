@@ -15,7 +15,7 @@ use crate::climb::Climb;
 use crate::conn::Conn;
 use crate::http::refusal::Refusal;
 use crate::options::{Level, Options};
-use crate::reactor::Reactor;
+use crate::reactor::{BATCH_NS, Reactor};
 use crate::run::{self, Context, Exit, Hub};
 use ferricorn_core::deadline::{Held, Plan};
 use ferricorn_sys::clock;
@@ -103,10 +103,11 @@ impl<A: Tasks> Nested<A> {
         [self.core.epoll.as_raw_fd(), self.core.back.as_raw_fd()]
     }
 
-    /// Does what there is to do: takes back what is finished, sends, reads, begins requests. Attached.
-    pub fn turn(&self) {
+    /// Does what there is to do: takes back what is finished, sends, reads, begins requests. Attached. Returns whether
+    /// there is more, for another turn once what is ready in the application's loop has run.
+    pub fn turn(&self) -> bool {
         let core = &*self.core;
-        let Some(mut reactor) = core.stage.take().or_else(|| self.reclaim()) else { return };
+        let Some(mut reactor) = core.stage.take().or_else(|| self.reclaim()) else { return false };
         self.take_back(&mut reactor);
         reactor.flush();
         reactor.poll(0);
@@ -120,7 +121,7 @@ impl<A: Tasks> Nested<A> {
         let mut reactor = match self.begin_all(reactor) {
             Some(reactor) => reactor,
             // Taken over in the middle; the next turn gets it back.
-            None => return,
+            None => return false,
         };
         self.take_back(&mut reactor);
         core.see_to_late(&self.app, &mut reactor);
@@ -130,28 +131,32 @@ impl<A: Tasks> Nested<A> {
             self.app.notify(Stop::ReopenLogs);
         }
         if reactor.is_finished() {
-            return self.finish(reactor);
+            self.finish(reactor);
+            return false;
         }
         reactor.accept_if(true);
+        let more = reactor.can_begin();
         core.rest(reactor);
+        more
     }
 
-    /// Begins what is ready. The application's code may run in it, so that the loop is lent meanwhile.
+    /// Begins what is ready. The application's code runs in it, so that the loop is lent meanwhile.
     fn begin_all(&self, mut reactor: Box<Reactor>) -> Option<Box<Reactor>> {
         let core = &*self.core;
-        let mut begun = 0;
-        while begun < BEGIN_MAX
-            && let Some(mut conn) = reactor.next_request()
-        {
-            begun += 1;
+        let mut sent_ns = reactor.now_ns();
+        for _ in 0..BEGIN_MAX {
+            let Some(mut conn) = reactor.next_request() else { break };
             run::enter(&core.hub, &mut conn);
+            let now_ns = conn.stamps.app_ns;
+            if now_ns > sent_ns + BATCH_NS {
+                self.take_back(&mut reactor);
+                reactor.flush();
+                sent_ns = now_ns;
+            }
             core.look_by(&conn);
             core.stage.lend(reactor);
             self.app.begin(conn);
             reactor = core.stage.take()?;
-        }
-        if begun > 0 {
-            self.app.turn_soon();
         }
         Some(reactor)
     }
@@ -188,7 +193,7 @@ impl<A: Tasks> Nested<A> {
         drop(reactor);
         hub.set_exit(if quick { Exit::Quick } else { Exit::Graceful });
         self.core.stage.close();
-        self.app.end();
+        self.app.end(quick);
     }
 
     /// Waits for the watchdog, once the application's loop has ended; tells how the worker has.

@@ -76,9 +76,18 @@ impl Reactor {
         self.epoll.as_fd()
     }
 
+    fn has_record(&self) -> bool {
+        !self.nested.free.is_empty() || (self.nested.used as usize) < REQUESTS_MAX
+    }
+
+    /// Tells whether [`Self::next_request`] has one.
+    pub(crate) fn can_begin(&self) -> bool {
+        self.has_ready() && self.has_record()
+    }
+
     /// Takes the next request that is to be begun, with a record of its own; `None` also while there is no record.
     pub(crate) fn next_request(&mut self) -> Option<Box<Conn>> {
-        if self.nested.free.is_empty() && self.nested.used as usize >= REQUESTS_MAX {
+        if !self.has_record() {
             return None;
         }
         let mut conn = self.next_ready()?;
