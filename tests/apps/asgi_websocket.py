@@ -39,7 +39,7 @@ async def scope(scope, receive, send):
     await connect(receive)
     await send({**ACCEPT, "subprotocol": None, "headers": []})
     await send(text(repr(scope)))
-    await send({"type": "websocket.close"})
+    await receive()
 
 
 @app.path

@@ -9,6 +9,7 @@ mod config;
 mod dump;
 mod entry;
 mod ffi;
+mod fnv;
 mod host;
 mod interrupt;
 mod log;

@@ -6,6 +6,7 @@ use super::scope::Scopes;
 use super::spawn::Spawn;
 use super::websocket::WebSocket;
 use crate::dump;
+use crate::fnv::BuildFnv;
 use crate::interrupt::{self, Once, frames_of};
 use ferricorn_core::record::Source;
 use ferricorn_sys::clock;
@@ -59,7 +60,7 @@ pub(crate) struct Asgi {
 #[derive(Default)]
 struct Table {
     /// By the number of the request; also those that have answered and work on.
-    running: HashMap<u64, Py<Cycle>>,
+    running: HashMap<u64, Py<Cycle>, BuildFnv>,
     /// The number of the request that has the connection, by its place.
     places: Vec<u64>,
     #[expect(clippy::vec_box, reason = "a connection stays where it is; only its box changes hands")]

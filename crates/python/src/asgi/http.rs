@@ -86,8 +86,9 @@ fn field<'py>(header: &Bound<'py, PyAny>) -> PyResult<Field<'py>> {
         }
     };
     let bytes = |value: Bound<'py, PyAny>, what: &str| {
-        let kind = kind_of(&value);
-        value.cast_into::<PyBytes>().map_err(|_| PyTypeError::new_err(format!("{what} is bytes, not {kind}")))
+        value.cast_into::<PyBytes>().map_err(|error| {
+            PyTypeError::new_err(format!("{what} is bytes, not {}", kind_of(&error.into_inner())))
+        })
     };
     Ok((bytes(name, "a header's name")?, bytes(value, "a header's value")?))
 }

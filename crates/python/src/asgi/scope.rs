@@ -2,6 +2,7 @@
 //! objects once they have been seen.
 
 use crate::ffi::latin1;
+use crate::fnv::BuildFnv;
 use ferricorn_worker::http::token::percent_decoded;
 use ferricorn_worker::websocket::Handshake;
 use ferricorn_worker::{Conn, Peer};
@@ -23,8 +24,13 @@ pub(super) struct Scopes {
     bases: Vec<Base>,
     root_path: String,
     state: Py<PyDict>,
-    names: Mutex<HashMap<Box<[u8]>, Py<PyBytes>>>,
+    /// Address and port of the last peer of each place in the loop's table.
+    peers: Mutex<Vec<Option<Known>>>,
+    names: Mutex<HashMap<Box<[u8]>, Py<PyBytes>, BuildFnv>>,
 }
+
+/// A peer and what scopes say of it.
+type Known = (SocketAddr, Py<PyAny>);
 
 struct Base {
     http: Py<PyDict>,
@@ -57,6 +63,7 @@ impl Scopes {
             bases: names.iter().map(base).collect::<PyResult<_>>()?,
             root_path: event_loop.getattr("root_path")?.extract()?,
             state: event_loop.getattr("state")?.cast_into::<PyDict>()?.unbind(),
+            peers: Mutex::default(),
             names: Mutex::default(),
         })
     }
@@ -92,7 +99,7 @@ impl Scopes {
             Some(handshake) => scope.set_item(intern!(py, "subprotocols"), &handshake.subprotocols)?,
             None => scope.set_item(intern!(py, "method"), method(py, head.method())?)?,
         }
-        scope.set_item(intern!(py, "client"), client(py, conn, trusts)?)?;
+        scope.set_item(intern!(py, "client"), self.client(py, conn, trusts)?)?;
         if head.version != (1, 1) {
             let (major, minor) = head.version;
             scope.set_item(intern!(py, "http_version"), format!("{major}.{minor}"))?;
@@ -109,6 +116,36 @@ impl Scopes {
         scope.set_item(intern!(py, "headers"), self.headers(py, conn)?)?;
         scope.set_item(intern!(py, "state"), self.state.bind(py).copy()?)?;
         Ok(scope)
+    }
+
+    /// Who the client is: the peer, or whom a peer that may speak for others has named.
+    fn client<'py>(
+        &self,
+        py: Python<'py>,
+        conn: &Conn,
+        trusts: &dyn Fn(IpAddr) -> bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if conn.trusted {
+            let lines = conn.head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"));
+            let chain: Vec<_> = lines.map(|(_, value)| String::from_utf8_lossy(value)).collect();
+            if let Some(named) = named(&chain, trusts) {
+                return Ok(named.into_pyobject(py)?.into_any());
+            }
+        }
+        let Peer::Tcp(address) = conn.peer else { return Ok(py.None().into_bound(py)) };
+        let place = conn.place() as usize;
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() <= place {
+            peers.resize_with(place + 1, || None);
+        }
+        if let Some((known, peer)) = &peers[place]
+            && *known == address
+        {
+            return Ok(peer.bind(py).clone());
+        }
+        let peer = (address.ip().to_string(), address.port()).into_pyobject(py)?.into_any();
+        peers[place] = Some((address, peer.clone().unbind()));
+        Ok(peer)
     }
 
     /// The path as text: decoded, and below `root_path`.
@@ -143,21 +180,6 @@ impl Scopes {
 /// The address at which the client has reached us.
 fn local(conn: &Conn) -> Option<SocketAddr> {
     getsockname(conn.socket()).ok().and_then(|address| SocketAddr::try_from(address).ok())
-}
-
-/// Who the client is: the peer, or whom a peer that may speak for others has named.
-fn client<'py>(py: Python<'py>, conn: &Conn, trusts: &dyn Fn(IpAddr) -> bool) -> PyResult<Bound<'py, PyAny>> {
-    if conn.trusted {
-        let lines = conn.head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"));
-        let chain: Vec<_> = lines.map(|(_, value)| String::from_utf8_lossy(value)).collect();
-        if let Some(named) = named(&chain, trusts) {
-            return Ok(named.into_pyobject(py)?.into_any());
-        }
-    }
-    match conn.peer {
-        Peer::Tcp(address) => Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any()),
-        Peer::Unix => Ok(py.None().into_bound(py)),
-    }
 }
 
 /// The client that a chain of proxies names: the last that is none of those that are trusted (`X-Forwarded-For`).

@@ -4,13 +4,13 @@
 use super::input::Input;
 use super::socket::ClientSocket;
 use crate::ffi::latin1;
+use crate::fnv::BuildFnv;
 use ferricorn_worker::{Body, Conn, Peer};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// Names of fields kept; beyond that a name is made anew for each request.
 const NAMES_MAX: usize = 512;
@@ -155,7 +155,7 @@ fn unquoted<'py>(py: Python<'py>, path: &[u8]) -> PyResult<Bound<'py, PyString>>
     latin1(py, &ferricorn_worker::http::token::percent_decoded(path))
 }
 
-type Names = HashMap<Box<[u8]>, Py<PyString>, BuildHasherDefault<Fnv>>;
+type Names = HashMap<Box<[u8]>, Py<PyString>, BuildFnv>;
 
 thread_local! {
     static NAMES: RefCell<Names> = RefCell::default();
@@ -190,20 +190,4 @@ fn variable(name: &[u8]) -> String {
         .map(|byte| if *byte == b'-' { '_' } else { char::from(byte.to_ascii_uppercase()) })
         .collect();
     if upper == "CONTENT_TYPE" || upper == "CONTENT_LENGTH" { upper } else { format!("HTTP_{upper}") }
-}
-
-/// FNV-1a: short keys, a bounded table, and a third of the time of the standard hash.
-#[derive(Default)]
-struct Fnv(u64);
-
-impl Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    }
 }
