@@ -128,6 +128,32 @@ async def _respond(app: Callable[..., Awaitable[None]], scope: Message, cycle: A
         cycle.leave(None)
 
 
+def environ_of(scope: Message) -> dict[str, Any]:
+    """Returns what hooks and loggers know of a request, as they would of one of WSGI."""
+    host, port = scope["server"] or ("", None)
+    path = scope["raw_path"].decode("latin-1")
+    query = scope["query_string"].decode("latin-1")
+    environ = {
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "RAW_URI": f"{path}?{query}" if query else path,
+        "SCRIPT_NAME": scope["root_path"],
+        "PATH_INFO": scope["path"].encode().decode("latin-1"),
+        "QUERY_STRING": query,
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "SERVER_NAME": host,
+        "SERVER_PORT": "" if port is None else str(port),
+        "REMOTE_ADDR": (scope["client"] or ("",))[0],
+        "REMOTE_PORT": str((scope["client"] or ("", ""))[1]),
+        "wsgi.url_scheme": scope["scheme"],
+    }
+    for name, value in scope["headers"]:
+        key = name.decode("latin-1").upper().replace("-", "_")
+        key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+        text = value.decode("latin-1")
+        environ[key] = f"{environ[key]},{text}" if key in environ else text
+    return environ
+
+
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
     """Cancels tasks and waits for them a little."""
     for task in tasks:

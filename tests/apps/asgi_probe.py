@@ -240,3 +240,26 @@ def make():
 # Whatever the path is.
 async def below(scope_, receive, send):
     await (app(scope_, receive, send) if scope_["type"] == "lifespan" else scope(scope_, receive, send))
+
+
+FREE = {}
+
+
+@app.path
+async def ignores(scope, receive, send):
+    """Works on whatever its client does, until it is set free or cancelled."""
+    name = query(scope)
+    FREE[name], LEFT[name] = asyncio.Event(), "waiting"
+    try:
+        await FREE[name].wait()
+    except asyncio.CancelledError:
+        LEFT[name] = "cancelled"
+        raise
+    LEFT[name] = "done"
+    await reply(send, b"done")
+
+
+@app.path
+async def free(scope, receive, send):
+    FREE[query(scope)].set()
+    await reply(send, b"True")

@@ -101,3 +101,27 @@ def test_worker_outlives_clients_that_go(running):
         with running.connect() as client:
             client.send(request(path, "POST", headers=[("Content-Length", "10")]) + b"half")
     assert running.get("/pid").body == pid
+
+
+@ours("has no such setting")
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_task_is_cancelled_some_time_after_its_client_left(server, seconds):
+    """Gunicorn's worker class ``asgi`` does that; Uvicorn's do not."""
+    running = server("-k", "asgi", "--asgi-disconnect-grace-period", str(seconds), app=APP)
+    with running.connect() as client:
+        client.send(request("/ignores?cut"))
+        wait_left(running, "cut")
+    begun = time.monotonic()
+    wait_until(lambda: left(running, "cut") == "cancelled", 5, "the cancellation")
+    assert time.monotonic() - begun > seconds - 0.1
+    assert "Traceback" not in running.log()
+
+
+def test_task_goes_on_without_its_client(running, name):
+    with running.connect() as client:
+        client.send(request(f"/ignores?{name}"))
+        wait_left(running, name)
+    time.sleep(0.5)
+    assert left(running, name) == "waiting"
+    assert running.get(f"/free?{name}").body == b"True"
+    wait_until(lambda: left(running, name) == "done", 5, "the end")

@@ -13,6 +13,7 @@ mod fnv;
 mod host;
 mod interrupt;
 mod log;
+mod observe;
 mod work;
 mod wsgi;
 

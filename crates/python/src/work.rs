@@ -6,6 +6,7 @@ use crate::asgi::{Asgi, AsgiParts, Driver};
 use crate::config::Configured;
 use crate::dump;
 use crate::log::{PythonLog, log_path};
+use crate::observe::Observer;
 use crate::wsgi::{Wsgi, WsgiParts};
 use ferricorn_core::scoreboard::CLIENTS_MAX;
 use ferricorn_settings::{HeaderMap, Settings, WorkerClass};
@@ -38,8 +39,9 @@ pub(crate) fn work(
             .log(Level::Warning, &format!("Threads that keep the interpreter cannot be seen: {error}"));
     }
     context.access = access.ours;
+    let observer = Observer::of(server, access.in_python)?;
     if class(settings) == "asgi" {
-        return work_asgi(py, configured, server, names, context);
+        return work_asgi(py, configured, server, names, observer, context);
     }
     let multithread = settings.threads > 1;
     let multiprocess = settings.workers > 1;
@@ -48,14 +50,13 @@ pub(crate) fn work(
         server.call_method1("environs", (names, multithread, multiprocess))?.extract()?;
     let wrapper =
         settings.sendfile.then(|| py.import("ferricorn.wsgi")?.getattr("FileWrapper")).transpose()?;
-    let observer = server.call_method1("observer", (access.in_python,))?;
     let parts = WsgiParts {
         application: server.getattr("worker")?.getattr("wsgi")?.unbind(),
         bases: environs,
         script_name,
         file_wrapper: wrapper.map(Bound::unbind),
         log: server.getattr("log")?.unbind(),
-        observer: (!observer.is_none()).then(|| observer.unbind()),
+        observer,
         write_timeout_ns: nanoseconds(settings.write_timeout),
         notify: server.getattr("notify")?.unbind(),
     };
@@ -70,6 +71,7 @@ fn work_asgi(
     configured: &Configured,
     server: &Bound<'_, PyAny>,
     names: Vec<(String, String)>,
+    observer: Option<Observer>,
     context: Context,
 ) -> PyResult<()> {
     let event_loop = server.getattr("loop")?;
@@ -78,6 +80,8 @@ fn work_asgi(
         names,
         log: server.getattr("log")?.unbind(),
         notify: server.getattr("notify")?.unbind(),
+        observer,
+        grace_ns: configured.settings.disconnect_grace.map(nanoseconds),
     };
     let mut options = options_of(configured, server)?;
     options.nested = true;

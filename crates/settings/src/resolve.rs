@@ -128,6 +128,8 @@ pub struct Settings {
     pub unblock_socket: bool,
     /// `reflex`.
     pub reflex: bool,
+    /// `asgi_disconnect_grace_period`; `None` under the names of Uvicorn's classes, which never cancel.
+    pub disconnect_grace: Option<Duration>,
     /// `loop_block_limit`.
     pub loop_block_limit: Duration,
     /// `websocket_max_message_size`; the largest number for any size.
@@ -173,6 +175,10 @@ impl WorkerClass {
             WorkerClass::Gthread => "gthread",
             WorkerClass::Asgi(name) | WorkerClass::Gevent(name) | WorkerClass::Other(name) => name,
         }
+    }
+
+    fn is_uvicorn(&self) -> bool {
+        matches!(self, WorkerClass::Asgi(name) if name.contains("Uvicorn"))
     }
 
     fn of(name: &str, threads: usize) -> WorkerClass {
@@ -228,13 +234,15 @@ impl Settings {
 pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings, Invalid> {
     let read = Reading { said };
     let threads = read.count::<usize>("threads").max(1);
+    let class = WorkerClass::of(&read.value("worker_class").shown(), threads);
     let chdir = read.text("chdir").map_or_else(|| surroundings.directory.to_owned(), PathBuf::from);
     Ok(Settings {
         wsgi_app: read.text("wsgi_app"),
         bind: read.each("bind", |text| BindAddress::parse(text).map_err(|error| error.to_string()))?,
         backlog: read.count("backlog"),
         workers: read.count("workers"),
-        worker_class: WorkerClass::of(&read.value("worker_class").shown(), threads),
+        disconnect_grace: (!class.is_uvicorn()).then(|| read.seconds("asgi_disconnect_grace_period")),
+        worker_class: class,
         threads,
         worker_connections: read.count("worker_connections"),
         max_requests: read.count("max_requests"),

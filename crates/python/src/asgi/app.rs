@@ -8,6 +8,7 @@ use super::websocket::WebSocket;
 use crate::dump;
 use crate::fnv::BuildFnv;
 use crate::interrupt::{self, Once, frames_of};
+use crate::observe::Observer;
 use ferricorn_core::record::Source;
 use ferricorn_sys::clock;
 use ferricorn_worker::websocket::{Handshake, Policy};
@@ -31,6 +32,10 @@ pub(crate) struct AsgiParts {
     pub(crate) log: Py<PyAny>,
     /// Told of INT, QUIT and USR1: `notify(what)`.
     pub(crate) notify: Py<PyAny>,
+    /// Who is told of each request.
+    pub(crate) observer: Option<Observer>,
+    /// How long a task may go on without its client; `None` for any time.
+    pub(crate) grace_ns: Option<u64>,
 }
 
 /// An ASGI application.
@@ -154,8 +159,15 @@ impl Asgi {
                 return Ok(());
             }
         };
+        let observed = match self.observed(py, &scope, &conn) {
+            Ok(observed) => observed,
+            Err(error) => {
+                self.give_back(Cycle::fail(py, self, conn, &error));
+                return Ok(());
+            }
+        };
         let ws = handshake.map(|handshake| Box::new(WebSocket::new(handshake)));
-        let cycle = Bound::new(py, Cycle::new(self.clone(), conn, scope.clone().unbind(), ws))?;
+        let cycle = Bound::new(py, Cycle::new(self.clone(), conn, scope.clone().unbind(), ws, observed))?;
         {
             let mut table = self.table();
             if table.places.len() <= place {
@@ -169,6 +181,18 @@ impl Asgi {
         cycle.try_borrow_mut()?.runs_in(spawned.task.clone().unbind());
         spawned.begin()?;
         Cycle::has_begun(&cycle)
+    }
+
+    /// Tells those of a request who want to know; returns what they know it by.
+    fn observed(
+        &self,
+        py: Python<'_>,
+        scope: &Bound<'_, PyDict>,
+        conn: &Conn,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let Some(observer) = &self.parts.observer else { return Ok(None) };
+        let environ = py.import("ferricorn.asgi")?.call_method1("environ_of", (scope,))?;
+        Ok(Some(observer.begin(py, environ.cast()?, conn)?.unbind()))
     }
 
     /// Takes a connection back whose request is over.
@@ -379,8 +403,8 @@ impl Tasks for Asgi {
         Python::attach(|py| {
             let id = self.table().places.get(token as u32 as usize).copied().unwrap_or(0);
             let Some(cycle) = self.cycle(py, id) else { return };
-            if let Ok(mut cycle) = cycle.try_borrow_mut(py) {
-                cycle.heard(py, token, what);
+            if let Err(error) = Cycle::heard(cycle.bind(py), token, what) {
+                error.write_unraisable(py, None);
             };
         });
     }

@@ -63,6 +63,10 @@ pub(crate) struct Cycle {
     /// Until the task is over.
     scope: Option<Py<PyDict>>,
     task: Option<Py<PyAny>>,
+    /// What hooks and loggers know the request by, until the response is complete.
+    observed: Option<Py<PyAny>>,
+    /// The client has left, and the task has been given its time.
+    is_given_up: bool,
     receivers: Vec<Py<PyAny>>,
     senders: Vec<Py<PyAny>>,
     /// Ends the patience with a client that is waited for.
@@ -76,6 +80,7 @@ impl Cycle {
         conn: Box<Conn>,
         scope: Py<PyDict>,
         ws: Option<Box<WebSocket>>,
+        observed: Option<Py<PyAny>>,
     ) -> Self {
         let (id, token) = (conn.id, conn.token());
         Self {
@@ -91,6 +96,8 @@ impl Cycle {
             is_fresh: true,
             scope: Some(scope),
             task: None,
+            observed,
+            is_given_up: false,
             receivers: Vec::new(),
             senders: Vec::new(),
             timer: None,
@@ -250,6 +257,12 @@ impl Cycle {
         if let Some(mut conn) = self.conn.take() {
             conn.stamps.done_ns = clock::now_ns();
             conn.conclude();
+            if let (Some(observer), Some(observed)) = (&self.app.parts.observer, self.observed.take()) {
+                Python::attach(|py| match observer.end(py, &observed, None, &conn) {
+                    Ok(logged) => conn.logged = logged,
+                    Err(error) => log_failure(py, &self.app.parts.log, &conn, Some(&error), ""),
+                });
+            }
             self.app.give_back(conn);
         }
         if self.ws.is_some() && self.scope.is_none() {
@@ -266,30 +279,41 @@ impl Cycle {
     // ---- The client ----
 
     /// Acts on what the loop has heard of the connection.
-    pub(super) fn heard(&mut self, py: Python<'_>, token: u64, what: Heard) {
-        let Some(conn) = &mut self.conn else { return };
-        if token != self.token {
-            return;
-        }
+    pub(super) fn heard(slf: &Bound<'_, Self>, token: u64, what: Heard) -> PyResult<()> {
+        let py = slf.py();
+        let this = &mut *slf.try_borrow_mut()?;
+        let Some(conn) = this.conn.as_mut().filter(|_| token == this.token) else { return Ok(()) };
         conn.hear(what);
         if conn.pending() > 0 {
             let _ = conn.send();
         }
-        let room = conn.pending() <= UNSENT_LOW || conn.is_gone();
+        let (room, left) = (conn.pending() <= UNSENT_LOW || conn.is_gone(), conn.has_left());
         if room {
-            wake(py, &mut self.senders);
+            wake(py, &mut this.senders);
         }
-        if self.ws.as_ref().is_some_and(|ws| ws.is_accepted()) {
-            websocket::pump(self);
-            return self.wake(py);
+        if this.ws.as_ref().is_some_and(|ws| ws.is_accepted()) {
+            websocket::pump(this);
+            this.wake(py);
+        } else {
+            if !this.body_given || left {
+                wake(py, &mut this.receivers);
+            }
+            if this.senders.is_empty() && this.receivers.is_empty() {
+                this.be_calm(py);
+            }
         }
-        let Some(conn) = &self.conn else { return };
-        if !self.body_given || conn.has_left() {
-            wake(py, &mut self.receivers);
+        if left { this.wind_up(slf) } else { Ok(()) }
+    }
+
+    /// Gives the task a last time, where there is a limit for work without a client.
+    fn wind_up(&mut self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        if let (Some(grace_ns), false) = (self.app.parts.grace_ns, self.is_given_up) {
+            self.is_given_up = true;
+            let call = slf.getattr(intern!(slf.py(), "_give_up"))?;
+            // Whoever is done by then is not hit.
+            self.app.later(slf.py(), grace_ns, call, self.id)?;
         }
-        if self.senders.is_empty() && self.receivers.is_empty() {
-            self.be_calm(py);
-        }
+        Ok(())
     }
 
     /// Wakes everybody who waits for the client.
@@ -375,6 +399,9 @@ impl Cycle {
 
     /// Tells whether an error of the task is to be written down.
     fn is_news(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
+        if self.is_given_up && is_cancelled(py, error) {
+            return false;
+        }
         match &self.conn {
             // Its error is the cancellation, or comes of it.
             Some(conn) => !conn.is_late(),
@@ -450,6 +477,14 @@ impl Cycle {
         Ok(())
     }
 
+    /// The task has worked long enough without its client.
+    fn _give_up(&mut self, py: Python<'_>, _id: u64) -> PyResult<()> {
+        match &self.task {
+            Some(task) => task.call_method0(py, intern!(py, "cancel")).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// The client has been waited for long enough, unless something has happened since.
     fn _impatient(&mut self, py: Python<'_>, waits: u64) {
         if self.waits != waits {
@@ -478,6 +513,11 @@ fn wake(py: Python<'_>, futures: &mut Vec<Py<PyAny>>) {
             error.write_unraisable(py, None);
         }
     }
+}
+
+fn is_cancelled(py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
+    let class = py.import("asyncio").and_then(|asyncio| asyncio.getattr("CancelledError"));
+    class.and_then(|class| error.is_instance(&class)).unwrap_or(false)
 }
 
 /// Method and target of a request, by its scope.

@@ -3,13 +3,13 @@
 use super::environ::{Environ, Unservable};
 use super::respond::respond;
 use super::start::StartResponse;
-use crate::ffi::latin1;
 use crate::interrupt::{Passage, interrupt, is_held, look};
+use crate::observe::Observer;
 use ferricorn_worker::http::refusal::{Form, Page, page};
 use ferricorn_worker::{App, At, Conn, Interpreter, LATE, Stop, Tell};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyDict;
 use rustix::process::{Signal, getpid, kill_process};
 use std::time::Duration;
 
@@ -25,9 +25,8 @@ pub(crate) struct WsgiParts {
     pub(crate) file_wrapper: Option<Py<PyAny>>,
     /// The error log (`gunicorn.glogging.Logger`'s interface).
     pub(crate) log: Py<PyAny>,
-    /// Called round each request, where hooks or a logger of the user's want to be: `begin(environ, headers)`, whose
-    /// result `end(request, status, line, headers, sent, seconds)` gets.
-    pub(crate) observer: Option<Py<PyAny>>,
+    /// Who is told of each request.
+    pub(crate) observer: Option<Observer>,
     /// Longest time a client may take no byte of a stream, nanoseconds; 0 for any.
     pub(crate) write_timeout_ns: u64,
     /// Told of INT, QUIT and USR1: `notify(what)`.
@@ -59,8 +58,12 @@ impl Wsgi {
                 return conn;
             }
         };
-        let request = match self.begin(py, &environ, &conn) {
-            Ok(request) => request,
+        let begun = self.parts.observer.as_ref().map(|observer| {
+            let request = observer.begin(py, &environ, &conn)?.unbind();
+            Ok((observer, request))
+        });
+        let begun = match begun.transpose() {
+            Ok(begun) => begun,
             Err(error) => {
                 self.unservable(py, &mut conn, &Unservable::Python(error));
                 return conn;
@@ -76,30 +79,15 @@ impl Wsgi {
         {
             error.write_unraisable(py, None);
         }
-        if let Some(request) = &request {
+        if let Some((observer, request)) = &begun {
             conn.conclude();
-            match self.end(py, request, &start, &conn) {
+            let line = start.borrow().status.as_ref().map(|line| line.clone_ref(py));
+            match observer.end(py, request, line, &conn) {
                 Ok(logged) => conn.logged = logged,
                 Err(error) => self.error(py, &conn, Some(&error), ""),
             }
         }
         conn
-    }
-
-    /// Tells hooks and loggers in Python of a request; returns what they know it by.
-    fn begin<'py>(
-        &self,
-        py: Python<'py>,
-        environ: &Bound<'py, PyDict>,
-        conn: &Conn,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(observer) = &self.parts.observer else { return Ok(None) };
-        // In capitals, as Gunicorn has them.
-        let headers = PyList::empty(py);
-        for (name, value) in conn.head.fields() {
-            headers.append((latin1(py, &name.to_ascii_uppercase())?, latin1(py, value)?))?;
-        }
-        observer.bind(py).call_method1(intern!(py, "begin"), (environ, headers)).map(Some)
     }
 
     fn unservable(&self, py: Python<'_>, conn: &mut Conn, unservable: &Unservable) {
@@ -113,34 +101,6 @@ impl Wsgi {
         };
         self.error(py, conn, error, detail);
         replace(conn, detail);
-    }
-
-    /// Tells hooks and loggers in Python of the end of a request; true if the access log has its line.
-    fn end(
-        &self,
-        py: Python<'_>,
-        request: &Bound<'_, PyAny>,
-        start: &Bound<'_, StartResponse>,
-        conn: &Conn,
-    ) -> PyResult<bool> {
-        let Some(observer) = &self.parts.observer else { return Ok(false) };
-        let took_ns = ferricorn_sys::clock::now_ns().saturating_sub(conn.stamps.head_ns);
-        let this = start.try_borrow()?;
-        let line = this.status.as_ref().map(|line| line.clone_ref(py));
-        let lines = conn.response.field_lines().split(|byte| *byte == b'\n').filter_map(|line| {
-            let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':')?);
-            Some((name, value[1..].trim_ascii()))
-        });
-        let headers = PyList::empty(py);
-        for (name, value) in lines {
-            headers.append((latin1(py, name)?, latin1(py, value)?))?;
-        }
-        if let Some(length) = conn.response.content_length() {
-            headers.append(("Content-Length", length.to_string()))?;
-        }
-        let (status, sent) = (conn.response.status, conn.response.body_bytes);
-        let args = (request, status, line, headers, sent, took_ns as f64 / 1e9);
-        observer.call_method1(py, intern!(py, "end"), args)?.is_truthy(py)
     }
 
     fn call(

@@ -132,7 +132,8 @@ pub(super) const ASYNC: &[Setting] = &[
         "asgi_disconnect_grace_period",
         COUNT,
         int(3),
-        "Seconds between the loss of an ASGI request's client and the cancelling of its task.",
+        "Seconds between the loss of an ASGI request's client and the cancelling of its task.\n\n\
+         Under the names of Uvicorn's worker classes tasks are not cancelled, as Uvicorn does not.",
     )
     .flags(&["--asgi-disconnect-grace-period"])
     .metavar("INT")
