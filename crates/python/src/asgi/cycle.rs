@@ -385,10 +385,12 @@ impl Cycle {
             return None;
         }
         let gone = conn.has_left();
-        if !conn.response.has_head() && (failed || !gone) {
-            replace(conn, "");
-        } else {
+        if gone {
+            conn.give_up();
+        } else if conn.response.has_head() {
             conn.response.abort();
+        } else {
+            replace(conn, "");
         }
         match self.stage {
             _ if failed || gone => None,

@@ -48,6 +48,7 @@ impl Conn {
 
     /// Gives the client up: what is unsent is dropped.
     pub fn give_up(&mut self) {
+        self.unheard = !self.gone && !self.response.is_flushed();
         self.response.abort();
         self.lost();
     }
