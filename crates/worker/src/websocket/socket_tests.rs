@@ -377,9 +377,19 @@ proptest! {
         input in proptest::collection::vec(any::<u8>(), 0..300),
         step in 1..50_usize,
     ) {
-        let whole = run(&mut Socket::new(Some(AGREED), MAX), &input, usize::MAX);
+        let outcome = |step| {
+            let mut outcome = run(&mut Socket::new(Some(AGREED), MAX), &input, step);
+            // What is neither deflate nor UTF-8 is found to be either first, and says so in Close.
+            if let Some(fault) = outcome.fault.as_mut().filter(|fault| fault.code == 1007) {
+                let close = close_frame(1007, fault.reason).len();
+                outcome.out.truncate(outcome.out.len() - close);
+                fault.reason = "";
+            }
+            outcome
+        };
+        let whole = outcome(usize::MAX);
         for step in [1, step] {
-            prop_assert_eq!(&run(&mut Socket::new(Some(AGREED), MAX), &input, step), &whole);
+            prop_assert_eq!(&outcome(step), &whole);
         }
     }
 
