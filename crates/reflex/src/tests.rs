@@ -3,6 +3,8 @@
 use crate::stack::Stacks;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A Python process that says a line and then does what `code` says.
 fn python(code: &str) -> Child {
@@ -51,12 +53,20 @@ fn every_thread_is_read_while_they_run() {
          wait()\n",
     );
     let mut stacks = Stacks::default();
-    for _ in 0..20 {
+    let mut waiting = || {
         let read = stacks.read(child.id()).expect("read");
         assert_eq!(read.len(), 24);
-        let waiting =
-            read.iter().filter(|stack| stack.frames.first().is_some_and(|top| top.function == "wait"));
-        assert_eq!(waiting.count(), 21);
+        let tops = read.iter().filter_map(|stack| stack.frames.first());
+        tops.filter(|top| top.function == "wait").count()
+    };
+    // A thread that has been started need not have come that far.
+    let begun = Instant::now();
+    while waiting() < 21 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the threads do not come to wait");
+        thread::sleep(Duration::from_millis(10));
+    }
+    for _ in 0..20 {
+        assert_eq!(waiting(), 21);
     }
     end(child);
 }
