@@ -164,6 +164,11 @@ class Server:
                 raise self._unfit
             self._catch_abort(worker)
             os.environ.update(self.cfg.env)
+            if kind == "gevent":
+                from ferricorn import greenlets
+
+                greenlets.patch()
+                self.loop = greenlets.Hub()
             worker.init_process()
             if kind == "asgi":
                 self.start_loop(worker.wsgi)

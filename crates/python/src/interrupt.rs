@@ -125,6 +125,38 @@ pub(crate) fn look(at: At, over: bool, tell: Tell) {
     order(Order::Look(at, tell));
 }
 
+/// The same for a request that is not a thread's own: `find` asks the interpreter where it is. Where a call holds the
+/// thread of the loop, perhaps with the interpreter, what that thread is at is what keeps this request, too.
+pub(crate) fn look_within(at: At, over: bool, tell: Tell, find: Find) {
+    let tell: Once = Arc::new(Mutex::new(Some(tell)));
+    if over && !is_main(at.tid) {
+        dump::soon(at, Box::new(|| true), tell.clone());
+    }
+    ask(Box::new(move |py| {
+        if let Some(sight) = find(py)
+            && let Some(tell) = take(&tell)
+        {
+            tell(sight);
+        }
+    }));
+}
+
+/// Finds out where a request is; `None` if it is over.
+pub(crate) type Find = Box<dyn FnOnce(Python<'_>) -> Option<Sight> + Send>;
+
+/// Tells whether this is the thread of the loop, whose kernel id is given.
+pub(crate) fn is_main(tid: u32) -> bool {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs() == tid
+}
+
+/// Function, file and line of calls, as Python tells them.
+pub(crate) type Calls = Vec<(String, String, u32)>;
+
+/// Returns what was found out; an error goes to `sys.unraisablehook`.
+pub(crate) fn said<T>(py: Python<'_>, asked: PyResult<T>) -> Option<T> {
+    asked.inspect_err(|error| error.clone_ref(py).write_unraisable(py, None)).ok()
+}
+
 /// Asks on a thread that may wait for the interpreter; never waits.
 pub(crate) fn ask(question: Question) {
     order(Order::Ask(question));
@@ -212,7 +244,7 @@ fn attached<T>(body: impl FnOnce(Python<'_>) -> T) -> T {
 fn seen(py: Python<'_>, at: At) -> Option<Sight> {
     let guard = GUARDS.get(at.thread).filter(|_| is_at(at))?;
     let where_ = || py.import("ferricorn.where")?.call_method1("where", (guard.ident.load(SeqCst),));
-    type Found = (Option<String>, Vec<(String, String, u32)>);
+    type Found = (Option<String>, Calls);
     let (route, frames) = match where_().and_then(|found| found.extract::<Found>()) {
         Ok(found) => found,
         Err(error) => {
@@ -224,7 +256,7 @@ fn seen(py: Python<'_>, at: At) -> Option<Sight> {
 }
 
 /// Turns calls as Python tells them into frames.
-pub(crate) fn frames_of(calls: Vec<(String, String, u32)>) -> Vec<Frame> {
+pub(crate) fn frames_of(calls: Calls) -> Vec<Frame> {
     calls.into_iter().map(|(function, file, line)| Frame { function, file, line }).collect()
 }
 

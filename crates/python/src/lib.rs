@@ -10,6 +10,7 @@ mod dump;
 mod entry;
 mod ffi;
 mod fnv;
+mod green;
 mod host;
 mod interrupt;
 mod log;

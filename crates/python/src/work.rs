@@ -5,6 +5,7 @@
 use crate::asgi::{Asgi, AsgiParts, Driver};
 use crate::config::Configured;
 use crate::dump;
+use crate::green::{Green, HubDriver};
 use crate::log::{PythonLog, log_path};
 use crate::observe::Observer;
 use crate::wsgi::{Wsgi, WsgiParts};
@@ -12,7 +13,7 @@ use ferricorn_core::scoreboard::CLIENTS_MAX;
 use ferricorn_settings::{HeaderMap, Settings, WorkerClass};
 use ferricorn_sys::signal::SignalPipe;
 use ferricorn_worker::http::head::{self, Rules};
-use ferricorn_worker::{AccessFormat, AccessLog, Context, Level, Log, Options, Signals};
+use ferricorn_worker::{AccessFormat, AccessLog, Context, Level, Log, Options, Signals, Unit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::os::fd::BorrowedFd;
@@ -40,10 +41,12 @@ pub(crate) fn work(
     }
     context.access = access.ours;
     let observer = Observer::of(server, access.in_python)?;
-    if class(settings) == "asgi" {
+    let class = class(settings);
+    if class == "asgi" {
         return work_asgi(py, configured, server, names, observer, context);
     }
-    let multithread = settings.threads > 1;
+    let is_green = class == "gevent";
+    let multithread = settings.threads > 1 || is_green;
     let multiprocess = settings.workers > 1;
     let script_name = std::env::var("SCRIPT_NAME").unwrap_or_default();
     let environs: Vec<Py<PyDict>> =
@@ -60,8 +63,18 @@ pub(crate) fn work(
         write_timeout_ns: nanoseconds(settings.write_timeout),
         notify: server.getattr("notify")?.unbind(),
     };
-    let options = options_of(configured, server)?;
-    ferricorn_worker::run(Arc::new(Wsgi::new(py, parts)?), options, context)?;
+    let mut options = options_of(configured, server)?;
+    let wsgi = Wsgi::new(py, parts)?;
+    if is_green {
+        options.unit = Unit::Greenlet;
+        let hub = server.getattr("loop")?;
+        let (driver, worker) =
+            HubDriver::start(py, Green::new(wsgi, hub.clone().unbind()), options, context)?;
+        hub.call_method1("run", (driver,))?;
+        worker.leave();
+        return Ok(());
+    }
+    ferricorn_worker::run(Arc::new(wsgi), options, context)?;
     Ok(())
 }
 
@@ -84,7 +97,7 @@ fn work_asgi(
         grace_ns: configured.settings.disconnect_grace.map(nanoseconds),
     };
     let mut options = options_of(configured, server)?;
-    options.nested = true;
+    options.unit = Unit::Task;
     // No WSGI: an underscore and a hyphen are told apart.
     options.rules.header_map = head::HeaderMap::Dangerous;
     let (driver, worker) = Driver::start(py, Asgi::new(py, parts)?, options, context)?;
@@ -97,6 +110,7 @@ fn work_asgi(
 pub(crate) fn class(settings: &Settings) -> &'static str {
     match &settings.worker_class {
         WorkerClass::Asgi(_) => "asgi",
+        WorkerClass::Gevent(_) => "gevent",
         _ => "threads",
     }
 }
@@ -153,7 +167,7 @@ fn options(settings: &Settings) -> Options {
     Options {
         rules: rules(settings),
         threads: settings.threads,
-        nested: false,
+        unit: Unit::Thread,
         loop_block_ns: nanoseconds(settings.loop_block_limit).max(1),
         message_max: settings.websocket_max_message_size,
         ping_interval_ns: nanoseconds(settings.websocket_ping_interval),

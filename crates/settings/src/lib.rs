@@ -36,7 +36,7 @@ pub use network::{AllowList, BadNetwork, Network};
 pub use print::print_config;
 pub use resolve::{HeaderMap, Identity, Settings, WorkerClass, resolve};
 pub use said::{Said, Source, Spoken, merge};
-pub use setting::{Circumstance, DefaultValue, Kind, Numeral, Origin, Served, Setting};
+pub use setting::{Circumstance, DefaultValue, Kind, Numeral, Origin, Served, Setting, Values};
 pub use surroundings::{Surroundings, VARIABLES, Variable, environment};
 pub use table::{SECTIONS, SETTINGS};
 pub use value::Value;

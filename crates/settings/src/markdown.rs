@@ -75,7 +75,7 @@ fn entry(setting: &Setting) -> String {
         Served::Yes => {}
         Served::NotYet(reason) => text.push_str(&format!("\n**Not served yet:** {reason}.\n")),
         Served::Only { values, reason } => {
-            let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
+            let values: Vec<String> = values.named().iter().map(|value| format!("`{value}`")).collect();
             text.push_str(&format!("\n**Served in part:** {reason}. Served: {}.\n", values.join(", ")));
         }
         Served::Inert(reason) => text.push_str(&format!("\n**Has no effect here:** {reason}.\n")),

@@ -189,7 +189,7 @@ impl WorkerClass {
             if threads > 1 { WorkerClass::Gthread } else { WorkerClass::Sync }
         } else if short == "asgi" || ASGI.iter().any(|class| short.ends_with(class)) {
             WorkerClass::Asgi(name.to_owned())
-        } else if short.starts_with("gevent") || short.starts_with("gunicorn.workers.ggevent.") {
+        } else if GEVENT.contains(&short) || short.ends_with("GeventWorker") {
             WorkerClass::Gevent(name.to_owned())
         } else {
             WorkerClass::Other(name.to_owned())
@@ -199,6 +199,20 @@ impl WorkerClass {
 
 /// How the names of classes end that serve ASGI applications: Gunicorn's, Uvicorn's, and those that users derive from them.
 const ASGI: [&str; 3] = ["ASGIWorker", "UvicornWorker", "UvicornH11Worker"];
+
+/// Names of the worker class whose requests run in greenlets. Gunicorn's two of gevent's own server count as it.
+const GEVENT: [&str; 5] = [
+    "gevent",
+    "gevent_wsgi",
+    "gevent_pywsgi",
+    "gunicorn.workers.ggevent.GeventPyWSGIWorker",
+    "GeventPyWSGIWorker",
+];
+
+/// Tells whether a worker class of this name is served.
+pub(crate) fn is_served_class(name: &str) -> bool {
+    !matches!(WorkerClass::of(name, 1), WorkerClass::Other(_))
+}
 
 /// What happens to header fields with an underscore in their name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -74,7 +74,7 @@ impl Setting {
         self
     }
 
-    pub(crate) const fn only(mut self, values: &'static [&'static str], reason: &'static str) -> Setting {
+    pub(crate) const fn only(mut self, values: Values, reason: &'static str) -> Setting {
         self.served = Served::Only { values, reason };
         self
     }
@@ -283,8 +283,33 @@ pub enum Origin {
     Ferricorn,
 }
 
+/// Some of the values of a setting, as they are shown.
+#[derive(Clone, Copy, Debug)]
+pub enum Values {
+    /// These.
+    In(&'static [&'static str]),
+    /// These, and others for which this is true.
+    Like(&'static [&'static str], fn(&str) -> bool),
+}
+
+impl Values {
+    pub(crate) fn have(self, shown: &str) -> bool {
+        match self {
+            Values::In(values) => values.contains(&shown),
+            Values::Like(_, is) => is(shown),
+        }
+    }
+
+    /// Returns those that have names.
+    pub(crate) fn named(self) -> &'static [&'static str] {
+        match self {
+            Values::In(values) | Values::Like(values, _) => values,
+        }
+    }
+}
+
 /// Whether a setting does anything here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Served {
     /// It works.
     Yes,
@@ -293,7 +318,7 @@ pub enum Served {
     /// These values work; who sets another gets a warning with this reason.
     Only {
         /// The values that work.
-        values: &'static [&'static str],
+        values: Values,
         /// Why the others do not.
         reason: &'static str,
     },

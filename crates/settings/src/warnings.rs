@@ -21,7 +21,7 @@ fn warning(setting: &Setting, value: &Value, source: Source) -> Option<String> {
             Kind::Hook { .. } => format!("hook {name} ({origin}) is not called: {reason}"),
             _ => format!("setting {name} ({origin}) has no effect: {reason}"),
         }),
-        Served::Only { values, .. } if values.contains(&value.shown().as_str()) => None,
+        Served::Only { values, .. } if values.have(&value.shown()) => None,
         Served::Only { reason, .. } => {
             Some(format!("setting {name} = {} ({origin}) has no effect: {reason}", value.repr()))
         }
@@ -53,13 +53,15 @@ mod tests {
             ),
             (
                 "worker_class",
-                Value::from("gevent"),
+                Value::from("tornado"),
                 Source::CmdArgs,
                 Some(
-                    "setting worker_class = 'gevent' (GUNICORN_CMD_ARGS) has no effect: only the workers sync, gthread and asgi are served yet",
+                    "setting worker_class = 'tornado' (GUNICORN_CMD_ARGS) has no effect: only the workers sync, gthread, asgi and gevent are served yet",
                 ),
             ),
             ("worker_class", Value::from("gunicorn.workers.gthread.ThreadWorker"), Source::File, None),
+            ("worker_class", Value::from("shop.workers.MyUvicornWorker"), Source::File, None),
+            ("worker_class", Value::from("gevent"), Source::File, None),
             (
                 "ssl_context",
                 object("ctx"),

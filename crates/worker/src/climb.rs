@@ -2,7 +2,7 @@
 //! keeping the loop ([`crate::run`]); never attached.
 
 use crate::app::{At, Interpreter, Sight};
-use crate::options::Level;
+use crate::options::{Level, Unit};
 use crate::reactor::Reactor;
 use crate::run::Hub;
 use ferricorn_core::claim::Claim;
@@ -88,7 +88,7 @@ impl Climb {
         let records = hub.slot.in_flight[..hub.numbers().min(REQUESTS_MAX)].iter().enumerate();
         for (thread, record) in records.filter(|(_, record)| record.is_busy()) {
             // There may be thousands of tasks, nearly all of them young.
-            let look_ns = if hub.options.nested { Self::look_ns(record) } else { 0 };
+            let look_ns = if hub.options.unit.is_nested() { Self::look_ns(record) } else { 0 };
             if look_ns > now_ns {
                 self.later_ns = self.later_ns.min(look_ns);
             } else if let Some(view) = record.read() {
@@ -96,7 +96,7 @@ impl Climb {
                 self.calls.push(Call { thread, id, start_ns: app_ns, deadline_ns, shielded });
             }
         }
-        let held = if held == Held::Nothing && !hub.options.nested && app.is_held() {
+        let held = if held == Held::Nothing && !hub.options.unit.is_nested() && app.is_held() {
             Held::Interpreter
         } else {
             held
@@ -139,7 +139,7 @@ fn carry_out<A: Interpreter>(
                 // The application's own exception first; after that, both.
                 let shut = hub.options.unblock_socket && unblock(&view, hub, reactor);
                 // A task that is cleaning up is not cancelled again and again.
-                let again = blocked || !hub.options.nested || attempt % CANCEL_EVERY == 1;
+                let again = blocked || !hub.options.unit.is_nested() || attempt % CANCEL_EVERY == 1;
                 if again && (!shut || attempt > 1) {
                     app.interrupt(At { thread, tid: view.tid, request: id });
                 }
@@ -156,8 +156,9 @@ fn carry_out<A: Interpreter>(
         Action::Dismiss => hub.dismiss(),
         Action::Name { id, .. } => {
             let request = hub.request_id(id);
+            let unit = hub.options.unit.noun();
             let message = format!(
-                "The task of request {request} does not end: it has swallowed its cancellation, or waits for a thread"
+                "The {unit} of request {request} does not end: it has swallowed its cancellation, or waits for a thread"
             );
             hub.log.log(Level::Error, &message);
         }
@@ -203,10 +204,12 @@ pub(crate) fn late(pid: u32, view: &InFlightView, answer: &str, by: &str, doing:
 
 fn doing_of(view: &InFlightView, blocked: bool, hub: &Hub) -> String {
     let thread = doing(Task { pid: None, tid: view.tid });
-    match (hub.options.nested, blocked) {
-        (false, _) => thread.to_string(),
-        (true, false) => "waiting in its event loop".to_owned(),
-        (true, true) => format!("in an event loop whose thread is {thread}"),
+    match (hub.options.unit, blocked) {
+        (Unit::Thread, _) => thread.to_string(),
+        (Unit::Task, false) => "waiting in its event loop".to_owned(),
+        (Unit::Task, true) => format!("in an event loop whose thread is {thread}"),
+        (Unit::Greenlet, false) => "waiting in its hub".to_owned(),
+        (Unit::Greenlet, true) => format!("in a hub whose thread is {thread}"),
     }
 }
 
@@ -244,7 +247,10 @@ fn look<A: Interpreter>(
     app: &A,
 ) {
     let request = hub.request_id(view.id);
-    let subject = if hub.options.nested { "its task".to_owned() } else { format!("thread {thread}") };
+    let subject = match hub.options.unit {
+        Unit::Thread => format!("thread {thread}"),
+        unit => format!("its {}", unit.noun()),
+    };
     hub.log.log(level, &format!("  request {request}: {subject} is {doing}"));
     let (log, teller, id, over) = (hub.log.clone(), hub.teller.clone(), view.id, level == Level::Critical);
     let tell = move |sight: Sight| {

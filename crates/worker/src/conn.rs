@@ -10,7 +10,7 @@ use crate::http::body::Decoder;
 use crate::http::head::{self, Framing, Head, Scan};
 use crate::http::refusal::Refusal;
 use crate::http::response::{Exchange, Invalid, Response};
-use crate::options::Options;
+use crate::options::{Options, Unit};
 use crate::outcome::{GONE, Outcome};
 use crate::spool::{self, Limits, Spool};
 use crate::websocket::Handshake;
@@ -603,7 +603,7 @@ impl Conn {
         let mut sink = |bytes: &[u8]| spool.write(bytes, limits);
         self.at += self.decoder.advance(&self.input[self.at..], &options.rules, &mut sink)?;
         if !self.decoder.is_done() {
-            if options.nested {
+            if options.unit == Unit::Task {
                 // The rest is the application's to ask for.
                 self.state = State::Ready;
                 return Ok(Progress::Complete);

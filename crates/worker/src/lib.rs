@@ -28,7 +28,7 @@ pub use access::{AccessFormat, AccessLog};
 pub use app::{App, At, Interpreter, Sight, Stop, Tasks, Tell, TellHeld};
 pub use conn::{Body, Conn, FileBody, Heard, Peer, Piece};
 pub use nested::Nested;
-pub use options::{Level, Log, Options};
+pub use options::{Level, Log, Options, Unit};
 pub use reactor::LATE;
 pub use route::Route;
 pub use run::{Context, Exit, Signals, run};

@@ -7,14 +7,41 @@ pub use ferricorn_core::log::Level;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+/// In what an application works on a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A thread of its own, which the worker calls.
+    Thread,
+    /// A task of an event loop in which the worker's is nested: begun with the head, its body follows.
+    Task,
+    /// A greenlet of a hub in which the worker's loop is nested.
+    Greenlet,
+}
+
+impl Unit {
+    /// Tells whether the worker's loop is nested in the application's.
+    pub fn is_nested(self) -> bool {
+        self != Self::Thread
+    }
+
+    /// Returns what it is called.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Task => "task",
+            Self::Greenlet => "greenlet",
+        }
+    }
+}
+
 /// Settings of a worker. Times are nanoseconds; 0 means "no limit" unless said otherwise.
 pub struct Options {
     /// How strictly heads are read.
     pub rules: Rules,
     /// App threads.
     pub threads: usize,
-    /// The loop is nested in the application's: requests are begun with their heads, and their bodies follow.
-    pub nested: bool,
+    /// In what the application works on a request.
+    pub unit: Unit,
     /// How long a callback may hold the application's loop.
     pub loop_block_ns: u64,
     /// Longest message of a WebSocket in bytes, decompressed.
@@ -88,7 +115,7 @@ impl Default for Options {
         Self {
             rules: Rules::default(),
             threads: 1,
-            nested: false,
+            unit: Unit::Thread,
             loop_block_ns: SECOND / 10,
             message_max: 16 << 20,
             ping_interval_ns: 20 * SECOND,

@@ -5,9 +5,8 @@ use super::driver::Driver;
 use super::scope::Scopes;
 use super::spawn::Spawn;
 use super::websocket::WebSocket;
-use crate::dump;
 use crate::fnv::BuildFnv;
-use crate::interrupt::{self, Once, frames_of};
+use crate::interrupt::{self, Calls, frames_of, is_main, said};
 use crate::observe::Observer;
 use ferricorn_core::record::Source;
 use ferricorn_sys::clock;
@@ -284,13 +283,6 @@ impl Asgi {
     }
 }
 
-/// Tells whether this is the thread of the loop, whose kernel id is given.
-fn is_main(tid: u32) -> bool {
-    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs() == tid
-}
-
-type Calls = Vec<(String, String, u32)>;
-
 impl Asgi {
     /// Where a request is; `None` if it is over.
     fn seen(&self, py: Python<'_>, at: At) -> Option<Sight> {
@@ -328,29 +320,15 @@ impl Asgi {
     }
 }
 
-fn said<T>(py: Python<'_>, asked: PyResult<T>) -> Option<T> {
-    asked.inspect_err(|error| error.clone_ref(py).write_unraisable(py, None)).ok()
-}
-
 impl Interpreter for Asgi {
     fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
         Python::attach(|py| py.detach(blocking))
     }
 
     fn look(&self, at: At, over: bool, tell: Tell) {
-        let Some(this) = self.this.get().and_then(Weak::upgrade) else { return };
-        let tell: Once = Arc::new(Mutex::new(Some(tell)));
-        if over && !is_main(at.tid) {
-            // The loop is held, perhaps with the interpreter: what its thread is at is what keeps this request, too.
-            dump::soon(at, Box::new(|| true), tell.clone());
+        if let Some(this) = self.this.get().and_then(Weak::upgrade) {
+            interrupt::look_within(at, over, tell, Box::new(move |py| this.seen(py, at)));
         }
-        interrupt::ask(Box::new(move |py| {
-            if let Some(sight) = this.seen(py, at)
-                && let Some(tell) = interrupt::take(&tell)
-            {
-                tell(sight);
-            }
-        }));
     }
 
     fn is_held(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::environ::{Environ, Unservable};
 use super::respond::respond;
-use super::start::StartResponse;
+use super::start::{Room, StartResponse};
 use crate::interrupt::{Passage, interrupt, is_held, look};
 use crate::observe::Observer;
 use ferricorn_worker::http::refusal::{Form, Page, page};
@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rustix::process::{Signal, getpid, kill_process};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything a WSGI application needs, made once per worker.
@@ -33,6 +34,14 @@ pub(crate) struct WsgiParts {
     pub(crate) notify: Py<PyAny>,
 }
 
+/// In what a request is worked on.
+pub(crate) enum Seat {
+    /// The app thread of this number.
+    Thread(usize),
+    /// A greenlet, whose waits for the client are given.
+    Greenlet(Arc<dyn Room>),
+}
+
 /// A WSGI application.
 pub(crate) struct Wsgi {
     parts: WsgiParts,
@@ -46,10 +55,19 @@ impl Wsgi {
         Ok(Self { parts, environ })
     }
 
-    fn handle(&self, py: Python<'_>, mut conn: Box<Conn>, thread: usize) -> Box<Conn> {
+    /// Works on a request to its end.
+    pub(crate) fn handle(&self, py: Python<'_>, mut conn: Box<Conn>, seat: Seat) -> Box<Conn> {
+        let (thread, room) = match seat {
+            Seat::Thread(thread) => (Some(thread), None),
+            Seat::Greenlet(room) => (None, Some(room)),
+        };
         let keep = self.parts.observer.is_some();
         let built = self.environ.build(py, &mut conn).and_then(|(environ, socket)| {
-            Ok((environ, socket, Bound::new(py, StartResponse::new(self.parts.write_timeout_ns, keep))?))
+            Ok((
+                environ,
+                socket,
+                Bound::new(py, StartResponse::new(self.parts.write_timeout_ns, keep, room))?,
+            ))
         });
         let (environ, socket, start) = match built {
             Ok(both) => both,
@@ -69,10 +87,12 @@ impl Wsgi {
                 return conn;
             }
         };
-        let passage = Passage::begin(py, thread, conn.id, conn.record);
+        let passage = thread.map(|thread| Passage::begin(py, thread, conn.id, conn.record));
         start.borrow_mut().lend(conn);
         let outcome = self.call(py, &environ, &start);
-        passage.end(py);
+        if let Some(passage) = passage {
+            passage.end(py);
+        }
         let mut conn = self.settle(py, &start, outcome);
         if let Ok(mut socket) = socket.try_borrow_mut()
             && let Err(error) = socket.expire(py)
@@ -174,7 +194,7 @@ pub(crate) fn log_failure_at(
 
 impl App for Wsgi {
     fn call(&self, conn: Box<Conn>, thread: usize) -> Box<Conn> {
-        Python::attach(|py| self.handle(py, conn, thread))
+        Python::attach(|py| self.handle(py, conn, Seat::Thread(thread)))
     }
 
     fn attach(&self, body: impl FnOnce()) {

@@ -7,4 +7,5 @@ mod respond;
 mod socket;
 mod start;
 
-pub(crate) use app::{Wsgi, WsgiParts, log_failure, log_failure_at, replace};
+pub(crate) use app::{Seat, Wsgi, WsgiParts, log_failure, log_failure_at, replace};
+pub(crate) use start::Room;

@@ -7,25 +7,33 @@ use ferricorn_worker::Conn;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use std::sync::Arc;
 
 /// Bytes that may wait in memory before the application waits for its client.
 const UNSENT_MAX: usize = 64 << 10;
 
 /// The callable that a WSGI application gets as its second argument.
 #[pyclass(module = "ferricorn._native", name = "StartResponse", freelist = 8)]
-#[derive(Debug)]
 pub(crate) struct StartResponse {
     conn: Option<Box<Conn>>,
     write_timeout_ns: u64,
     /// The status line, kept only for hooks and loggers in Python.
     pub(crate) status: Option<Py<PyAny>>,
     keep: bool,
+    /// Waits for the client, where this thread must not.
+    room: Option<Arc<dyn Room>>,
+}
+
+/// Waits until a client has read, while others work on the same thread.
+pub(crate) trait Room: Send + Sync {
+    /// Waits until something has happened to the connection, or the time is over (false).
+    fn wait(&self, py: Python<'_>, conn: &mut Conn, limit_ns: u64) -> PyResult<bool>;
 }
 
 impl StartResponse {
     /// `keep` says that hooks or a logger want the status as a Python object.
-    pub(crate) fn new(write_timeout_ns: u64, keep: bool) -> Self {
-        Self { conn: None, write_timeout_ns, status: None, keep }
+    pub(crate) fn new(write_timeout_ns: u64, keep: bool, room: Option<Arc<dyn Room>>) -> Self {
+        Self { conn: None, write_timeout_ns, status: None, keep, room }
     }
 
     /// Gives it the connection for the time of the request.
@@ -60,13 +68,20 @@ impl StartResponse {
     /// [`UNSENT_MAX`] to read.
     pub(crate) fn flush(&mut self, py: Python<'_>) -> PyResult<()> {
         let limit_ns = self.write_timeout_ns;
+        let room = self.room.clone();
         let conn = self.conn()?;
         let _ = conn.send();
         conn.has_progressed();
         while conn.pending() > UNSENT_MAX {
             conn.waits_for_client();
-            let waiting = &*conn;
-            if !py.detach(|| waiting.wait_writable(limit_ns)) {
+            let waited = match &room {
+                Some(room) => room.wait(py, conn, limit_ns)?,
+                None => {
+                    let waiting = &*conn;
+                    py.detach(|| waiting.wait_writable(limit_ns))
+                }
+            };
+            if !waited {
                 conn.response.abort();
                 return Err(PyErr::new::<pyo3::exceptions::PyTimeoutError, _>(
                     "the client does not read the response",

@@ -1,7 +1,7 @@
 //! Section "HTTP/2".
 
 use super::{COUNT, int, text};
-use crate::setting::{DefaultValue, Kind, Numeral, Setting};
+use crate::setting::{DefaultValue, Kind, Numeral, Setting, Values};
 
 const NO_HTTP2: &str = "HTTP/2 is not served yet; let a proxy in front speak it";
 
@@ -19,7 +19,7 @@ pub(super) const ROWS: &[Setting] = &[
     .flags(&["--http-protocols"])
     .metavar("STRING")
     .since("25.0.0")
-    .only(&["['h1']"], NO_HTTP2),
+    .only(Values::In(&["['h1']"]), NO_HTTP2),
     Setting::new(
         "http2_cleartext",
         Kind::Choice {

@@ -1,7 +1,7 @@
 //! Section "Server Mechanics": the process, its identity, its files, and the proxies in front of it.
 
 use super::{EMPTY, LOCALHOST, NONE, OFF, PATH, STR, SWITCH, int, of, text};
-use crate::setting::{Circumstance, DefaultValue, Kind, Numeral, Setting};
+use crate::setting::{Circumstance, DefaultValue, Kind, Numeral, Setting, Values};
 
 pub(super) const ROWS: &[Setting] = &[
     Setting::new(
@@ -184,7 +184,7 @@ pub(super) const PROXIES: &[Setting] = &[
     )
     .flags(&["--protocol"])
     .metavar("STRING")
-    .only(&["http"], NO_UWSGI),
+    .only(Values::In(&["http"]), NO_UWSGI),
     Setting::new(
         "uwsgi_allow_ips",
         Kind::Networks,

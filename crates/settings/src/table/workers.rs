@@ -1,7 +1,8 @@
 //! Section "Worker Processes": how many, of which kind, and how long things may take.
 
 use super::{COUNT, choice, int, text};
-use crate::setting::{Kind, Setting};
+use crate::resolve::is_served_class;
+use crate::setting::{Kind, Setting, Values};
 
 pub(super) const ROWS: &[Setting] = &[
     Setting::new(
@@ -26,22 +27,22 @@ pub(super) const ROWS: &[Setting] = &[
     .flags(&["-k", "--worker-class"])
     .metavar("STRING")
     .only(
-        &[
-            "sync",
-            "gthread",
-            "egg:gunicorn#sync",
-            "egg:gunicorn#gthread",
-            "gunicorn.workers.sync.SyncWorker",
-            "gunicorn.workers.gthread.ThreadWorker",
-            "asgi",
-            "egg:gunicorn#asgi",
-            "gunicorn.workers.gasgi.ASGIWorker",
-            "uvicorn.workers.UvicornWorker",
-            "uvicorn.workers.UvicornH11Worker",
-            "uvicorn_worker.UvicornWorker",
-            "uvicorn_worker.UvicornH11Worker",
-        ],
-        "only the workers sync, gthread and asgi are served yet",
+        Values::Like(
+            &[
+                "sync",
+                "gthread",
+                "asgi",
+                "gevent",
+                "uvicorn.workers.UvicornWorker",
+                "uvicorn_worker.UvicornWorker",
+                "gunicorn.workers.sync.SyncWorker",
+                "gunicorn.workers.gthread.ThreadWorker",
+                "gunicorn.workers.gasgi.ASGIWorker",
+                "gunicorn.workers.ggevent.GeventWorker",
+            ],
+            is_served_class,
+        ),
+        "only the workers sync, gthread, asgi and gevent are served yet",
     ),
     Setting::new(
         "threads",
@@ -156,5 +157,5 @@ pub(super) const ASYNC: &[Setting] = &[
     .flags(&["--http-parser"])
     .metavar("STRING")
     .since("25.0.0")
-    .only(&["auto", "python"], "requests are always read by the server's own parser, gunicorn_h1c is not used"),
+    .only(Values::In(&["auto", "python"]), "requests are always read by the server's own parser, gunicorn_h1c is not used"),
 ];
