@@ -192,7 +192,8 @@ def test_who_computes_is_freed_in_place(server, kind):
 
 def test_only_who_is_late_is_hit(server):
     """Greenlets that compute now and then, late ones among them: `RequestTimeout` in none but those."""
-    target = start(server, config='route_timeouts = {"/stuck/*": 0.2, "/edge": 0.1}\n')
+    # Who is not late waits behind those that compute for most of a second.
+    target = start(server, "--timeout", "5", config='route_timeouts = {"/stuck/*": 0.2, "/edge": 0.1}\n')
     with Load(target.address, "/hello", clients=4, rate=100) as load:
         for _ in range(6):
             answers, _ = together(target, ["/stuck/sleep"] * 3 + ["/edge"] * 4 + ["/stuck/loop"])

@@ -8,7 +8,7 @@
 
 use crate::{dump, ffi};
 use ferricorn_core::record::{Frame, Source};
-use ferricorn_core::scoreboard::InFlight;
+use ferricorn_core::scoreboard::{InFlight, REQUESTS_MAX};
 use ferricorn_sys::clock;
 use ferricorn_sys::signal::{INTERRUPT, signal_thread};
 use ferricorn_worker::{At, Sight, Tell};
@@ -17,7 +17,7 @@ use pyo3::types::PyType;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 /// Most app threads that can be told apart.
@@ -190,6 +190,64 @@ pub(crate) fn interrupt(late: At) {
     }
 }
 
+/// The requests of tasks or greenlets that are to be interrupted where they hold the main thread, by the numbers of their
+/// records.
+static ORDERED: [AtomicU64; REQUESTS_MAX] = [const { AtomicU64::new(0) }; REQUESTS_MAX];
+
+/// Takes such an order back; false if it has been carried out.
+fn take_order(late: At) -> bool {
+    let order = &ORDERED[late.thread % REQUESTS_MAX];
+    order.compare_exchange(late.request, 0, SeqCst, SeqCst).is_ok()
+}
+
+/// Time that requests which were late because another held their loop get to end by themselves, once it is free.
+const VICTIM_NS: u64 = 100_000_000;
+
+/// Requests that were late while the loop they run in was held.
+#[derive(Default)]
+pub(crate) struct Victims(Mutex<Vec<Victim>>);
+
+struct Victim {
+    late: At,
+    /// Since when its loop has been free; 0 if it has not.
+    free_ns: u64,
+}
+
+impl Victims {
+    /// Interrupts the main thread if it works on this very request; never waits for the interpreter.
+    pub(crate) fn interrupt(&self, late: At) {
+        ORDERED[late.thread % REQUESTS_MAX].store(late.request, SeqCst);
+        self.lock().push(Victim { late, free_ns: 0 });
+        // Its own thread: it is there.
+        let _ = signal_thread(late.tid, INTERRUPT);
+    }
+
+    /// Takes those that held the loop not, and have not ended since it was free.
+    pub(crate) fn left(&self) -> Vec<At> {
+        let mut victims = self.lock();
+        if victims.is_empty() {
+            return Vec::new();
+        }
+        let now_ns = clock::now_ns();
+        let mut left = Vec::new();
+        victims.retain_mut(|victim| {
+            if victim.free_ns == 0 {
+                victim.free_ns = now_ns;
+            }
+            let is_young = now_ns - victim.free_ns < VICTIM_NS;
+            if !is_young && take_order(victim.late) {
+                left.push(victim.late);
+            }
+            is_young
+        });
+        left
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Victim>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 fn order(order: Order) {
     static ATTENDANT: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
     let sender = ATTENDANT.get_or_init(|| Mutex::new(attendant()));
@@ -283,12 +341,19 @@ fn request_timeout(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
 #[derive(Debug)]
 pub(crate) struct Request {
     id: u64,
+    number: usize,
     record: Option<&'static InFlight>,
 }
 
 impl Request {
-    pub(crate) fn new(id: u64, record: Option<&'static InFlight>) -> Self {
-        Self { id, record }
+    /// `number` is that of its record.
+    pub(crate) fn new(id: u64, number: usize, record: Option<&'static InFlight>) -> Self {
+        Self { id, number, record }
+    }
+
+    /// Tells whether it is not to be interrupted now.
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.record().is_some_and(InFlight::is_shielded)
     }
 
     /// Its record, while the request is not over and the record therefore not another's.
@@ -307,8 +372,8 @@ impl Request {
 
     /// Tells the handler of the interrupt signal whether this is the request that is meant.
     fn interrupted(&self) -> bool {
-        let ordered = GUARDS[0].ordered.load(SeqCst) == self.id;
-        ordered && self.record().is_some_and(|record| !record.is_shielded())
+        let is_open = self.record().is_some_and(|record| !record.is_shielded());
+        is_open && take_order(At { thread: self.number, tid: 0, request: self.id })
     }
 
     /// Returns the seconds until its deadline; `None` if it has none.

@@ -6,7 +6,7 @@ use super::scope::Scopes;
 use super::spawn::Spawn;
 use super::websocket::WebSocket;
 use crate::fnv::BuildFnv;
-use crate::interrupt::{self, Calls, frames_of, is_main, said};
+use crate::interrupt::{self, Calls, Victims, frames_of, is_main, said};
 use crate::observe::Observer;
 use ferricorn_core::record::Source;
 use ferricorn_sys::clock;
@@ -57,6 +57,7 @@ pub(crate) struct Asgi {
     ended: AtomicBool,
     /// A turn has been asked for, or is being made.
     soon: AtomicBool,
+    victims: Victims,
     table: Mutex<Table>,
 }
 
@@ -99,6 +100,7 @@ impl Asgi {
             tend: OnceLock::new(),
             ended: AtomicBool::new(false),
             soon: AtomicBool::new(false),
+            victims: Victims::default(),
             table: Mutex::default(),
             parts,
         })
@@ -280,6 +282,9 @@ impl Asgi {
     /// Says that a turn is being made, which needs no other, or has been.
     pub(super) fn turns(&self, now: bool) {
         self.soon.store(now, Relaxed);
+        for late in self.victims.left() {
+            self.interrupt(late);
+        }
     }
 }
 
@@ -338,11 +343,12 @@ impl Interpreter for Asgi {
     fn interrupt(&self, late: At) {
         if !is_main(late.tid) {
             // The loop is blocked: by this request, or by another, which then is not hit.
-            return interrupt::interrupt(At { thread: 0, ..late });
+            return self.victims.interrupt(late);
         }
         Python::attach(|py| {
             let Some(cycle) = self.cycle(py, late.request) else { return };
-            let task = cycle.try_borrow(py).ok().and_then(|cycle| cycle.task(py));
+            let task = cycle.try_borrow(py).ok().filter(|cycle| !cycle.is_shielded());
+            let task = task.and_then(|cycle| cycle.task(py));
             let cancelled = task.map(|task| task.call_method0(py, intern!(py, "cancel")));
             if let Some(Err(error)) = cancelled {
                 error.write_unraisable(py, None);

@@ -7,6 +7,7 @@ use super::http;
 use super::websocket::{self, WebSocket};
 use crate::interrupt::Request;
 use crate::wsgi::{log_failure, log_failure_at, replace};
+use ferricorn_core::scoreboard::InFlight;
 use ferricorn_sys::clock;
 use ferricorn_worker::http::refusal::Refusal;
 use ferricorn_worker::{Conn, Heard, LATE, Options, Piece};
@@ -119,6 +120,11 @@ impl Cycle {
 
     pub(super) fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.task.as_ref().map(|task| task.clone_ref(py))
+    }
+
+    /// Tells whether it is not to be interrupted now.
+    pub(super) fn is_shielded(&self) -> bool {
+        self.conn.as_ref().and_then(|conn| conn.record).is_some_and(InFlight::is_shielded)
     }
 
     /// Returns the task and the scope, while the task is not over.
@@ -445,7 +451,8 @@ impl Cycle {
     /// The request, as the code that works on it is to know it.
     #[getter]
     fn request(&self) -> Request {
-        Request::new(self.id, self.conn.as_ref().and_then(|conn| conn.record))
+        let (number, record) = self.conn.as_ref().map_or((0, None), |conn| (conn.number(), conn.record));
+        Request::new(self.id, number, record)
     }
 
     /// Says that the task is over: with an error of the application's, or what it has returned.

@@ -3,7 +3,7 @@
 
 use super::driver::HubDriver;
 use crate::fnv::BuildFnv;
-use crate::interrupt::{self, Calls, Request, frames_of, is_main, said};
+use crate::interrupt::{self, Calls, Request, Victims, frames_of, is_main, said};
 use crate::wsgi::{Room, Seat, Wsgi};
 use ferricorn_core::record::Source;
 use ferricorn_worker::{At, Conn, Heard, Interpreter, Nested, Sight, Stop, Tasks, Tell, TellHeld};
@@ -23,6 +23,7 @@ pub(crate) struct Green {
     turn: OnceLock<Py<PyAny>>,
     /// A turn has been asked for.
     soon: AtomicBool,
+    victims: Victims,
     table: Mutex<Table>,
 }
 
@@ -31,13 +32,19 @@ pub(crate) struct Green {
 #[derive(Default)]
 struct Table {
     /// Greenlets by the number of the request.
-    running: HashMap<u64, Py<PyAny>, BuildFnv>,
+    running: HashMap<u64, Running, BuildFnv>,
     /// Connections of requests whose greenlets have not begun.
     #[expect(clippy::vec_box, reason = "a connection stays where it is; only its box changes hands")]
     finished: Vec<Box<Conn>>,
     waiting: HashMap<u64, Box<Conn>, BuildFnv>,
     /// Who waits for a client to read, by what the loop calls the connection.
     rooms: HashMap<u64, Waiter, BuildFnv>,
+}
+
+/// A greenlet, and the request as its code knows it.
+struct Running {
+    greenlet: Py<PyAny>,
+    request: Py<Request>,
 }
 
 /// A greenlet that waits for its client.
@@ -56,6 +63,7 @@ impl Green {
             worker: OnceLock::new(),
             turn: OnceLock::new(),
             soon: AtomicBool::new(false),
+            victims: Victims::default(),
             table: Mutex::default(),
         }
     }
@@ -77,6 +85,9 @@ impl Green {
     /// Says that a turn is being made.
     pub(super) fn turns(&self) {
         self.soon.store(false, Relaxed);
+        for late in self.victims.left() {
+            self.interrupt(late);
+        }
     }
 
     /// Works on a request whose greenlet has begun.
@@ -100,11 +111,11 @@ impl Green {
 
     /// The greenlets of requests.
     pub(super) fn greenlets(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        self.table().running.values().map(|greenlet| greenlet.clone_ref(py)).collect()
+        self.table().running.values().map(|running| running.greenlet.clone_ref(py)).collect()
     }
 
     fn greenlet(&self, py: Python<'_>, number: u64) -> Option<Py<PyAny>> {
-        self.table().running.get(&number).map(|greenlet| greenlet.clone_ref(py))
+        self.table().running.get(&number).map(|running| running.greenlet.clone_ref(py))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -121,8 +132,12 @@ impl Green {
 
     /// What holds the hub.
     fn holder(&self, py: Python<'_>) -> Option<(u64, Sight)> {
-        let greenlets: Vec<(u64, Py<PyAny>)> =
-            self.table().running.iter().map(|(number, greenlet)| (*number, greenlet.clone_ref(py))).collect();
+        let greenlets: Vec<(u64, Py<PyAny>)> = self
+            .table()
+            .running
+            .iter()
+            .map(|(number, running)| (*number, running.greenlet.clone_ref(py)))
+            .collect();
         let asked = self.hub.bind(py).call_method1("of_hub", (greenlets,));
         type Found = (u64, Option<String>, Calls);
         let (number, route, calls) = said(py, asked.and_then(|found| found.extract::<Found>()))?;
@@ -131,10 +146,10 @@ impl Green {
 
     fn begin_greenlet(&self, py: Python<'_>, conn: Box<Conn>) -> PyResult<()> {
         let number = conn.id;
-        let request = Request::new(number, conn.record);
+        let request = Py::new(py, Request::new(number, conn.number(), conn.record))?;
         self.table().waiting.insert(number, conn);
-        let greenlet = self.hub.bind(py).call_method1(intern!(py, "spawn"), (number, request))?;
-        self.table().running.insert(number, greenlet.unbind());
+        let greenlet = self.hub.bind(py).call_method1(intern!(py, "spawn"), (number, &request))?;
+        self.table().running.insert(number, Running { greenlet: greenlet.unbind(), request });
         Ok(())
     }
 }
@@ -176,14 +191,19 @@ impl Interpreter for Green {
     fn interrupt(&self, late: At) {
         if !is_main(late.tid) {
             // The hub is blocked: by this request, or by another, which then is not hit.
-            return interrupt::interrupt(At { thread: 0, ..late });
+            return self.victims.interrupt(late);
         }
         Python::attach(|py| {
-            // One that has not begun sees by itself that it is late.
-            if self.table().waiting.contains_key(&late.request) {
-                return;
-            }
-            let Some(greenlet) = self.greenlet(py, late.request) else { return };
+            let greenlet = {
+                let table = self.table();
+                // One that has not begun sees by itself that it is late.
+                let begun = !table.waiting.contains_key(&late.request);
+                let running = table.running.get(&late.request).filter(|_| begun);
+                running
+                    .filter(|running| !running.request.get().is_shielded())
+                    .map(|running| running.greenlet.clone_ref(py))
+            };
+            let Some(greenlet) = greenlet else { return };
             if let Err(error) = self.hub.call_method1(py, intern!(py, "kill"), (greenlet,)) {
                 error.write_unraisable(py, None);
             }

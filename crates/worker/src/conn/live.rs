@@ -46,6 +46,11 @@ impl Conn {
         self.token
     }
 
+    /// Returns the number of its request's record.
+    pub fn number(&self) -> usize {
+        self.number as usize
+    }
+
     /// Gives the client up: what is unsent is dropped.
     pub fn give_up(&mut self) {
         self.unheard = !self.gone && !self.response.is_flushed();
