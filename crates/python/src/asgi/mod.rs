@@ -7,6 +7,7 @@ mod app;
 mod awaitable;
 mod cycle;
 mod driver;
+mod ending;
 mod http;
 mod scope;
 mod spawn;
