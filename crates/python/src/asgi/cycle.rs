@@ -6,15 +6,14 @@ use super::awaitable::Exchange;
 use super::http;
 use super::websocket::{self, WebSocket};
 use crate::interrupt::Request;
-use crate::wsgi::{log_failure, log_failure_at, replace};
+use crate::wsgi::{log_failure, replace};
 use ferricorn_core::scoreboard::InFlight;
 use ferricorn_sys::clock;
 use ferricorn_worker::http::refusal::Refusal;
-use ferricorn_worker::{Conn, Heard, LATE, Options, Piece};
-use pyo3::exceptions::PyConnectionResetError;
+use ferricorn_worker::{Conn, Heard, Options, Piece};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict};
 use std::sync::Arc;
 
 /// Bytes that may wait in memory before the application waits for its client.
@@ -46,7 +45,7 @@ pub(super) enum Stage {
 /// A request that a task works on.
 #[pyclass(module = "ferricorn._native", name = "Cycle")]
 pub(crate) struct Cycle {
-    app: Arc<Asgi>,
+    pub(super) app: Arc<Asgi>,
     /// Until the response is complete.
     pub(super) conn: Option<Box<Conn>>,
     id: u64,
@@ -62,12 +61,12 @@ pub(crate) struct Cycle {
     /// The task is in its first step.
     is_fresh: bool,
     /// Until the task is over.
-    scope: Option<Py<PyDict>>,
+    pub(super) scope: Option<Py<PyDict>>,
     task: Option<Py<PyAny>>,
     /// What hooks and loggers know the request by, until the response is complete.
     observed: Option<Py<PyAny>>,
     /// The client has left, and the task has been given its time.
-    is_given_up: bool,
+    pub(super) is_given_up: bool,
     receivers: Vec<Py<PyAny>>,
     senders: Vec<Py<PyAny>>,
     /// Ends the patience with a client that is waited for.
