@@ -16,6 +16,10 @@ from ferricorn.timeouts import REQUEST
 from ferricorn.where import CALLS_MAX, call_of, route_of, where
 
 
+# Most tasks of a request that are looked at.
+TASKS_MAX = 20
+
+
 def of_request(
     loop: asyncio.AbstractEventLoop, ident: int, task: asyncio.Task[Any], scope: dict[str, Any]
 ) -> tuple[str | None, list[tuple[str, str, int]]]:
@@ -26,8 +30,9 @@ def of_request(
     if current is not None and _works_for(current, task, scope, _running(ident)):
         inner, calls = where(ident)
         return route or inner, calls
-    others = (other for other in asyncio.all_tasks(loop) if other is not current and other is not task)
-    mine = [task, *(other for other in others if _works_for(other, task, scope, _chain(other.get_coro())))]
+    mine = _awaited(task)
+    others = (other for other in asyncio.all_tasks(loop) if other is not current and other not in mine)
+    mine += [other for other in others if _works_for(other, task, scope, _chain(other.get_coro()))]
     calls = []
     # Those that were made last wait for nobody else.
     for one in reversed(mine):
@@ -47,6 +52,22 @@ def of_loop(
         if current is not None and _works_for(current, task, scope, _running(ident)):
             return number, _route_of(scope) or route, calls
     return 0, route, calls
+
+
+def _awaited(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+    """The task and those that it waits for, in the order in which they do: awaited, gathered, or in a group."""
+    found = [task]
+    for one in found:
+        waits = getattr(one, "_fut_waiter", None)
+        inner = [waits, *getattr(waits, "_children", ())]
+        for frame in _chain(one.get_coro()):
+            group = frame.f_locals.get("self")
+            members = getattr(group, "_tasks", ()) if frame.f_code.co_name == "__aexit__" else ()
+            inner += members if isinstance(members, (set, list)) else ()
+        found += [other for other in inner if isinstance(other, asyncio.Task) and other not in found]
+        if len(found) > TASKS_MAX:
+            break
+    return found
 
 
 def _chain(coroutine: Any) -> list[FrameType]:

@@ -134,16 +134,26 @@ impl Hold {
     /// Says it in one line; `place` is where the application was.
     pub fn told(&self, place: Option<&str>) -> String {
         let place = place.map_or(String::new(), |place| format!(" at {place}"));
-        let who = self.request.as_ref().map_or("code of no request".to_owned(), |request| {
-            format!("{} {} (request {})", request.method, request.path, request.id)
-        });
+        let who = match &self.request {
+            Some(request) => format!("{} {} (request {})", request.method, request.path, request.id),
+            None if self.frames.is_empty() => "code that keeps the interpreter".to_owned(),
+            None => "code of no request".to_owned(),
+        };
         let behind = match self.waited {
             0 => String::new(),
             1 => format!("; 1 request waited {:.1} s", self.waited_s),
             many => format!("; {many} requests waited, up to {:.1} s", self.waited_s),
         };
+        let begun = match self.concurrent.len() {
+            0 => String::new(),
+            1 => "; 1 that had begun could not go on".to_owned(),
+            many => format!("; {many} that had begun could not go on"),
+        };
         let given = if self.given > 0 { format!(", siblings took {}", self.given) } else { String::new() };
-        format!("blocking call in the event loop for {:.1} s: {who}{place}{behind}{given}", self.lasted_s)
+        format!(
+            "blocking call in the event loop for {:.1} s: {who}{place}{behind}{given}{begun}",
+            self.lasted_s
+        )
     }
 }
 
@@ -318,6 +328,8 @@ impl Frame {
         });
         // A checkout's own package, which is not installed but linked.
         let python = python || self.file.contains("/python/ferricorn/");
+        // Compiled by Cython, elsewhere.
+        let python = python || self.file.ends_with(".pyx") && !self.file.starts_with('/');
         let command = self.file.ends_with("/bin/ferricorn") || self.file.ends_with("/bin/gunicorn");
         !(python || command || self.file.starts_with('<') || self.file.is_empty())
     }

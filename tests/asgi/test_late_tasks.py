@@ -120,20 +120,20 @@ def test_a_websocket_has_no_deadline(target):
 
 
 def test_request_timeout_limits_streams_and_websockets(server):
-    target = start(server, "--request-timeout", "1.5")
+    target = start(server, "--request-timeout", "2", "--timeout", "5")
     with target.connect() as client:
         begun = time.monotonic()
         client.send(request("/drip"))
         with pytest.raises(EOFError):
             client.response()
-        assert 1.4 <= time.monotonic() - begun <= 1.5 + SLACK
+        assert 1.9 <= time.monotonic() - begun <= 2 + SLACK
     begun = time.monotonic()
     with connect(f"ws://127.0.0.1:{target.port}/echo") as socket, pytest.raises(ConnectionClosed):
         while True:
             socket.send("x")
             socket.recv(timeout=3)
             time.sleep(0.1)
-    assert 1.4 <= time.monotonic() - begun <= 1.5 + 1
+    assert 1.9 <= time.monotonic() - begun <= 3
 
 
 # --- what the application can say ------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_a_worker_that_cannot_be_freed_is_replaced(server):
     target = start(server, workers=2)
     before = target.workers()
     late(target, "/stuck/mutex")
-    line = target.wait_log(r"Worker \(pid:(\d+)\) is to be replaced: a stuck call holds its event loop", seconds=5)
+    line = target.wait_log(r"Worker \(pid:(\d+)\) is to be replaced: a stuck call holds (its event loop|the interpreter)", seconds=5)
     wait_until(lambda: int(line[1]) in before and int(line[1]) not in target.workers(), what="another worker")
     target.wait_serving(2)
 
@@ -278,21 +278,25 @@ def test_the_record_has_the_tasks_stack(server):
 
 def test_a_blocking_call_is_named_with_who_waited(server):
     target = start(server, "--state-dir", "state", "--timeout", "10")
-    crowd = [target.connect() for _ in range(5)]
+    crowd = [target.connect() for _ in range(7)]
     try:
-        for client in crowd:
+        for client in crowd[:2]:
             client.send(request("/nap?0.3"))
-        time.sleep(0.1)
-        assert target.get("/block?0.7").body == b"blocked"
-        assert {client.response().body for client in crowd} == {b"slept"}
+        with target.connect() as blocking:
+            blocking.send(request("/block?0.7"))
+            time.sleep(0.2)
+            for client in crowd[2:]:
+                client.send(request("/hello"))
+            assert blocking.response().body == b"blocked"
+        assert [client.response().body for client in crowd] == [b"slept"] * 2 + [b"hello"] * 5
     finally:
         for client in crowd:
             client.sock.close()
     line = target.wait_log(
         r"A blocking call in the event loop for (0\.\d) s: GET /block \(request \S+\)"
-        r" at .*asgi_late\.py:\d+ in block; (\d+) requests waited"
+        r" at .*asgi_late\.py:\d+ in block; (\d+) requests waited, up to (0\.\d) s; (\d) that had begun could not go on"
     )
-    assert 0.6 <= float(line[1]) <= 0.9 and int(line[2]) == 5
+    assert 0.6 <= float(line[1]) <= 0.9 and int(line[2]) == 5 and float(line[3]) >= 0.4 and int(line[4]) == 2
     [record] = wait_until(lambda: records(target, "blocked"), what="a record")
     assert record["request"]["path"] == "/block" and record["frames"][0]["function"] == "block"
     text = subprocess.run(
