@@ -89,7 +89,7 @@ class Loop:
                 self._log.error("A task has raised SystemExit; the worker goes on")
         for descriptor in driver.fds():
             self.loop.remove_reader(descriptor)
-        self.loop.run_until_complete(self._leave(driver.tasks()))
+        self.loop.run_until_complete(self._leave(driver.last_tasks()))
         self.loop.close()
 
     def drain(self) -> None:

@@ -282,6 +282,7 @@ def test_a_blocking_call_is_named_with_who_waited(server):
     try:
         for client in crowd[:2]:
             client.send(request("/nap?0.3"))
+        time.sleep(0.1)
         with target.connect() as blocking:
             blocking.send(request("/block?0.7"))
             time.sleep(0.2)

@@ -264,10 +264,17 @@ impl Asgi {
         self.table().running.values().map(|cycle| cycle.clone_ref(py)).collect()
     }
 
-    /// The tasks of requests, also of those that have answered.
-    pub(super) fn tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        let cycles = self.cycles(py);
-        cycles.iter().filter_map(|cycle| cycle.try_borrow(py).ok()?.task(py)).collect()
+    /// The tasks of requests, also of those that have answered. Who is late is cancelled now, if it was not before.
+    pub(super) fn last_tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let last = |cycle: &Py<Cycle>| {
+            let cycle = cycle.try_borrow(py).ok()?;
+            let task = cycle.task(py)?;
+            if cycle.is_late() && !cycle.is_shielded() {
+                cancel(py, &task);
+            }
+            Some(task)
+        };
+        self.cycles(py).iter().filter_map(last).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -325,6 +332,12 @@ impl Asgi {
     }
 }
 
+fn cancel(py: Python<'_>, task: &Py<PyAny>) {
+    if let Err(error) = task.call_method0(py, intern!(py, "cancel")) {
+        error.write_unraisable(py, None);
+    }
+}
+
 impl Interpreter for Asgi {
     fn wait<R: Send>(&self, blocking: impl FnOnce() -> R + Send) -> R {
         Python::attach(|py| py.detach(blocking))
@@ -349,9 +362,8 @@ impl Interpreter for Asgi {
             let Some(cycle) = self.cycle(py, late.request) else { return };
             let task = cycle.try_borrow(py).ok().filter(|cycle| !cycle.is_shielded());
             let task = task.and_then(|cycle| cycle.task(py));
-            let cancelled = task.map(|task| task.call_method0(py, intern!(py, "cancel")));
-            if let Some(Err(error)) = cancelled {
-                error.write_unraisable(py, None);
+            if let Some(task) = task {
+                cancel(py, &task);
             }
         });
     }

@@ -121,6 +121,11 @@ impl Cycle {
         self.task.as_ref().map(|task| task.clone_ref(py))
     }
 
+    /// Tells whether it was answered in its place.
+    pub(super) fn is_late(&self) -> bool {
+        self.conn.as_ref().is_some_and(|conn| conn.is_late())
+    }
+
     /// Tells whether it is not to be interrupted now.
     pub(super) fn is_shielded(&self) -> bool {
         self.conn.as_ref().and_then(|conn| conn.record).is_some_and(InFlight::is_shielded)

@@ -45,9 +45,9 @@ impl Driver {
         }
     }
 
-    /// The tasks of requests, also of those that have answered.
-    fn tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        self.app.tasks(py)
+    /// The tasks of requests that are left at the end, also of those that have answered.
+    fn last_tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.app.last_tasks(py)
     }
 
     /// Looks after WebSockets.
