@@ -23,13 +23,17 @@ RATE, CONNECTIONS = 100, 16
 CALM_SECONDS = 3
 # The fault comes so long after the instant requests have begun.
 DELAY = 1.0
+# Requests that workers of tasks and greenlets are to work on together.
+TOGETHER = 40
 # When its deadline is over, capacity is to be back within this time; the instant requests end then.
 BACK = 2.0
 SECONDS = int(DELAY + TIMEOUT + BACK)
 PATIENCE = 8
 MEMORY = 400_000_000
 
-LATE = ("sleep", "loop", "deadlock", "recv", "psycopg", "hold", "regex", "stop", "children")
+# Of tasks: one that waits in its loop, and one that does not let itself be cancelled.
+TASKS = ("forever", "swallow")
+LATE = ("sleep", "loop", "deadlock", "recv", "psycopg", "hold", "regex", "stop", "children", *TASKS)
 DEADLY = ("segfault", "exit", "kill", "memory")
 FAULTS = (*LATE, *DEADLY, "import")
 WAYS = ("direct", "nginx")
@@ -43,6 +47,8 @@ class Mode:
     command: object
     places: int
     ours: bool = False
+    # Its requests are tasks.
+    tasks: bool = False
 
 
 def _uwsgi(app, port, workers, threads):
@@ -58,13 +64,28 @@ def _mode(name, server, workers, threads, *more, ours=False):
     return Mode(name, lambda port: command("fault_app:app", port, workers, threads, *more), workers * threads, ours)
 
 
+def _asgi(name, server, *more, ours=False):
+    command = servers.ASGI[server].command
+    return Mode(name, lambda port: command("fault_asgi:app", port, 2, 1, *more), TOGETHER, ours, tasks=True)
+
+
+def _gevent(name, server, *more, ours=False):
+    command = servers.GEVENT[server].command
+    return Mode(name, lambda port: command("fault_app:app", port, 2, 1, *more), TOGETHER, ours)
+
+
 MODES = {
     mode.name: mode
     for mode in [
         _mode("ferricorn-sync", "ferricorn", 2, 1, "--timeout", TIMEOUT, "--boot-timeout", TIMEOUT, ours=True),
         _mode("ferricorn-gthread", "ferricorn", 2, 4, "--timeout", TIMEOUT, "--boot-timeout", TIMEOUT, ours=True),
+        _asgi("ferricorn-asgi", "ferricorn", "--timeout", TIMEOUT, "--boot-timeout", TIMEOUT, ours=True),
+        _gevent("ferricorn-gevent", "ferricorn", "--timeout", TIMEOUT, "--boot-timeout", TIMEOUT, ours=True),
         _mode("gunicorn-sync", "gunicorn", 2, 1, "--timeout", TIMEOUT),
         _mode("gunicorn-gthread", "gthread", 2, 4, "--timeout", TIMEOUT),
+        _asgi("gunicorn-uvicorn", "gunicorn-uvicorn", "--timeout", TIMEOUT),
+        _asgi("uvicorn", "uvicorn"),
+        _gevent("gunicorn-gevent", "gunicorn", "--timeout", TIMEOUT),
         _mode("granian", "granian", 2, 4, "--workers-kill-timeout", TIMEOUT),
         Mode("uwsgi", lambda port: _uwsgi("fault_app:app", port, 2, 1), 2),
     ]
@@ -86,7 +107,7 @@ def run(names, faults, ways):
         for name in names:
             mode = MODES[name]
             for way in ways if mode.ours else [way for way in ways if way == "direct"]:
-                for fault in faults:
+                for fault in faults if mode.tasks else [fault for fault in faults if fault not in TASKS]:
                     say(f"faults: {name}, {way}: {fault}")
                     try:
                         row = _row(mode, way, fault, surroundings)
@@ -213,7 +234,7 @@ def _named(text, fault):
     if fault in DEADLY:
         return re.search(rf"has died: .*GET /{fault} ", text) is not None
     function = "hang_at_import" if fault == "import" else fault
-    return re.search(rf"fault_app\.py:\d+ in {function}\b", text) is not None
+    return re.search(rf"fault_(app|asgi)\.py:\d+ in {function}\b", text) is not None
 
 
 def missed(row):

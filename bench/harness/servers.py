@@ -96,3 +96,8 @@ ASGI = _by_name(
     Server("gunicorn-asgi", _gunicorn("asgi"), crowd=_GUNICORN_CROWD),
     Server("gunicorn-uvicorn", _gunicorn("uvicorn_worker.UvicornWorker"), crowd=_GUNICORN_CROWD),
 )
+
+GEVENT = _by_name(
+    Server("ferricorn", _ferricorn("--worker-class", "gevent")),
+    Server("gunicorn", _gunicorn("gevent")),
+)

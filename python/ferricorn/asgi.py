@@ -26,10 +26,11 @@ class Loop:
     """The event loop of one worker, with the application's lifespan in it."""
 
     def __init__(self, cfg: Config, log: Any, app: Any) -> None:
-        self.loop = _new_loop(cfg.asgi_loop)
+        asked = _asked(cfg, log)
+        self.loop = _new_loop(asked["asgi_loop"])
         self.ident = threading.get_ident()
         asyncio.set_event_loop(self.loop)
-        self.root_path: str = cfg.root_path
+        self.root_path: str = asked["root_path"]
         self.state: dict[str, Any] = {}
         self._log = log
         self._app = _single(app)
@@ -37,7 +38,7 @@ class Loop:
         self._ended = False
         # When those who still work at the end are cancelled.
         self._until = 0.0
-        self._lifespan = Lifespan(self._app, cfg.asgi_lifespan, self.state, log)
+        self._lifespan = Lifespan(self._app, asked["asgi_lifespan"], self.state, log)
 
     def start(self) -> None:
         """Runs the application's start-up; raises ``StartupError`` if it fails."""
@@ -221,6 +222,24 @@ class Lifespan:
         elif kind not in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
             raise RuntimeError(f"Unexpected ASGI message '{kind}' sent in the lifespan.")
         (self._started if kind.startswith("lifespan.startup") else self._stopped).set()
+
+
+# What a worker class derived from Uvicorn's may ask for (``CONFIG_KWARGS``), and the setting that it stands for.
+_KWARGS = {"loop": "asgi_loop", "lifespan": "asgi_lifespan", "root_path": "root_path"}
+# Which parser and which logs: nothing here depends on it.
+_IDLE_KWARGS = {"http", "ws", "interface", "log_config", "log_level", "access_log", "use_colors"}
+
+
+def _asked(cfg: Config, log: Any) -> dict[str, Any]:
+    """Returns these settings, or where nobody set them what the worker class asks for; names in the log what has no effect."""
+    asked = {setting: getattr(cfg, setting) for setting in _KWARGS.values()}
+    for name, value in getattr(cfg.worker_class, "CONFIG_KWARGS", {}).items():
+        setting = _KWARGS.get(name)
+        if setting is None and name not in _IDLE_KWARGS:
+            log.warning("CONFIG_KWARGS of the worker class: %s has no effect; see the settings for what does the same", name)
+        elif setting is not None and not cfg.settings[setting].configured:
+            asked[setting] = value
+    return asked
 
 
 def _new_loop(kind: str) -> asyncio.AbstractEventLoop:

@@ -1,5 +1,7 @@
 """The names under which ASGI is served: those that people have in their command lines and configuration files."""
 
+import ast
+
 import pytest
 
 from harness import ASGI
@@ -72,3 +74,28 @@ def test_application_that_is_missing(server):
     running = server("-k", ASGI, app="asgi_probe:missing", ready=False)
     assert running.wait() != 0
     assert "missing" in running.log()
+
+
+@pytest.mark.only_ferricorn("they are Uvicorn's own")
+def test_what_a_derived_class_asks_for(server):
+    config = """
+from uvicorn_worker import UvicornWorker
+
+class UnusualUvicornWorker(UvicornWorker):
+    CONFIG_KWARGS = {"loop": "asyncio", "http": "h11", "root_path": "/mounted", "lifespan": "off", "limit_concurrency": 7}
+
+worker_class = UnusualUvicornWorker
+"""
+    running = server(app=APP, config=config)
+    assert ast.literal_eval(running.get("/scope").body.decode())["root_path"] == "/mounted"
+    assert "Application startup" not in running.log() and "has no effect: only" not in running.log()
+    running.wait_log("CONFIG_KWARGS of the worker class: limit_concurrency has no effect")
+    assert "http has no effect" not in running.log()
+
+
+@pytest.mark.only_ferricorn("they are Uvicorn's own")
+def test_settings_win_over_what_a_derived_class_asks_for(server, tmp_path):
+    module = "from uvicorn_worker import UvicornWorker\nclass MyUvicornWorker(UvicornWorker):\n    CONFIG_KWARGS = {'root_path': '/class'}\n"
+    (tmp_path / "own_workers.py").write_text(module)
+    running = server("-k", "own_workers.MyUvicornWorker", "--root-path", "/said", app=APP, path=[tmp_path])
+    assert ast.literal_eval(running.get("/scope").body.decode())["root_path"] == "/said"

@@ -18,11 +18,11 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
-/// Most requests of a worker that the application works on at one time: app threads, or tasks of its event loop.
-pub const REQUESTS_MAX: usize = 4096;
+/// Most requests of a worker that the application works on at one time: in app threads, or one for each connection in tasks.
+pub const REQUESTS_MAX: usize = CLIENTS_MAX;
 /// Most client connections of a worker.
 pub const CLIENTS_MAX: usize = 16_384;
 /// Requests remembered per worker by the flight recorder.
@@ -595,7 +595,7 @@ fn open(seq: &AtomicU32) -> u32 {
 const _: () = assert!(size_of::<Text<2>>() == 24);
 const _: () = assert!(size_of::<InFlight>() == 440);
 const _: () = assert!(size_of::<Flight>() == 144);
-const _: () = assert!(size_of::<Scoreboard>() < 512 << 20);
+const _: () = assert!(size_of::<Scoreboard>() < 3 << 30);
 
 #[cfg(test)]
 mod tests {

@@ -34,9 +34,9 @@ struct Table {
     /// Greenlets by the number of the request.
     running: HashMap<u64, Running, BuildFnv>,
     /// Connections of requests whose greenlets have not begun.
+    waiting: HashMap<u64, Box<Conn>, BuildFnv>,
     #[expect(clippy::vec_box, reason = "a connection stays where it is; only its box changes hands")]
     finished: Vec<Box<Conn>>,
-    waiting: HashMap<u64, Box<Conn>, BuildFnv>,
     /// Who waits for a client to read, by what the loop calls the connection.
     rooms: HashMap<u64, Waiter, BuildFnv>,
 }

@@ -135,7 +135,7 @@ impl<A: Tasks> Nested<A> {
             return false;
         }
         reactor.accept_if(true);
-        let more = reactor.can_begin();
+        let more = reactor.has_ready();
         core.rest(reactor);
         more
     }

@@ -3,7 +3,7 @@
 
 use super::{RINGS, Reactor};
 use crate::conn::{Conn, Heard};
-use ferricorn_core::scoreboard::{REQUESTS_MAX, WorkerSlot};
+use ferricorn_core::scoreboard::WorkerSlot;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -76,20 +76,8 @@ impl Reactor {
         self.epoll.as_fd()
     }
 
-    fn has_record(&self) -> bool {
-        !self.nested.free.is_empty() || (self.nested.used as usize) < REQUESTS_MAX
-    }
-
-    /// Tells whether [`Self::next_request`] has one.
-    pub(crate) fn can_begin(&self) -> bool {
-        self.has_ready() && self.has_record()
-    }
-
-    /// Takes the next request that is to be begun, with a record of its own; `None` also while there is no record.
+    /// Takes the next request that is to be begun, with a record of its own: there are as many as connections.
     pub(crate) fn next_request(&mut self) -> Option<Box<Conn>> {
-        if !self.has_record() {
-            return None;
-        }
         let mut conn = self.next_ready()?;
         self.nested.acquire(self.hub.slot, &mut conn);
         self.hub.note_records(self.nested.used);
