@@ -82,12 +82,12 @@ def test_what_a_derived_class_asks_for(server):
 from uvicorn_worker import UvicornWorker
 
 class UnusualUvicornWorker(UvicornWorker):
-    CONFIG_KWARGS = {"loop": "asyncio", "http": "h11", "root_path": "/mounted", "lifespan": "off", "limit_concurrency": 7}
+    CONFIG_KWARGS = {"loop": "asyncio", "http": "h11", "root_path": "/scope", "lifespan": "off", "limit_concurrency": 7}
 
 worker_class = UnusualUvicornWorker
 """
     running = server(app=APP, config=config)
-    assert ast.literal_eval(running.get("/scope").body.decode())["root_path"] == "/mounted"
+    assert ast.literal_eval(running.get("/x").body.decode())["root_path"] == "/scope"
     assert "Application startup" not in running.log() and "has no effect: only" not in running.log()
     running.wait_log("CONFIG_KWARGS of the worker class: limit_concurrency has no effect")
     assert "http has no effect" not in running.log()
@@ -97,5 +97,5 @@ worker_class = UnusualUvicornWorker
 def test_settings_win_over_what_a_derived_class_asks_for(server, tmp_path):
     module = "from uvicorn_worker import UvicornWorker\nclass MyUvicornWorker(UvicornWorker):\n    CONFIG_KWARGS = {'root_path': '/class'}\n"
     (tmp_path / "own_workers.py").write_text(module)
-    running = server("-k", "own_workers.MyUvicornWorker", "--root-path", "/said", app=APP, path=[tmp_path])
-    assert ast.literal_eval(running.get("/scope").body.decode())["root_path"] == "/said"
+    running = server("-k", "own_workers.MyUvicornWorker", "--root-path", "/scope", app=APP, path=[tmp_path])
+    assert ast.literal_eval(running.get("/x").body.decode())["root_path"] == "/scope"
