@@ -24,8 +24,8 @@ def _application(serve):
     return app
 
 
-def _start(send, *headers):
-    headers = [(b"content-type", b"text/plain"), *headers]
+def _start(send, *headers, kind=b"text/plain"):
+    headers = [(b"content-type", kind), *headers]
     return send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
@@ -76,7 +76,7 @@ async def echo(receive, send):
 @_application
 async def events(receive, send):
     """Server-sent events, one per second, each with the time at which it was sent; ends when the server says so."""
-    await _start(send, (b"cache-control", b"no-store"))
+    await _start(send, (b"cache-control", b"no-store"), kind=b"text/event-stream")
     gone = asyncio.ensure_future(_disconnected(receive))
     while not gone.done():
         event = b"data: %.6f\n\n" % time.monotonic()

@@ -263,3 +263,22 @@ async def ignores(scope, receive, send):
 async def free(scope, receive, send):
     FREE[query(scope)].set()
     await reply(send, b"True")
+
+
+@app.path
+async def events(scope, receive, send):
+    """A stream of events; ends with a last one when it hears that its client has left, unless it is deaf."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Type", b"text/event-stream")]})
+    left = asyncio.Event()
+
+    async def listen():
+        await read(receive)
+        await receive()
+        left.set()
+
+    listening = None if query(scope) == "deaf" else asyncio.create_task(listen())
+    while not left.is_set():
+        await send({"type": "http.response.body", "body": b"data: tick\n\n", "more_body": True})
+        await asyncio.sleep(0.1)
+    await listening
+    await send({"type": "http.response.body", "body": b"data: bye\n\n"})

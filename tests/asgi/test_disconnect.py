@@ -125,3 +125,16 @@ def test_task_goes_on_without_its_client(running, name):
     assert left(running, name) == "waiting"
     assert running.get(f"/free?{name}").body == b"True"
     wait_until(lambda: left(running, name) == "done", 5, "the end")
+
+
+@ours("waits for them until its patience ends")
+@pytest.mark.parametrize(("how", "last"), [("hears", b"data: bye\n\n"), ("deaf", b"data: tick\n\n")])
+def test_streams_of_events_end_when_their_worker_does(server, how, last):
+    running = server("-k", "asgi", "--asgi-disconnect-grace-period", "1", app=APP)
+    with running.connect() as client:
+        client.send(request(f"/events?{how}"))
+        time.sleep(0.3)
+        running.kill(15)
+        assert client.response().body.endswith(last)
+    assert running.wait(5) == 0
+    assert "Traceback" not in running.log() and "cut" not in running.log()

@@ -437,8 +437,8 @@ impl Tasks for Asgi {
                 error.write_unraisable(py, None);
             }
             for cycle in self.cycles(py) {
-                if let Ok(mut cycle) = cycle.try_borrow_mut(py) {
-                    cycle.drain(py);
+                if let Err(error) = Cycle::drain(cycle.bind(py)) {
+                    error.write_unraisable(py, None);
                 }
             }
         });

@@ -21,6 +21,9 @@ const UNSENT_MAX: usize = 64 << 10;
 /// Bytes unsent at which it goes on.
 const UNSENT_LOW: usize = 16 << 10;
 
+/// How long a stream of events may go on when its worker is to end, where no other time is set.
+const EVENTS_NS: u64 = 3_000_000_000;
+
 /// What one step of `receive` or `send` has come to.
 pub(super) enum Step<'py> {
     /// It is over; `None` for Python's `None`.
@@ -55,6 +58,10 @@ pub(crate) struct Cycle {
     pub(super) ws: Option<Box<WebSocket>>,
     /// Trailers were promised.
     pub(super) trailers: bool,
+    /// The response is a stream of events, which never ends by itself.
+    pub(super) is_events: bool,
+    /// That stream is to end, because its worker does.
+    pub(super) is_to_end: bool,
     /// The whole body has been given to the application.
     body_given: bool,
     dirty: bool,
@@ -91,6 +98,8 @@ impl Cycle {
             stage: Stage::Start,
             ws,
             trailers: false,
+            is_events: false,
+            is_to_end: false,
             body_given: false,
             dirty: false,
             is_fresh: true,
@@ -161,7 +170,7 @@ impl Cycle {
         let (Some(conn), Some(worker)) = (&mut self.conn, app.worker()) else {
             return disconnect(py).map(Some);
         };
-        if conn.is_late() {
+        if conn.is_late() || self.is_to_end {
             return disconnect(py).map(Some);
         }
         if self.body_given {
@@ -312,13 +321,15 @@ impl Cycle {
                 this.be_calm(py);
             }
         }
-        if left { this.wind_up(slf) } else { Ok(()) }
+        match this.app.parts.grace_ns {
+            Some(grace_ns) if left => this.wind_up(slf, grace_ns),
+            _ => Ok(()),
+        }
     }
 
-    /// Gives the task a last time, where there is a limit for work without a client.
-    fn wind_up(&mut self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        if let (Some(grace_ns), false) = (self.app.parts.grace_ns, self.is_given_up) {
-            self.is_given_up = true;
+    /// Gives the task a last time, once.
+    fn wind_up(&mut self, slf: &Bound<'_, Self>, grace_ns: u64) -> PyResult<()> {
+        if !std::mem::replace(&mut self.is_given_up, true) {
             let call = slf.getattr(intern!(slf.py(), "_give_up"))?;
             // Whoever is done by then is not hit.
             self.app.later(slf.py(), grace_ns, call, self.id)?;
@@ -333,11 +344,17 @@ impl Cycle {
         self.be_calm(py);
     }
 
-    /// Hears that the worker is to end.
-    pub(super) fn drain(&mut self, py: Python<'_>) {
-        if self.ws.is_some() {
-            websocket::drain(self, py);
+    /// Hears that the worker is to end: a WebSocket is closed, a stream of events told to end as if its client had left.
+    pub(super) fn drain(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = &mut *slf.try_borrow_mut()?;
+        if this.ws.is_some() {
+            websocket::drain(this, slf.py());
+        } else if this.is_events && this.stage == Stage::Body {
+            this.is_to_end = true;
+            wake(slf.py(), &mut this.receivers);
+            this.wind_up(slf, this.app.parts.grace_ns.unwrap_or(EVENTS_NS))?;
         }
+        Ok(())
     }
 
     /// Does for a WebSocket what time asks for.

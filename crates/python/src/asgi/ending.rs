@@ -23,6 +23,10 @@ impl Cycle {
         let gone = conn.has_left();
         if gone {
             conn.give_up();
+        } else if self.is_to_end && conn.response.has_head() {
+            // Nobody can tell where a stream of events is whole.
+            conn.response.finish();
+            return None;
         } else if conn.response.has_head() {
             conn.response.abort();
         } else {

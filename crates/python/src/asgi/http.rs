@@ -49,24 +49,27 @@ pub(super) fn start(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<
     conn.response.code(status).map_err(invalid)?;
     let named = match message.get_item(intern!(py, "headers"))? {
         Some(headers) => fields(conn, &headers),
-        None => Ok(()),
+        None => Ok(false),
     };
     if named.is_err() {
         conn.response.restart();
     }
-    named?;
+    cycle.is_events = named?;
     cycle.trailers = flag(message, intern!(py, "trailers"))?;
     cycle.stage = Stage::Body;
     Ok(())
 }
 
-/// Names the fields of the response.
-fn fields(conn: &mut Conn, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+/// Names the fields of the response; tells whether it is a stream of events (HTML, "Server-sent events").
+fn fields(conn: &mut Conn, headers: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let mut is_events = false;
     for header in headers.try_iter()? {
         let (name, value) = field(&header?)?;
-        conn.response.field(name.as_bytes(), value.as_bytes()).map_err(invalid)?;
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        conn.response.field(name, value).map_err(invalid)?;
+        is_events |= value.starts_with(b"text/event-stream") && name.eq_ignore_ascii_case(b"content-type");
     }
-    Ok(())
+    Ok(is_events)
 }
 
 /// Returns pairs of bytes.
