@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ferricorn import stacks
 from ferricorn.errors import StartupError
 from ferricorn.timeouts import REQUEST, RequestTimeout
 from ferricorn.where import CALLS_MAX, call_of, route_of, where
@@ -37,6 +38,9 @@ def patch() -> None:
     gevent.monkey.patch_all()
     # The master may have had a hub (an application that was loaded there): its descriptors are the master's.
     gevent.hub.reinit()
+    # While the application is loaded, this greenlet may wait, and its thread is in the hub.
+    main = gevent.getcurrent()
+    stacks.arm_aside(lambda: main.gr_frame)
 
 
 class Hub:

@@ -54,9 +54,10 @@ def test_booting_has_its_own_limit(server, tmp_path):
 
 
 @pytest.mark.parametrize("kind", CALLS)
-def test_the_log_says_where_a_boot_hangs(server, tmp_path, flag, kind):
+@pytest.mark.parametrize("worker_class", ["sync", "gevent"])
+def test_the_log_says_where_a_boot_hangs(server, tmp_path, flag, kind, worker_class):
     write(tmp_path, flag, kind)
-    target = server("--boot-timeout", "1", app="hanging:app", path=[tmp_path], ready=False)
+    target = server("-k", worker_class, "--boot-timeout", "1", app="hanging:app", path=[tmp_path], ready=False)
     pid = target.wait_log(r"\[CRITICAL\] Worker \(pid:(\d+)\) has not booted within 1 s$").group(1)
     place = re.escape(str(tmp_path / "rates.py"))
     target.wait_log(rf"\[CRITICAL\]   at {place}:\d+ in wait_for_rates$")
