@@ -78,12 +78,13 @@ async def recv():
 
 
 async def group():
-    async with asyncio.TaskGroup() if hasattr(asyncio, "TaskGroup") else anyio.create_task_group() as tasks:
-        (tasks.create_task if hasattr(tasks, "create_task") else tasks.start_soon)(*inner())
-
-
-def inner():
-    return [sleep()] if hasattr(asyncio, "TaskGroup") else [sleep]
+    """Waits for a task of its own, in a group of asyncio's where there is one (Python 3.11)."""
+    if hasattr(asyncio, "TaskGroup"):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(sleep())
+    else:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sleep)
 
 
 async def limited():
