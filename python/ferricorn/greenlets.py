@@ -13,7 +13,7 @@ from typing import Any
 from ferricorn import stacks
 from ferricorn.errors import StartupError
 from ferricorn.timeouts import REQUEST, RequestTimeout
-from ferricorn.where import CALLS_MAX, call_of, route_of, where
+from ferricorn.where import calls_from, where
 
 # What Gunicorn 27 asks for.
 OLDEST = (24, 10, 1)
@@ -96,13 +96,7 @@ class Hub:
         frame = greenlet.gr_frame
         if frame is None and self._is_active(greenlet):
             return where(self._ident)
-        route = None
-        calls = []
-        while frame is not None and len(calls) < CALLS_MAX:
-            calls.append(call_of(frame))
-            route = route or route_of(frame)
-            frame = frame.f_back
-        return route, calls
+        return calls_from(frame)
 
     def of_hub(self, greenlets: list[tuple[int, Any]]) -> tuple[int, str | None, list[tuple[str, str, int]]]:
         """Tells what holds the hub: the number of the request, 0 if it is none, its route, and the calls of the thread."""

@@ -14,7 +14,11 @@ CALLS_MAX = 60
 def where(ident: int) -> tuple[str | None, list[tuple[str, str, int]]]:
     """Tells where a thread is: the pattern of its route, where the framework knows one, and its calls, the innermost
     first, as function, file and line."""
-    frame = sys._current_frames().get(ident)
+    return calls_from(sys._current_frames().get(ident))
+
+
+def calls_from(frame: FrameType | None) -> tuple[str | None, list[tuple[str, str, int]]]:
+    """The same of a stack whose innermost frame is given."""
     route = None
     calls = []
     while frame is not None and len(calls) < CALLS_MAX:
