@@ -13,7 +13,7 @@ use ferricorn_worker::http::refusal::Refusal;
 use ferricorn_worker::{Conn, Heard, Options, Piece};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use std::sync::Arc;
 
 /// Bytes that may wait in memory before the application waits for its client.
@@ -272,14 +272,19 @@ impl Cycle {
 
     /// Ends the response: the connection goes back to the worker's loop.
     pub(super) fn over(&mut self) {
+        let is_its_own = self.stage != Stage::Start;
         self.stage = Stage::Over;
         if let Some(mut conn) = self.conn.take() {
             conn.stamps.done_ns = clock::now_ns();
             conn.conclude();
             if let (Some(observer), Some(observed)) = (&self.app.parts.observer, self.observed.take()) {
-                Python::attach(|py| match observer.end(py, &observed, None, &conn) {
-                    Ok(logged) => conn.logged = logged,
-                    Err(error) => log_failure(py, &self.app.parts.log, &conn, Some(&error), ""),
+                Python::attach(|py| {
+                    let line = is_its_own
+                        .then(|| PyString::new(py, &conn.response.status.to_string()).into_any().unbind());
+                    match observer.end(py, &observed, line, &conn) {
+                        Ok(logged) => conn.logged = logged,
+                        Err(error) => log_failure(py, &self.app.parts.log, &conn, Some(&error), ""),
+                    }
                 });
             }
             self.app.give_back(conn);
