@@ -1,7 +1,6 @@
 """Connections under ASGI: keep-alive, pipelining, many at once, and work that outlives its response."""
 
 import concurrent.futures
-import itertools
 import time
 
 import pytest
@@ -11,7 +10,6 @@ from harness import ASGI, exchange, request, wait_until
 APP = "asgi_answers:app"
 OLD = "HTTP/1.0"
 ours = pytest.mark.only_ferricorn
-NAMES = (f"name{number}" for number in itertools.count())
 PATHS = {
     "/single": b"single",
     "/pieces?2": b"piece 0;piece 1;",
@@ -24,11 +22,6 @@ PATHS = {
 @pytest.fixture(scope="module")
 def running(module_server):
     return module_server("-k", ASGI, "--keep-alive", "5", app=APP)
-
-
-@pytest.fixture
-def name():
-    return next(NAMES)
 
 
 def test_many_on_one_connection(running):

@@ -1,6 +1,5 @@
 """``http.disconnect``: after the response, when the client goes, and when it merely has nothing more to say."""
 
-import itertools
 import socket
 import time
 
@@ -11,18 +10,12 @@ from harness import ASGI, request, wait_until
 
 APP = "asgi_probe:app"
 ours = pytest.mark.only_ferricorn
-NAMES = (f"name{number}" for number in itertools.count())
 DISCONNECT = {"type": "http.disconnect"}
 
 
 @pytest.fixture(scope="module")
 def running(module_server):
     return module_server("-k", ASGI, app=APP)
-
-
-@pytest.fixture
-def name():
-    return next(NAMES)
 
 
 def cut(client):

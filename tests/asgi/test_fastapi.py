@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import hashlib
-import itertools
 import json
 
 import httpx
@@ -12,7 +11,6 @@ from websockets.sync.client import connect
 
 from harness import ASGI, FERRICORN, wait_until
 
-NAMES = (f"name{number}" for number in itertools.count())
 BLOCK = hashlib.sha256(b"block").digest() * 40_000
 
 
@@ -27,11 +25,6 @@ def site(module_server):
 def client(site):
     with httpx.Client(base_url=site.url(""), timeout=10, trust_env=False) as client:
         yield client
-
-
-@pytest.fixture
-def name():
-    return next(NAMES)
 
 
 def seen(client, name):

@@ -1,7 +1,6 @@
 """Flow control under ASGI: who does not read stops who sends, in both directions; memory is bounded."""
 
 import hashlib
-import itertools
 import time
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from harness import ASGI, request, wait_until
 
 ours = pytest.mark.only_ferricorn
-NAMES = (f"name{number}" for number in itertools.count())
 # What fits into the buffers of two sockets of this machine, and a server's own.
 IN_FLIGHT = 24 << 20
 
@@ -23,11 +21,6 @@ def answers(module_server):
 @pytest.fixture(scope="module")
 def probe(module_server):
     return module_server("-k", ASGI, app="asgi_probe:app")
-
-
-@pytest.fixture
-def name():
-    return next(NAMES)
 
 
 def resident(server):

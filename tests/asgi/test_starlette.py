@@ -1,7 +1,6 @@
 """Starlette over the wire, plain and behind its middleware: streams, files, events, background tasks, WebSockets."""
 
 import hashlib
-import itertools
 import json
 import time
 
@@ -12,7 +11,6 @@ from websockets.sync.client import connect
 
 from harness import ASGI, FERRICORN, wait_until
 
-NAMES = (f"name{number}" for number in itertools.count())
 DATA = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(40_000))
 NUMBERS = "".join(f"{number}\n" for number in range(100))
 
@@ -33,11 +31,6 @@ def site(request, module_server, tmp_path_factory):
 def client(site):
     with httpx.Client(base_url=site.url(""), timeout=10, trust_env=False) as client:
         yield client
-
-
-@pytest.fixture
-def name():
-    return next(NAMES)
 
 
 def seen(client, name):

@@ -1,7 +1,6 @@
 """How WebSockets end: by the client, by the application, with the connection, and with the server."""
 
 import ast
-import itertools
 import socket
 import time
 from urllib.parse import quote
@@ -13,17 +12,11 @@ from websocket_frames import CLOSE, TEXT, close, closed_with, frame, opened, rea
 from harness import ASGI, expected
 
 APP = "asgi_websocket:app"
-NAMES = (f"name{number}" for number in itertools.count())
 
 
 @pytest.fixture(scope="module")
 def running(module_server):
     return module_server("-k", ASGI, app=APP)
-
-
-@pytest.fixture
-def name():
-    return next(NAMES)
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1008, 1011, 3000, 4999])

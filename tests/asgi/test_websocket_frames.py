@@ -11,17 +11,11 @@ from harness import ASGI, expected
 
 APP = "asgi_websocket:app"
 ours = pytest.mark.only_ferricorn
-NAMES = (f"name{number}" for number in itertools.count())
 
 
 @pytest.fixture(scope="module")
 def running(module_server):
     return module_server("-k", ASGI, app=APP)
-
-
-@pytest.fixture
-def name():
-    return next(NAMES)
 
 
 # the handshake

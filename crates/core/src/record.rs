@@ -126,7 +126,10 @@ pub struct Hold {
     pub waited_s: f64,
     /// Of those requests, how many siblings have taken.
     pub given: usize,
-    /// The other requests that the worker had begun, and that could not go on.
+    /// How many other requests the worker had begun, which could not go on.
+    #[serde(default)]
+    pub begun: usize,
+    /// The first of these.
     pub concurrent: Vec<Request>,
 }
 
@@ -144,7 +147,7 @@ impl Hold {
             1 => format!("; 1 request waited {:.1} s", self.waited_s),
             many => format!("; {many} requests waited, up to {:.1} s", self.waited_s),
         };
-        let begun = match self.concurrent.len() {
+        let begun = match self.begun {
             0 => String::new(),
             1 => "; 1 that had begun could not go on".to_owned(),
             many => format!("; {many} that had begun could not go on"),

@@ -11,9 +11,10 @@ use ferricorn_core::record::{Frame, Source};
 use ferricorn_core::scoreboard::{InFlight, REQUESTS_MAX};
 use ferricorn_sys::clock;
 use ferricorn_sys::signal::{INTERRUPT, signal_thread};
-use ferricorn_worker::{At, Sight, Tell};
+use ferricorn_worker::{At, Sight, Stop, Tell};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use rustix::process::{Signal, getpid, kill_process};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Sender, channel};
@@ -246,6 +247,25 @@ impl Victims {
     fn lock(&self) -> MutexGuard<'_, Vec<Victim>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Gives the application its last chance before the process ends: SIGABRT, whose handler calls `worker_abort`.
+pub(crate) fn abort() {
+    // To itself: cannot fail.
+    let _ = kill_process(getpid(), Signal::ABORT);
+}
+
+/// Tells `ferricorn.server.Server.notify` that the worker stops, or that logs were rotated.
+pub(crate) fn notify(server: &Py<PyAny>, stop: Stop) {
+    let what = match stop {
+        Stop::Interrupted => "interrupted",
+        Stop::ReopenLogs => "reopen",
+    };
+    Python::attach(|py| {
+        if let Err(error) = server.call1(py, (what,)) {
+            error.write_unraisable(py, None);
+        }
+    });
 }
 
 fn order(order: Order) {

@@ -15,7 +15,6 @@ use ferricorn_worker::{At, Conn, Heard, Interpreter, Nested, Sight, Stop, Tasks,
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rustix::process::{Signal, getpid, kill_process};
 use std::collections::HashMap;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -369,20 +368,11 @@ impl Interpreter for Asgi {
     }
 
     fn abort(&self) {
-        // To itself: cannot fail.
-        let _ = kill_process(getpid(), Signal::ABORT);
+        interrupt::abort();
     }
 
     fn notify(&self, stop: Stop) {
-        let what = match stop {
-            Stop::Interrupted => "interrupted",
-            Stop::ReopenLogs => "reopen",
-        };
-        Python::attach(|py| {
-            if let Err(error) = self.parts.notify.call1(py, (what,)) {
-                error.write_unraisable(py, None);
-            }
-        });
+        interrupt::notify(&self.parts.notify, stop);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::ffi::latin1;
 use crate::fnv::BuildFnv;
+use crate::wsgi::method;
 use ferricorn_worker::http::token::percent_decoded;
 use ferricorn_worker::websocket::Handshake;
 use ferricorn_worker::{Conn, Peer};
@@ -97,6 +98,9 @@ impl Scopes {
         }
         match handshake {
             Some(handshake) => scope.set_item(intern!(py, "subprotocols"), &handshake.subprotocols)?,
+            None if head.method().iter().any(u8::is_ascii_lowercase) => {
+                scope.set_item(intern!(py, "method"), method(py, &head.method().to_ascii_uppercase())?)?;
+            }
             None => scope.set_item(intern!(py, "method"), method(py, head.method())?)?,
         }
         scope.set_item(intern!(py, "client"), self.client(py, conn, trusts)?)?;
@@ -206,17 +210,4 @@ fn with_port(host: &str) -> (&str, u16) {
         Some((host, port)) if !host.contains(':') => (host, port),
         _ => (host, 0),
     }
-}
-
-fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
-    Ok(match method {
-        b"GET" => intern!(py, "GET").clone(),
-        b"POST" => intern!(py, "POST").clone(),
-        b"HEAD" => intern!(py, "HEAD").clone(),
-        b"PUT" => intern!(py, "PUT").clone(),
-        b"PATCH" => intern!(py, "PATCH").clone(),
-        b"DELETE" => intern!(py, "DELETE").clone(),
-        b"OPTIONS" => intern!(py, "OPTIONS").clone(),
-        other => latin1(py, &other.to_ascii_uppercase())?,
-    })
 }

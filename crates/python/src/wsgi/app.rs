@@ -3,14 +3,13 @@
 use super::environ::{Environ, Unservable};
 use super::respond::respond;
 use super::start::{Room, StartResponse};
-use crate::interrupt::{Passage, interrupt, is_held, look};
+use crate::interrupt::{self, Passage};
 use crate::observe::Observer;
 use ferricorn_worker::http::refusal::{Form, Page, page};
 use ferricorn_worker::{App, At, Conn, Interpreter, LATE, Stop, Tell};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rustix::process::{Signal, getpid, kill_process};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,32 +215,23 @@ impl Interpreter for Wsgi {
     }
 
     fn look(&self, at: At, over: bool, tell: Tell) {
-        look(at, over, tell);
+        interrupt::look(at, over, tell);
     }
 
     fn is_held(&self) -> bool {
-        is_held()
+        interrupt::is_held()
     }
 
     fn interrupt(&self, late: At) {
-        interrupt(late);
+        interrupt::interrupt(late);
     }
 
     fn abort(&self) {
-        // To itself: cannot fail.
-        let _ = kill_process(getpid(), Signal::ABORT);
+        interrupt::abort();
     }
 
     fn notify(&self, stop: Stop) {
-        let what = match stop {
-            Stop::Interrupted => "interrupted",
-            Stop::ReopenLogs => "reopen",
-        };
-        Python::attach(|py| {
-            if let Err(error) = self.parts.notify.call1(py, (what,)) {
-                error.write_unraisable(py, None);
-            }
-        });
+        interrupt::notify(&self.parts.notify, stop);
     }
 }
 

@@ -126,7 +126,8 @@ fn fields(py: Python<'_>, environ: &Bound<'_, PyDict>, conn: &Conn) -> PyResult<
     Ok(())
 }
 
-fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
+/// The method as text, in the case it has.
+pub(crate) fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
     Ok(match method {
         b"GET" => intern!(py, "GET").clone(),
         b"POST" => intern!(py, "POST").clone(),

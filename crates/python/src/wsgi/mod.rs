@@ -8,4 +8,5 @@ mod socket;
 mod start;
 
 pub(crate) use app::{Seat, Wsgi, WsgiParts, log_failure, log_failure_at, replace};
+pub(crate) use environ::method;
 pub(crate) use start::Room;

@@ -74,22 +74,23 @@ impl Blockade {
             None => (0, Vec::new()),
         };
         let pid = process::id();
-        let (mine, others): (Vec<InFlightView>, Vec<InFlightView>) =
-            hub.slot.requests().partition(|view| view.id == id);
+        let request = |view: &InFlightView| Request::of(pid, view, now_ns);
+        let mine = hub.slot.requests().find(|view| view.id == id);
+        let busy = hub.slot.used_records().iter().filter(|record| record.is_busy()).count();
         let line_ns = hub.pool.load().since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
         Hold {
             lasted_s: now_ns.saturating_sub(self.since_ns) as f64 / SECOND,
-            request: mine.first().map(|view| Request::of(pid, view, now_ns)),
+            begun: busy.saturating_sub(usize::from(mine.is_some())),
+            request: mine.as_ref().map(request),
             frames,
             doing: self.doing.clone(),
             waited: self.waited,
             waited_s: line_ns as f64 / SECOND,
             given: (hub.slot.handed_over.load(Relaxed) - self.given_before) as usize,
-            concurrent: others
-                .iter()
-                .take(CONCURRENT_MAX)
-                .map(|view| Request::of(pid, view, now_ns))
-                .collect(),
+            concurrent: {
+                let others = hub.slot.requests().filter(|view| view.id != id);
+                others.take(CONCURRENT_MAX).map(|view| request(&view)).collect()
+            },
         }
     }
 

@@ -1,6 +1,6 @@
 //! The loop nested in the application's own (asyncio, gevent's hub), on the worker's main thread.
 //!
-//! The application's loop watches [`Nested::fd`] and calls [`Nested::turn`] when there is something to do; each request is
+//! The application's loop watches [`Nested::fds`] and calls [`Nested::turn`] when there is something to do; each request is
 //! begun there ([`Tasks::begin`]) and runs in the application's loop from then on. What is late is seen to in the turn,
 //! too. When a callback holds the application's loop, the watchdog's thread takes ours over ([`keep`]) until the
 //! main thread is back.
