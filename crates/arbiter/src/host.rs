@@ -23,6 +23,7 @@ pub struct Options {
     /// Whether connections are encrypted: the log then says `https`.
     pub tls: bool,
     pub workers: usize,
+    pub threads: usize,
     /// As the log shows it.
     pub worker_class: String,
     /// Zero for none.
@@ -51,6 +52,7 @@ impl Default for Options {
             reuse_port: false,
             tls: false,
             workers: 1,
+            threads: 1,
             worker_class: "sync".to_owned(),
             timeout: Duration::from_secs(30),
             graceful_timeout: Duration::from_secs(30),

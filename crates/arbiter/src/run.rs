@@ -105,7 +105,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
         let pid = getpid().as_raw_pid();
         let fleet = Fleet::new(options.plan());
         let board = memory.value();
-        inscribe(board, pid, fleet.target());
+        inscribe(board, pid, fleet.target(), &options);
         host.hook(Hook::NworkersChanged { new: fleet.target(), old: None });
         host.load()?;
         host.log(Level::Info, concat!("Starting ferricorn ", env!("CARGO_PKG_VERSION")));
@@ -266,15 +266,18 @@ impl<'h, H: Host> Arbiter<'h, H> {
             Action::TellStack { pid } => self.tell_stack(pid),
             Action::Say(notice) => self.host.log(notice.level(), &notice.to_string()),
             Action::Died { pid, status, by } => {
-                if let Some((line, event)) = self.inquest.close(pid, status, by) {
-                    self.host.log(Level::Error, &line);
-                    self.channel.0.tell(&event);
+                if let Some(found) = self.inquest.close(self.board, pid, status, by) {
+                    self.host.log(Level::Error, &found.line);
+                    self.channel.0.tell(&found.event);
                 }
             }
             Action::NworkersChanged { new, old } => {
                 self.host.hook(Hook::NworkersChanged { new, old: Some(old) });
             }
-            Action::ChildExit { pid, age } => self.host.hook(Hook::ChildExit { pid, age }),
+            Action::ChildExit { pid, age } => {
+                self.inquest.let_go(self.board, pid);
+                self.host.hook(Hook::ChildExit { pid, age });
+            }
             Action::OnReload => {
                 self.host.hook(Hook::OnReload);
                 self.renew_pidfile();
@@ -426,6 +429,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
                 self.host.listening(&self.sockets.current());
             }
             self.options.clone_from(options);
+            describe(self.board, options);
             self.channel.0.tell(&Told::Leave);
         }
         self.events.push_back(Event::Reloaded(result.map(|options| options.plan())));
@@ -451,12 +455,22 @@ impl<'h, H: Host> Arbiter<'h, H> {
 }
 
 /// Makes new memory a scoreboard.
-fn inscribe(board: &Scoreboard, pid: i32, target: usize) {
+fn inscribe(board: &Scoreboard, pid: i32, target: usize, options: &Options) {
+    describe(board, options);
     board.version.store(VERSION, Relaxed);
     board.arbiter_pid.store(pid.unsigned_abs(), Relaxed);
     board.started_ns.store(clock::now_ns(), Relaxed);
     board.workers_target.store(target as u32, Relaxed);
     board.magic.store(MAGIC, Relaxed);
+}
+
+/// Says what the settings are, for viewers.
+fn describe(board: &Scoreboard, options: &Options) {
+    board.name.store(options.proc_name.as_bytes());
+    board.release.store(env!("CARGO_PKG_VERSION").as_bytes());
+    board.worker_class.store(options.worker_class.as_bytes());
+    board.threads.store(u32::try_from(options.threads).unwrap_or(u32::MAX), Relaxed);
+    board.timeout_ns.store(options.plan().timeout_ns, Relaxed);
 }
 
 /// What the processes of a server share beside listeners.

@@ -31,7 +31,7 @@ fn server() -> Snapshot {
     let booting = &board.workers[2];
     board.claim(2, 3, 1, NOW - SECOND / 4);
     booting.pid.store(103, Relaxed);
-    snapshot::read(board, NOW).expect("a scoreboard")
+    snapshot::read(board, NOW, 0.0).expect("a scoreboard")
 }
 
 fn busy(board: &Scoreboard) {
@@ -89,7 +89,7 @@ fn busy(board: &Scoreboard) {
 fn render(show: impl FnOnce(&View<'_>, &mut dyn Write) -> io::Result<()>) -> String {
     let snapshot = server();
     let mut out = Vec::new();
-    show(&View { snapshot: &snapshot, now_ns: NOW, colours: false }, &mut out).expect("memory");
+    show(&View { snapshot: &snapshot, colours: false }, &mut out).expect("memory");
     String::from_utf8(out).expect("text")
 }
 
@@ -133,9 +133,8 @@ fn recent_requests_for_a_person() {
 
 #[test]
 fn a_server_at_rest_says_so() {
-    let mut snapshot = server();
-    snapshot.workers.clear();
-    let view = View { snapshot: &snapshot, now_ns: NOW, colours: false };
+    let snapshot = Snapshot { requests: Vec::new(), recent: Vec::new(), ..server() };
+    let view = View { snapshot: &snapshot, colours: false };
     let mut out = Vec::new();
     requests::table(&view, &mut out).expect("memory");
     requests::recent_table(&view, 5, &mut out).expect("memory");
@@ -146,7 +145,7 @@ fn a_server_at_rest_says_so() {
 fn colours_change_no_text() {
     let snapshot = server();
     let mut out = Vec::new();
-    workers::table(&View { snapshot: &snapshot, now_ns: NOW, colours: true }, &mut out).expect("memory");
+    workers::table(&View { snapshot: &snapshot, colours: true }, &mut out).expect("memory");
     let mut text = String::from_utf8(out).expect("text");
     assert!(text.contains("\x1b[32m") || text.contains("\x1b[33m"), "{text:?}");
     for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"] {
@@ -189,8 +188,8 @@ fn workers_for_a_script() {
 fn requests_for_a_script() {
     let document = json(requests::json);
     let expected = serde_json::json!({
-        "id": 2, "worker_pid": 102, "tid": 202, "phase": "write", "age_s": 42.0, "deadline_left_s": -12.0,
-        "client": "10.0.0.7:5123", "method": "GET", "path": "/stuck?q=\u{1b}[31m", "bytes_sent": 4096,
+        "id": 2, "request_id": "102-2", "worker_pid": 102, "tid": 202, "phase": "write", "age_s": 42.0, "deadline_left_s": -12.0,
+        "client": "10.0.0.7:5123", "method": "GET", "path": "/stuck?q=\u{1b}[31m", "route": null, "bytes_sent": 4096,
     });
     assert_eq!(document["requests"][0], expected);
     assert_eq!(document["requests"].as_array().map(Vec::len), Some(3));
@@ -201,9 +200,9 @@ fn requests_for_a_script() {
 fn recent_requests_for_a_script() {
     let document = json(|view, out| requests::recent_json(view, 2, out));
     let expected = serde_json::json!([
-        {"id": 3, "worker_pid": 102, "status": 500, "ago_s": 1.0, "total_ms": 1.5, "app_ms": 0.9, "bytes": 1024,
+        {"id": 3, "request_id": "102-3", "worker_pid": 102, "status": 500, "ago_s": 1.0, "total_ms": 1.5, "app_ms": 0.9, "bytes": 1024,
          "method": "GET", "path": "/c"},
-        {"id": 2, "worker_pid": 102, "status": 404, "ago_s": 2.0, "total_ms": 1.5, "app_ms": 0.9, "bytes": 1024,
+        {"id": 2, "request_id": "102-2", "worker_pid": 102, "status": 404, "ago_s": 2.0, "total_ms": 1.5, "app_ms": 0.9, "bytes": 1024,
          "method": "POST", "path": "/b"},
     ]);
     assert_eq!(document["recent"], expected);

@@ -5,15 +5,13 @@ use crate::failure::{Failure, OK, UNREADABLE, USAGE};
 use crate::workers::write_json;
 use crate::{locate, records, requests, stack, why, workers};
 use ferricorn_core::snapshot::{self, Snapshot, Unreadable};
-use ferricorn_sys::clock::now_ns;
+use ferricorn_sys::clock;
 use std::io::{self, Write};
 
 /// What a verb shows, and how.
 pub(crate) struct View<'a> {
     /// The server at one moment.
     pub snapshot: &'a Snapshot,
-    /// That moment, in nanoseconds of the monotonic clock.
-    pub now_ns: u64,
     /// Whether somebody who likes colours looks.
     pub colours: bool,
 }
@@ -67,8 +65,8 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
         }
         Verb::Workers | Verb::Requests | Verb::Recent(_) => {
-            let (snapshot, now_ns) = read(&command.server)?;
-            show(command, &View { snapshot: &snapshot, now_ns, colours }, &mut text)
+            let snapshot = read(&command.server)?;
+            show(command, &View { snapshot: &snapshot, colours }, &mut text)
         }
     };
     written.map(|()| text).map_err(|error| unwritten(&error))
@@ -78,11 +76,10 @@ fn unwritten(error: &io::Error) -> Failure {
     Failure::new("the output could not be written", error.to_string(), "free the place it goes to")
 }
 
-/// Reads a server's scoreboard; also returns the moment.
-pub(crate) fn read(server: &Server) -> Result<(Snapshot, u64), Failure> {
+/// Reads a server's scoreboard.
+pub(crate) fn read(server: &Server) -> Result<Snapshot, Failure> {
     let board = locate::open(server)?;
-    let now_ns = now_ns();
-    let snapshot = snapshot::read(board.value(), now_ns).map_err(|reason| match reason {
+    snapshot::read(board.value(), clock::now_ns(), clock::wall_time_s()).map_err(|reason| match reason {
         Unreadable::NotAScoreboard => Failure::new(
             "the scoreboard could not be read",
             "the server has not filled it in yet",
@@ -92,8 +89,7 @@ pub(crate) fn read(server: &Server) -> Result<(Snapshot, u64), Failure> {
             let why = format!("its layout has number {other}, this program reads another");
             locate::another_version("the scoreboard could not be read", &why)
         }
-    })?;
-    Ok((snapshot, now_ns))
+    })
 }
 
 fn show(command: &Command, view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {

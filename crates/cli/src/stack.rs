@@ -6,8 +6,8 @@ use crate::run;
 use crate::units::printable;
 use crate::why;
 use crate::workers::write_json;
-use ferricorn_core::record::Evidence;
-use ferricorn_core::scoreboard::InFlightView;
+use ferricorn_core::evidence::Evidence;
+use ferricorn_core::snapshot::{Running, Worker};
 use ferricorn_reflex::evidence;
 use ferricorn_reflex::stack::Stacks;
 use serde::Serialize;
@@ -24,19 +24,18 @@ pub(crate) struct Process {
 /// Looks at a process; at all workers where it is an arbiter.
 pub(crate) fn find(pid: u32) -> Result<Vec<Process>, Failure> {
     // Without a scoreboard it is no process of ours, and has threads all the same.
-    let snapshot = run::read(&Server::Pid(pid)).ok().map(|(snapshot, _)| snapshot);
-    let workers = snapshot.iter().flat_map(|snapshot| &snapshot.workers);
-    let mut targets: Vec<(u32, Vec<InFlightView>)> = workers
-        .filter(|worker| {
-            worker.pid == pid || snapshot.as_ref().is_some_and(|snapshot| snapshot.arbiter_pid == pid)
-        })
-        .map(|worker| (worker.pid, worker.in_flight.iter().map(|(view, _)| view.clone()).collect()))
-        .collect();
+    let snapshot = run::read(&Server::Pid(pid)).unwrap_or_default();
+    let is_wanted = |worker: &&Worker| worker.pid == pid || snapshot.arbiter_pid == pid;
+    let of = |worker: &Worker| {
+        let mine = snapshot.requests.iter().filter(|running| running.pid == worker.pid);
+        (worker.pid, mine.cloned().collect())
+    };
+    let mut targets: Vec<(u32, Vec<Running>)> = snapshot.workers.iter().filter(is_wanted).map(of).collect();
     if targets.is_empty() {
         targets.push((pid, Vec::new()));
     }
     let mut stacks = Stacks::default();
-    let look = |(pid, requests): (u32, Vec<InFlightView>)| {
+    let look = |(pid, requests): (u32, Vec<Running>)| {
         let evidence = evidence::look(&mut stacks, pid, &requests, 0, true);
         Process { pid, evidence }
     };

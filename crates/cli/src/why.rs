@@ -2,9 +2,8 @@
 
 use crate::failure::Failure;
 use crate::units::{bytes, printable, span};
-use ferricorn_core::record::{
-    Blocked, Death, Evidence, Frame, Outcome, Pressure, Record, Request, Thread, Timeout,
-};
+use ferricorn_core::evidence::{Evidence, Frame, Pressure, Thread};
+use ferricorn_core::record::{Blocked, Death, Outcome, Record, Request, Timeout};
 use ferricorn_sys::clock;
 use std::io::{self, Write};
 

@@ -1,7 +1,9 @@
 //! What workers, guardians and the arbiter tell the observer: messages of one datagram each, JSON. Telling never waits;
 //! what nobody reads is lost. Not for: what the observer sees by itself (`scoreboard`).
 
-use crate::record::{Frame, Hold, Request, Source, Worker};
+use crate::evidence::{Frame, Source};
+use crate::record::{Hold, Request, Worker};
+use crate::scoreboard::Exit;
 use serde::{Deserialize, Serialize};
 
 /// Most bytes of a message; longer ones are not sent.
@@ -79,6 +81,8 @@ pub struct Died {
     pub worker: Worker,
     /// Why.
     pub cause: String,
+    /// The kind of that.
+    pub exit: Exit,
     /// What it was at; the first [`REQUESTS_MAX`].
     pub requests: Vec<Request>,
 }

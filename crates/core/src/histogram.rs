@@ -4,6 +4,7 @@
 //! 8 equal buckets, so that a bucket is at most 12.5 % wide. [`BUCKETS`] buckets reach 2^32 µs (71 minutes); what is
 //! longer counts in the last. Not for: quantile sketches over a fleet, which merge these buckets elsewhere.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Buckets of one histogram.
@@ -17,6 +18,13 @@ pub struct Histogram {
     count: AtomicU64,
     sum_us: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { count: zero(), sum_us: zero(), buckets: [const { AtomicU64::new(0) }; BUCKETS] }
+    }
 }
 
 impl Histogram {
@@ -47,18 +55,75 @@ impl Histogram {
     }
 }
 
-/// A histogram's counts at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A histogram's counts at one moment. As JSON, its buckets are `[index, count]` of those that are not empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Distribution {
     /// Durations recorded.
     pub count: u64,
     /// Their sum in microseconds.
     pub sum_us: u64,
     /// Count per bucket; see [`bucket_floor`].
+    #[serde(serialize_with = "sparse", deserialize_with = "dense")]
     pub buckets: Vec<u64>,
 }
 
+impl Default for Distribution {
+    fn default() -> Self {
+        Self { count: 0, sum_us: 0, buckets: vec![0; BUCKETS] }
+    }
+}
+
+fn sparse<S: Serializer>(buckets: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(buckets.iter().enumerate().filter(|(_, count)| **count > 0))
+}
+
+fn dense<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    let mut buckets = vec![0; BUCKETS];
+    for (index, count) in Vec::<(usize, u64)>::deserialize(deserializer)? {
+        if let Some(bucket) = buckets.get_mut(index) {
+            *bucket = count;
+        }
+    }
+    Ok(buckets)
+}
+
 impl Distribution {
+    /// Counts one duration in microseconds.
+    pub fn add(&mut self, us: u64) {
+        self.count += 1;
+        self.sum_us = self.sum_us.saturating_add(us);
+        if let Some(bucket) = self.buckets.get_mut(bucket(us)) {
+            *bucket += 1;
+        }
+    }
+
+    /// Adds what another has counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(mine, theirs)| *mine += theirs);
+    }
+
+    /// Returns what has been counted since an earlier reading of the same histogram.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let pairs = self.buckets.iter().zip(&earlier.buckets);
+        Self {
+            count: self.count.saturating_sub(earlier.count),
+            sum_us: self.sum_us.saturating_sub(earlier.sum_us),
+            buckets: pairs.map(|(now, before)| now.saturating_sub(*before)).collect(),
+        }
+    }
+
+    /// Returns how many durations lie in buckets above that of `us`.
+    pub fn above(&self, us: u64) -> u64 {
+        self.buckets.iter().skip(bucket(us) + 1).sum()
+    }
+
+    /// Returns the mean in seconds; `None` when nothing was recorded.
+    pub fn mean_s(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum_us as f64 / 1e6 / self.count as f64)
+    }
+
     /// Returns the upper edge in microseconds of the bucket that holds the quantile `q` (0.0 to 1.0), or `None` when
     /// nothing was recorded.
     pub fn quantile_us(&self, q: f64) -> Option<u64> {
@@ -118,6 +183,20 @@ mod tests {
     #[test]
     fn beyond_the_last_bucket_counts_in_it() {
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn distributions_add_up_and_travel() {
+        let (mut one, mut other) = (Distribution::default(), Distribution::default());
+        [900, 1000, 30_000].into_iter().for_each(|us| one.add(us));
+        other.add(5);
+        let before = one.clone();
+        one.merge(&other);
+        assert_eq!((one.count, one.sum_us, one.above(2000)), (4, 31_905, 1));
+        assert_eq!(one.since(&before), other);
+        let text = serde_json::to_string(&other).expect("JSON");
+        assert_eq!(text, r#"{"count":1,"sum_us":5,"buckets":[[5,1]]}"#);
+        assert_eq!(serde_json::from_str::<Distribution>(&text).expect("read"), other);
     }
 
     proptest! {

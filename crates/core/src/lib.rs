@@ -5,11 +5,17 @@
 
 pub mod claim;
 pub mod deadline;
+pub mod diagnosis;
 pub mod event;
+pub mod evidence;
 pub mod fleet;
 pub mod histogram;
+pub mod incident;
+pub mod latency;
+pub mod life;
 pub mod log;
 pub mod record;
+pub mod route;
 pub mod scoreboard;
 pub mod snapshot;
 pub mod stack;

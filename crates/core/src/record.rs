@@ -4,6 +4,8 @@
 //!
 //! Not for: finding any of it out (`reflex`), files (`reflex::journal`), or printing (`cli`).
 
+use crate::diagnosis::Diagnosis;
+use crate::evidence::{Evidence, Frame, Source};
 use crate::scoreboard::{InFlightView, WorkerSlot};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
@@ -72,6 +74,12 @@ pub struct Timeout {
     pub evidence: Vec<Evidence>,
     /// The other requests of the worker at that moment.
     pub concurrent: Vec<Request>,
+    /// Why it was late.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub diagnosis: Option<Diagnosis>,
+    /// The incident that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub incident: Option<String>,
 }
 
 /// A worker that ended without having been told to.
@@ -283,162 +291,6 @@ pub enum Outcome {
     Ended,
 }
 
-/// How a stack was found out, the best way first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// Read from outside, out of the process's memory; needs no interpreter.
-    Outside,
-    /// Asked of the interpreter.
-    Interpreter,
-    /// Asked of the interpreter: what the tasks of the request wait for.
-    Task,
-    /// Written by the stuck thread itself in a signal handler; needs no interpreter.
-    Faulthandler,
-    /// Not at all: the kernel alone was asked.
-    Kernel,
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Outside => "read from outside, without the interpreter",
-            Self::Interpreter => "asked of the interpreter",
-            Self::Task => "asked of the interpreter: what its tasks wait for",
-            Self::Faulthandler => "written by the thread itself (faulthandler)",
-            Self::Kernel => "no stack: only the kernel could be asked",
-        })
-    }
-}
-
-/// One call on a stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Frame {
-    /// The function.
-    pub function: String,
-    /// The file it stands in.
-    pub file: String,
-    /// The line it is at; 0 if unknown.
-    pub line: u32,
-}
-
-impl Frame {
-    /// Tells whether it is the application's own code: no module of Python's, no installed package, nothing of ours.
-    pub fn is_application(&self) -> bool {
-        let python = self.file.split('/').any(|part| {
-            matches!(part, "site-packages" | "dist-packages")
-                || part.strip_prefix("python3.").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
-        });
-        // A checkout's own package, which is not installed but linked.
-        let python = python || self.file.contains("/python/ferricorn/");
-        // Compiled by Cython, elsewhere.
-        let python = python || self.file.ends_with(".pyx") && !self.file.starts_with('/');
-        let command = self.file.ends_with("/bin/ferricorn") || self.file.ends_with("/bin/gunicorn");
-        !(python || command || self.file.starts_with('<') || self.file.is_empty())
-    }
-}
-
-impl std::fmt::Display for Frame {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{} in {}", self.file, self.line, self.function)
-    }
-}
-
-/// What was seen at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// Per cent of the request's time that were over; 100 at the deadline.
-    pub percent: u32,
-    /// How the stacks were found out.
-    pub source: Source,
-    /// Why no better way could be used.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub degraded: Option<String>,
-    /// The process's threads; those at requests first.
-    pub threads: Vec<Thread>,
-    /// The process's memory.
-    pub memory: Memory,
-    /// How short of something the host and the process's control group are.
-    pub pressure: Pressure,
-}
-
-/// A thread.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Thread {
-    /// Its kernel id.
-    pub tid: u32,
-    /// Its name.
-    pub name: String,
-    /// The request that it is at.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub request: Option<String>,
-    /// Whether it holds the interpreter; none if that could not be seen.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub holds_gil: Option<bool>,
-    /// What it does or waits for, in words.
-    pub doing: String,
-    /// The state letter of proc(5).
-    pub state: String,
-    /// The system call it is in; empty while it computes.
-    pub syscall: String,
-    /// Where in the kernel it sleeps; empty if that cannot be seen.
-    pub wchan: String,
-    /// The other end of the socket that it waits for.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub peer: Option<String>,
-    /// Seconds of processor that it has used.
-    pub cpu_s: f64,
-    /// Seconds that it waited for a processor.
-    pub cpu_wait_s: f64,
-    /// Its Python stack, the innermost call first.
-    pub frames: Vec<Frame>,
-}
-
-/// The memory of a process and of its control group, bytes; none if unknown or without limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
-    /// Resident memory of the process.
-    pub rss: Option<u64>,
-    /// Memory of the control group.
-    pub cgroup: Option<u64>,
-    /// Its limit.
-    pub cgroup_max: Option<u64>,
-}
-
-/// Share of the last ten seconds in which something had to wait, per cent (`avg10` of `some`); none if unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Pressure {
-    /// For a processor, on the host.
-    pub cpu: Option<f64>,
-    /// For memory, on the host.
-    pub memory: Option<f64>,
-    /// For a disk, on the host.
-    pub io: Option<f64>,
-    /// Seconds that the control group was held back by its processor quota, so far.
-    pub throttled_s: Option<f64>,
-}
-
-/// Tells a stack, its innermost call first, in lines: where the application is, what it has called outside of its own
-/// code, and who called it. Paths below `folder` are shortened; `text` gives the line of code that a frame is at.
-pub fn told(frames: &[Frame], folder: &str, text: impl Fn(&Frame) -> Option<String>) -> Vec<String> {
-    let place = |frame: &Frame| {
-        let file =
-            frame.file.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&frame.file);
-        format!("{file}:{} in {}", frame.line, frame.function)
-    };
-    let Some(at) = frames.iter().position(Frame::is_application) else {
-        return vec![
-            frames.first().map_or("not in Python code".to_owned(), |frame| format!("at {}", place(frame))),
-        ];
-    };
-    let code = text(&frames[at]).filter(|text| !text.is_empty()).map(|text| format!(": {text}"));
-    let mut lines = vec![format!("at {}{}", place(&frames[at]), code.unwrap_or_default())];
-    lines.extend(frames[..at].first().map(|frame| format!("inside {}", place(frame))));
-    let callers = frames[at + 1..].iter().filter(|frame| frame.is_application());
-    lines.extend(callers.map(|frame| format!("called from {}", place(frame))));
-    lines
-}
-
 /// Returns a query without its values: what was asked for is seen, secrets are not.
 pub fn redacted(query: &str) -> String {
     let part = |part: &str| match part.split_once('=') {
@@ -455,33 +307,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stack_is_told_from_the_applications_view() {
-        let frame =
-            |function: &str, file: &str, line| Frame { function: function.into(), file: file.into(), line };
-        let stack = [
-            frame("SSLSocket.read", "/usr/lib/python3.11/ssl.py", 1166),
-            frame("get", "/venv/lib/python3.11/site-packages/requests/api.py", 73),
-            frame("rates", "/srv/shop/reports.py", 41),
-            frame("dispatch", "/venv/lib/python3.11/site-packages/flask/app.py", 1500),
-            frame("report", "/srv/shop/views.py", 17),
-        ];
-        let lines = told(&stack, "/srv", |_| Some("requests.get(URL)".into()));
-        assert_eq!(
-            lines,
-            [
-                "at shop/reports.py:41 in rates: requests.get(URL)",
-                "inside /usr/lib/python3.11/ssl.py:1166 in SSLSocket.read",
-                "called from shop/views.py:17 in report",
-            ]
-        );
-        assert_eq!(
-            told(&stack[..2], "/srv", |_| None),
-            ["at /usr/lib/python3.11/ssl.py:1166 in SSLSocket.read"]
-        );
-        assert_eq!(told(&[], "/srv", |_| None), ["not in Python code"]);
-    }
-
-    #[test]
     fn queries_keep_names_only() {
         let table = [
             ("", ""),
@@ -492,25 +317,6 @@ mod tests {
         ];
         for (query, expected) in table {
             assert_eq!(redacted(query), expected, "{query}");
-        }
-    }
-
-    #[test]
-    fn the_applications_frames_are_told_from_libraries() {
-        let frame = |file: &str| Frame { function: "f".into(), file: file.into(), line: 1 }.is_application();
-        for file in ["/srv/shop/views.py", "views.py", "/home/me/python3/app.py", "/opt/python-apps/a.py"] {
-            assert!(frame(file), "{file}");
-        }
-        for file in [
-            "/usr/lib/python3.11/queue.py",
-            "/srv/venv/lib/python3.12/site-packages/requests/api.py",
-            "/usr/lib/python3/dist-packages/flask/app.py",
-            "/srv/venv/bin/ferricorn",
-            "<frozen importlib._bootstrap>",
-            "<string>",
-            "",
-        ] {
-            assert!(!frame(file), "{file}");
         }
     }
 }

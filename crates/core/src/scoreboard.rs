@@ -9,6 +9,8 @@
 
 use crate::claim::Client;
 use crate::histogram::Histogram;
+use crate::latency::Cells;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -18,7 +20,7 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most requests of a worker that the application works on at one time: in app threads, or one for each connection in tasks.
@@ -45,7 +47,19 @@ pub struct Scoreboard {
     pub generation: AtomicU32,
     /// Slots that have ever been claimed: those beyond are empty, and looking at them would cost their memory.
     slots_used: AtomicU32,
-    reserved: [AtomicU32; 7],
+    /// `threads`, as configured.
+    pub threads: AtomicU32,
+    reserved: [AtomicU32; 6],
+    /// `timeout`; 0 for none.
+    pub timeout_ns: AtomicU64,
+    /// Workers that have ended, by [`Exit`].
+    pub exits: [AtomicU64; Exit::ALL.len()],
+    /// `proc_name`. Cut at 128 bytes.
+    pub name: Text<16>,
+    /// Ferricorn's version.
+    pub release: Text<4>,
+    /// `worker_class`.
+    pub worker_class: Text<8>,
     /// Folder of the server's records (`state_dir`); empty if it keeps none. Cut at 512 bytes.
     pub state_dir: Text<64>,
     /// One slot per worker; free slots have state [`State::Free`].
@@ -72,10 +86,12 @@ impl Scoreboard {
 }
 
 /// What a worker is doing with its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[repr(u32)]
 pub enum State {
     /// Nobody's slot.
+    #[default]
     Free = 0,
     /// Forked; loading the application.
     Booting = 1,
@@ -83,6 +99,53 @@ pub enum State {
     Ready = 2,
     /// Takes no new connections; finishes what it has.
     Draining = 3,
+}
+
+/// Why a worker has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(usize)]
+pub enum Exit {
+    /// It was told to, or had served its requests.
+    Planned = 0,
+    /// It gave no sign of life, or was stuck beyond its time.
+    Timeout = 1,
+    /// It did not boot in time, or could not.
+    Boot = 2,
+    /// It did not finish within `graceful_timeout`.
+    GracefulTimeout = 3,
+    /// The kernel killed it for want of memory.
+    OutOfMemory = 4,
+    /// Somebody else's signal, a crash among them.
+    Signal = 5,
+    /// By itself, with an exit code.
+    Code = 6,
+}
+
+impl Exit {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Planned,
+        Self::Timeout,
+        Self::Boot,
+        Self::GracefulTimeout,
+        Self::OutOfMemory,
+        Self::Signal,
+        Self::Code,
+    ];
+
+    /// Returns its name in metrics and documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Timeout => "timeout",
+            Self::Boot => "boot",
+            Self::GracefulTimeout => "graceful_timeout",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Signal => "signal",
+            Self::Code => "code",
+        }
+    }
 }
 
 /// Where a request is.
@@ -176,6 +239,8 @@ pub struct WorkerSlot {
     pub flight_next: AtomicU64,
     /// The last requests.
     pub flights: [Flight; FLIGHTS],
+    /// Durations per route. Not the worker's but the slot's: they outlive it.
+    pub routes: Cells,
     /// What each connection is owed, by its place in the loop.
     pub clients: [Client; CLIENTS_MAX],
 }
@@ -558,7 +623,25 @@ pub struct Text<const W: usize> {
     words: [AtomicU64; W],
 }
 
+impl<const W: usize> Default for Text<W> {
+    fn default() -> Self {
+        Self { len: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; W] }
+    }
+}
+
 impl<const W: usize> Text<W> {
+    /// Tells whether it holds these bytes, as far as they fit.
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        let bytes = &bytes[..bytes.len().min(W * 8)];
+        let word = |chunk: &[u8]| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_le_bytes(word)
+        };
+        self.len.load(Relaxed) == bytes.len() as u64
+            && bytes.chunks(8).zip(&self.words).all(|(chunk, at)| at.load(Relaxed) == word(chunk))
+    }
+
     /// Writes it, cut where it does not fit.
     pub fn store(&self, bytes: &[u8]) {
         let bytes = &bytes[..bytes.len().min(W * 8)];
@@ -595,7 +678,7 @@ fn open(seq: &AtomicU32) -> u32 {
 const _: () = assert!(size_of::<Text<2>>() == 24);
 const _: () = assert!(size_of::<InFlight>() == 440);
 const _: () = assert!(size_of::<Flight>() == 144);
-const _: () = assert!(size_of::<Scoreboard>() < 3 << 30);
+const _: () = assert!(size_of::<Scoreboard>() < 4 << 30);
 
 #[cfg(test)]
 mod tests {
@@ -618,10 +701,10 @@ mod tests {
             bytes_sent: text(),
             body_bytes: text(),
             ident: text(),
-            method: Text { len: text(), words: Default::default() },
-            path: Text { len: text(), words: Default::default() },
-            query: Text { len: text(), words: Default::default() },
-            client: Text { len: text(), words: Default::default() },
+            method: Text::default(),
+            path: Text::default(),
+            query: Text::default(),
+            client: Text::default(),
         })
     }
 

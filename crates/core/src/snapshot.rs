@@ -1,15 +1,58 @@
-//! The scoreboard as plain data: what every viewer reads, so that a number is computed in one place.
-//! Not for: rendering (see `cli`) and not for mapping the memory (see `sys`).
+//! A server at one moment, as plain data: what every viewer reads (tables, the TUI, metrics, JSON), so that a number is computed
+//! in one place. [`read`] makes it of our own server's scoreboard; the observer of a stock Gunicorn makes the same of what
+//! it sees. The JSON is public (docs/ferricornctl.md): add fields, never change one.
+//!
+//! Not for: rendering (`cli`), mapping the memory (`sys`), and what it means ([`crate::diagnosis`]).
 
 use crate::histogram::Distribution;
-use crate::scoreboard::{FlightView, InFlightView, MAGIC, Scoreboard, State, VERSION, WorkerSlot};
+use crate::latency::{Key, Phases};
+use crate::life::Life;
+use crate::record::{Request, request_id};
+use crate::route;
+use crate::scoreboard::{
+    Exit, FlightView, InFlightView, MAGIC, Phase, Scoreboard, State, VERSION, WorkerSlot,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Shape of the JSON; changes if a field ever changes its meaning.
+pub const SCHEMA: u32 = 1;
+/// A worker whose loop has made no progress for so long gives no sign of life: several of its heartbeats.
+const SILENT_S: f64 = 3.0;
+
+/// Which server it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Ours.
+    #[default]
+    Ferricorn,
+    /// A stock Gunicorn, seen from outside.
+    Gunicorn,
+}
+
 /// A server at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Which server it is.
+    pub kind: Kind,
+    /// When, seconds since 1970, UTC.
+    pub at_s: f64,
     /// Pid of the arbiter.
     pub arbiter_pid: u32,
+    /// `proc_name`.
+    pub name: String,
+    /// The server's version.
+    pub version: String,
+    /// `worker_class`.
+    pub worker_class: String,
+    /// `threads` of each worker.
+    pub threads: u32,
+    /// `timeout`, seconds; none without one.
+    pub timeout_s: Option<f64>,
     /// Seconds since the arbiter started.
     pub uptime_s: f64,
     /// Workers wanted.
@@ -18,10 +61,33 @@ pub struct Snapshot {
     pub generation: u32,
     /// Workers that exist, oldest first.
     pub workers: Vec<Worker>,
+    /// Requests in the application, oldest first.
+    pub requests: Vec<Running>,
+    /// Requests that have finished, newest first; only as many as the server remembers.
+    #[serde(skip)]
+    pub recent: Vec<Finished>,
+    /// Durations per route, method and kind of answer, since the arbiter started.
+    pub routes: Vec<Route>,
+    /// Workers that have ended, by why.
+    pub exits: BTreeMap<Exit, u64>,
+    /// What could not be seen of the server, and how it could be.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub gaps: Vec<String>,
+}
+
+/// The durations of one route, method and kind of answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// Which.
+    #[serde(flatten)]
+    pub key: Key,
+    /// Their durations.
+    #[serde(flatten)]
+    pub phases: Phases,
 }
 
 /// A worker at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
     /// Its pid.
     pub pid: u32,
@@ -29,8 +95,10 @@ pub struct Worker {
     pub age: u32,
     /// Reload it belongs to.
     pub generation: u32,
-    /// Its state.
+    /// Its state, as its arbiter knows it.
     pub state: State,
+    /// What it is doing with its life.
+    pub life: Life,
     /// Seconds since it was forked.
     pub uptime_s: f64,
     /// Seconds from fork to ready; `None` while booting.
@@ -67,10 +135,92 @@ pub struct Worker {
     pub taken_in: u64,
     /// Durations per phase, indexed by [`crate::scoreboard::Timed`].
     pub timed: Vec<Distribution>,
-    /// Requests in flight, each with its age in seconds.
-    pub in_flight: Vec<(InFlightView, f64)>,
-    /// Last requests, newest first.
-    pub flights: Vec<FlightView>,
+}
+
+/// A request in the application.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Pid of its worker.
+    pub pid: u32,
+    /// Its number in its worker.
+    pub number: u64,
+    /// `app`, `write` (its thread sends the response) or `websocket`.
+    pub phase: String,
+    /// Seconds since its first byte.
+    pub age_s: f64,
+    /// Descriptor of its client's connection.
+    pub fd: i32,
+    /// Python's number of its thread; 0 where that is not known.
+    pub ident: u64,
+    /// Bytes of the response that its thread has written.
+    pub bytes_sent: u64,
+    /// The request.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+impl Running {
+    /// Returns the share of its time that is over, 1 at the deadline; none without a deadline.
+    pub fn share(&self) -> Option<f64> {
+        let deadline_s = self.request.deadline_s.filter(|deadline_s| *deadline_s > 0.0)?;
+        Some(self.request.app_s / deadline_s)
+    }
+
+    /// Returns the seconds until its deadline, negative after it; none without one.
+    pub fn left_s(&self) -> Option<f64> {
+        self.request.deadline_s.map(|deadline_s| deadline_s - self.request.app_s)
+    }
+
+    /// Returns what the scoreboard says of a request of the worker with this pid.
+    pub fn of(pid: u32, view: &InFlightView, now_ns: u64) -> Self {
+        Self {
+            pid,
+            number: view.id,
+            phase: phase(view.phase).to_owned(),
+            age_s: seconds(view.start_ns, now_ns),
+            fd: view.fd.cast_signed(),
+            ident: view.ident,
+            bytes_sent: view.bytes_sent,
+            request: Request::of(pid, view, now_ns),
+        }
+    }
+}
+
+fn phase(number: u32) -> &'static str {
+    const APP: u32 = Phase::App as u32;
+    const WRITE: u32 = Phase::Write as u32;
+    const WEBSOCKET: u32 = Phase::WebSocket as u32;
+    match number {
+        APP => "app",
+        WRITE => "write",
+        WEBSOCKET => "websocket",
+        _ => "other",
+    }
+}
+
+/// A request that has finished.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// Pid of its worker.
+    pub pid: u32,
+    /// Its number in its worker.
+    pub number: u64,
+    /// The number by which logs and pages know it.
+    pub id: String,
+    /// Status answered.
+    pub status: u32,
+    /// Seconds since its first byte.
+    pub ago_s: f64,
+    /// First byte to end of the application, microseconds.
+    pub total_us: u64,
+    /// Time in the application, microseconds.
+    pub app_us: u64,
+    /// Bytes of the response body.
+    pub bytes: u64,
+    /// Request method.
+    pub method: String,
+    /// Path.
+    pub path: String,
 }
 
 /// Why a piece of memory is not a scoreboard that this version reads.
@@ -82,8 +232,11 @@ pub enum Unreadable {
     Version(u32),
 }
 
-/// Reads the scoreboard. `now_ns` is `CLOCK_MONOTONIC`.
-pub fn read(board: &Scoreboard, now_ns: u64) -> Result<Snapshot, Unreadable> {
+/// Reads the scoreboard. `now_ns` is `CLOCK_MONOTONIC`, `at_s` the same moment in seconds since 1970.
+///
+/// # Errors
+/// It is none, or another version's.
+pub fn read(board: &Scoreboard, now_ns: u64, at_s: f64) -> Result<Snapshot, Unreadable> {
     if board.magic.load(Relaxed) != MAGIC {
         return Err(Unreadable::NotAScoreboard);
     }
@@ -91,33 +244,74 @@ pub fn read(board: &Scoreboard, now_ns: u64) -> Result<Snapshot, Unreadable> {
         VERSION => {}
         other => return Err(Unreadable::Version(other)),
     }
-    let mut workers: Vec<Worker> = board
-        .used()
-        .iter()
-        .filter(|slot| slot.state() != State::Free)
-        .map(|slot| worker(slot, now_ns))
-        .collect();
+    let timeout_ns = board.timeout_ns.load(Relaxed);
+    let living = || board.used().iter().filter(|slot| slot.state() != State::Free);
+    let mut requests: Vec<Running> = living().flat_map(|slot| running(slot, now_ns)).collect();
+    requests.sort_by(|one, other| other.age_s.total_cmp(&one.age_s));
+    let mut workers: Vec<Worker> = living().map(|slot| worker(slot, &requests, now_ns)).collect();
     workers.sort_by_key(|worker| worker.age);
+    let mut recent: Vec<Finished> = living().flat_map(|slot| finished(slot, now_ns)).collect();
+    recent.sort_by(|one, other| one.end_ago_s().total_cmp(&other.end_ago_s()));
+    let exits = Exit::ALL.into_iter().map(|exit| (exit, board.exits[exit as usize].load(Relaxed)));
     Ok(Snapshot {
+        schema: SCHEMA,
+        kind: Kind::Ferricorn,
+        at_s,
         arbiter_pid: board.arbiter_pid.load(Relaxed),
+        name: board.name.load(),
+        version: board.release.load(),
+        worker_class: board.worker_class.load(),
+        threads: board.threads.load(Relaxed),
+        timeout_s: (timeout_ns > 0).then(|| seconds(0, timeout_ns)),
         uptime_s: seconds(board.started_ns.load(Relaxed), now_ns),
         workers_target: board.workers_target.load(Relaxed),
         generation: board.generation.load(Relaxed),
         workers,
+        requests,
+        recent,
+        routes: routes(board.used().iter().flat_map(|slot| slot.routes.read())),
+        exits: exits.filter(|(_, count)| *count > 0).collect(),
+        gaps: Vec::new(),
     })
 }
 
-fn worker(slot: &WorkerSlot, now_ns: u64) -> Worker {
+/// Adds up the numbers of workers by route. What a request's path alone was known of, since it never came to its end, belongs
+/// to the framework's route that its path fits, if there is one.
+pub fn routes(numbers: impl Iterator<Item = (Key, Phases)>) -> Vec<Route> {
+    let mut sums: BTreeMap<Key, Phases> = BTreeMap::new();
+    for (key, phases) in numbers {
+        sums.entry(key).or_default().merge(&phases);
+    }
+    let named: Vec<String> = sums.keys().filter(|key| key.named).map(|key| key.route.clone()).collect();
+    let mut merged: BTreeMap<Key, Phases> = BTreeMap::new();
+    for (mut key, phases) in sums {
+        if !key.named {
+            let fitting = named.iter().filter(|pattern| route::fits(pattern, &key.route));
+            if let Some(pattern) = fitting.max_by_key(|pattern| route::closeness(pattern)) {
+                key = Key { route: pattern.clone(), named: true, ..key };
+            }
+        }
+        merged.entry(key).or_default().merge(&phases);
+    }
+    merged.into_iter().map(|(key, phases)| Route { key, phases }).collect()
+}
+
+fn running(slot: &WorkerSlot, now_ns: u64) -> Vec<Running> {
+    let pid = slot.pid.load(Relaxed);
+    slot.requests().map(|view| Running::of(pid, &view, now_ns)).collect()
+}
+
+fn worker(slot: &WorkerSlot, requests: &[Running], now_ns: u64) -> Worker {
     let spawned_ns = slot.spawned_ns.load(Relaxed);
     let since = |ns: u64| (ns != 0).then(|| seconds(ns, now_ns));
     let ready_ns = slot.ready_ns.load(Relaxed);
-    let mut flights: Vec<FlightView> = slot.flights.iter().filter_map(|flight| flight.read()).collect();
-    flights.sort_by_key(|flight| std::cmp::Reverse(flight.id));
-    Worker {
-        pid: slot.pid.load(Relaxed),
+    let pid = slot.pid.load(Relaxed);
+    let mut worker = Worker {
+        pid,
         age: slot.age.load(Relaxed),
         generation: slot.generation.load(Relaxed),
         state: slot.state(),
+        life: Life::Booting,
         uptime_s: seconds(spawned_ns, now_ns),
         boot_s: (ready_ns != 0).then(|| seconds(spawned_ns, ready_ns)),
         beat_age_s: since(slot.beat_ns.load(Relaxed)),
@@ -136,17 +330,123 @@ fn worker(slot: &WorkerSlot, now_ns: u64) -> Worker {
         handed_over: slot.handed_over.load(Relaxed),
         taken_in: slot.taken_in.load(Relaxed),
         timed: slot.timed.iter().map(|histogram| histogram.read()).collect(),
-        in_flight: slot
-            .requests()
-            .map(|view| {
-                let age = seconds(view.start_ns, now_ns);
-                (view, age)
-            })
-            .collect(),
-        flights,
+    };
+    let mine = requests.iter().filter(|request| request.pid == pid);
+    worker.life = life(&worker, mine, slot.retiring.load(Relaxed) != 0);
+    worker
+}
+
+/// Returns what a worker is doing with its life. `condemned`: it is to be replaced.
+pub fn life<'a>(worker: &Worker, mut requests: impl Iterator<Item = &'a Running>, condemned: bool) -> Life {
+    let mut busy = false;
+    let late = requests.any(|request| {
+        busy = true;
+        request.phase == "app" && request.share().is_some_and(|share| share >= 1.0)
+    });
+    let silent = worker.beat_age_s.is_some_and(|age_s| age_s > SILENT_S);
+    match worker.state {
+        State::Booting | State::Free => Life::Booting,
+        _ if condemned => Life::Condemned,
+        _ if late || silent => Life::Stuck,
+        State::Draining => Life::Draining,
+        State::Ready if busy => Life::Busy,
+        State::Ready => Life::Ready,
+    }
+}
+
+fn finished(slot: &WorkerSlot, now_ns: u64) -> Vec<Finished> {
+    let pid = slot.pid.load(Relaxed);
+    let of = |flight: FlightView| Finished {
+        pid,
+        number: flight.id,
+        id: request_id(pid, flight.id),
+        status: flight.status,
+        ago_s: seconds(flight.start_ns, now_ns),
+        total_us: flight.total_us,
+        app_us: flight.app_us,
+        bytes: flight.bytes,
+        method: flight.method,
+        path: flight.path,
+    };
+    slot.flights.iter().filter_map(|flight| flight.read()).map(of).collect()
+}
+
+impl Finished {
+    fn end_ago_s(&self) -> f64 {
+        self.ago_s - self.total_us as f64 / 1e6
     }
 }
 
 fn seconds(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::Class;
+
+    #[test]
+    fn what_was_lost_belongs_to_the_route_its_path_fits() {
+        let key = |route: &str, named, class| Key {
+            route: route.to_owned(),
+            named,
+            method: "GET".to_owned(),
+            class,
+        };
+        let one = |us| {
+            let mut phases = Phases::default();
+            phases.app.add(us);
+            phases
+        };
+        let numbers = vec![
+            (key("/reports/<int:number>", true, Class::Success), one(10)),
+            (key("/reports/<name>", true, Class::Success), one(10)),
+            (key("/reports/new", true, Class::Success), one(10)),
+            (key("/reports/:id", false, Class::Lost), one(30_000_000)),
+            (key("/reports/new", false, Class::Lost), one(30_000_000)),
+            (key("/reports/<int:number>", true, Class::Success), one(20)),
+            (key("/else/:id", false, Class::Lost), one(30_000_000)),
+        ];
+        let routes = routes(numbers.into_iter());
+        let told: Vec<(&str, bool, Class, u64)> = routes
+            .iter()
+            .map(|route| (route.key.route.as_str(), route.key.named, route.key.class, route.phases.app.count))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("/else/:id", false, Class::Lost, 1),
+                ("/reports/<int:number>", true, Class::Success, 2),
+                ("/reports/<name>", true, Class::Success, 1),
+                ("/reports/<name>", true, Class::Lost, 1),
+                ("/reports/new", true, Class::Success, 1),
+                ("/reports/new", true, Class::Lost, 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_snapshot_travels_as_json() {
+        let snapshot = Snapshot {
+            schema: SCHEMA,
+            workers: vec![Worker { pid: 7, timed: vec![Distribution::default()], ..Worker::default() }],
+            requests: vec![Running { pid: 7, ..Running::default() }],
+            routes: routes(
+                [(
+                    Key { route: "/".into(), named: false, method: "GET".into(), class: Class::Lost },
+                    Phases::default(),
+                )]
+                .into_iter(),
+            ),
+            exits: [(Exit::OutOfMemory, 2)].into(),
+            ..Snapshot::default()
+        };
+        let text = serde_json::to_string(&snapshot).expect("JSON");
+        assert_eq!(serde_json::from_str::<Snapshot>(&text).expect("read"), snapshot);
+        assert!(
+            text.contains(r#""exits":{"out_of_memory":2}"#) && text.contains(r#""class":"lost""#),
+            "{text}"
+        );
+    }
 }

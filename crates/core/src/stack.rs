@@ -1,7 +1,7 @@
 //! Reads the stack of a Python thread as `faulthandler` writes it, and chooses what of a boot is worth a place in the log.
 //! Not for: making a process write it, or reading the file.
 
-use crate::record::Frame;
+use crate::evidence::Frame;
 
 /// Most frames that are read; `faulthandler` writes no more than 100.
 const FRAMES_MAX: usize = 128;
@@ -30,7 +30,8 @@ pub fn parse(text: &str) -> Vec<Frame> {
 fn frame(text: &str) -> Option<Frame> {
     let (file, rest) = text.strip_prefix("  File \"")?.rsplit_once("\", line ")?;
     let (line, function) = rest.split_once(" in ")?;
-    Some(Frame { file: file.to_owned(), line: line.parse().ok()?, function: function.to_owned() })
+    let line = line.parse().ok()?;
+    Some(Frame { file: file.to_owned(), line, function: function.to_owned(), ..Frame::default() })
 }
 
 /// Says where a worker is that loads the application: at most a dozen lines, innermost first, without the machinery of
@@ -129,7 +130,7 @@ Thread 0x00007f23 (most recent call first):
             file in "[^\n\"]{0,40}", line in any::<u32>(), function in "[a-z<>_.]{1,20}",
         ) {
             let text = format!("  File \"{file}\", line {line} in {function}\n");
-            prop_assert_eq!(parse(&text), [Frame { file, line, function }]);
+            prop_assert_eq!(parse(&text), [Frame { file, line, function, ..Frame::default() }]);
         }
     }
 }

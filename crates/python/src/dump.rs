@@ -3,7 +3,7 @@
 //! that it is done only to threads whose request is over. Not for: threads that the interpreter can be asked about.
 
 use crate::interrupt::{Once, take};
-use ferricorn_core::record::Source;
+use ferricorn_core::evidence::Source;
 use ferricorn_core::stack;
 use ferricorn_sys::signal::{STACK, signal_thread};
 use ferricorn_worker::{At, Sight};

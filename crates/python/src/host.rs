@@ -95,6 +95,7 @@ fn options(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Options> 
         reuse_port: settings.reuse_port,
         tls: false,
         workers: settings.workers,
+        threads: settings.threads,
         worker_class: settings.worker_class.name().to_owned(),
         timeout: settings.timeout,
         graceful_timeout: settings.graceful_timeout,

@@ -7,7 +7,7 @@
 //! looked at changes with the interpreter held only: no later request is ever hit.
 
 use crate::{dump, ffi};
-use ferricorn_core::record::{Frame, Source};
+use ferricorn_core::evidence::{Frame, Source};
 use ferricorn_core::scoreboard::{InFlight, REQUESTS_MAX};
 use ferricorn_sys::clock;
 use ferricorn_sys::signal::{INTERRUPT, signal_thread};
@@ -335,7 +335,10 @@ fn seen(py: Python<'_>, at: At) -> Option<Sight> {
 
 /// Turns calls as Python tells them into frames.
 pub(crate) fn frames_of(calls: Calls) -> Vec<Frame> {
-    calls.into_iter().map(|(function, file, line)| Frame { function, file, line }).collect()
+    calls
+        .into_iter()
+        .map(|(function, file, line)| Frame { function, file, line, ..Frame::default() })
+        .collect()
 }
 
 fn strike(py: Python<'_>, thread: usize) {

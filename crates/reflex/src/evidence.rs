@@ -3,25 +3,25 @@
 
 use crate::kernel;
 use crate::stack::{Stack, Stacks};
-use ferricorn_core::record::{Evidence, Source, Thread, request_id};
-use ferricorn_core::scoreboard::InFlightView;
+use ferricorn_core::evidence::{Evidence, Source, Thread};
+use ferricorn_core::snapshot::Running;
 
 /// Looks at a process. `requests` are those that it is at, `all` asks for threads that are at none, too.
-pub fn look(stacks: &mut Stacks, pid: u32, requests: &[InFlightView], percent: u32, all: bool) -> Evidence {
+pub fn look(stacks: &mut Stacks, pid: u32, requests: &[Running], percent: u32, all: bool) -> Evidence {
     let (found, degraded) = match stacks.read(pid) {
         Ok(found) => (found, None),
         Err(why) => (Vec::new(), Some(why)),
     };
-    let at = |tid: u32| requests.iter().find(|view| view.tid == tid);
+    let at = |tid: u32| requests.iter().find(|running| running.request.tid == tid);
     let mut threads: Vec<Thread> = kernel::threads(pid)
         .into_iter()
         .filter_map(|tid| {
-            let view = at(tid);
-            let stack = found.iter().find(|stack| belongs(stack, tid, pid, view));
+            let running = at(tid);
+            let stack = found.iter().find(|stack| belongs(stack, tid, pid, running));
             // Threads without Python are the server's own.
-            let wanted = view.is_some() || (all && stack.is_some_and(|stack| !stack.frames.is_empty()));
+            let wanted = running.is_some() || (all && stack.is_some_and(|stack| !stack.frames.is_empty()));
             wanted.then(|| Thread {
-                request: view.map(|view| request_id(pid, view.id)),
+                request: running.map(|running| running.request.id.clone()),
                 holds_gil: stack.map(|stack| stack.holds_gil),
                 frames: stack.map(|stack| stack.frames.clone()).unwrap_or_default(),
                 ..kernel::thread(pid, tid)
@@ -36,20 +36,21 @@ pub fn look(stacks: &mut Stacks, pid: u32, requests: &[InFlightView], percent: u
         threads,
         memory: kernel::memory(pid),
         pressure: kernel::strain(),
+        ..Evidence::default()
     }
 }
 
 /// Tells whether a stack is that of a thread. CPython 3.10 does not keep kernel ids: there the number counts that the
 /// thread has written down.
-fn belongs(stack: &Stack, tid: u32, pid: u32, view: Option<&InFlightView>) -> bool {
-    match (stack.tid, view) {
+fn belongs(stack: &Stack, tid: u32, pid: u32, running: Option<&Running>) -> bool {
+    match (stack.tid, running) {
         (Some(known), _) => known == tid,
-        (None, Some(view)) => view.ident != 0 && view.ident == stack.ident,
+        (None, Some(running)) => running.ident != 0 && running.ident == stack.ident,
         (None, None) => tid == pid && stack.tid.is_none() && stack.frames.iter().any(is_entry),
     }
 }
 
 /// The main thread begins where the program does.
-fn is_entry(frame: &ferricorn_core::record::Frame) -> bool {
+fn is_entry(frame: &ferricorn_core::evidence::Frame) -> bool {
     frame.function == "<module>" && frame.file.contains("/bin/")
 }

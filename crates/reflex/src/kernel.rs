@@ -1,7 +1,7 @@
 //! What the kernel says of a process and its host: threads, memory, pressure. Works without rights on the process, with
 //! less to tell. Not for: Python.
 
-use ferricorn_core::record::{Memory, Pressure, Thread};
+use ferricorn_core::evidence::{Memory, Pressure, Thread};
 use ferricorn_sys::cgroup::Cgroup;
 use ferricorn_sys::pressure;
 use ferricorn_sys::task::{Call, Doing, Target, Task, doing};
@@ -37,7 +37,7 @@ pub(crate) fn thread(pid: u32, tid: u32) -> Thread {
         peer,
         cpu_s: vitals.cpu_s,
         cpu_wait_s: vitals.cpu_wait_s,
-        frames: Vec::new(),
+        ..Thread::default()
     }
 }
 

@@ -8,12 +8,13 @@ use crate::evidence::look;
 use crate::journal::Journal;
 use crate::stack::Stacks;
 use ferricorn_core::event::{Died, Event, Late, Seen};
+use ferricorn_core::evidence::{Evidence, Frame, Source, told};
 use ferricorn_core::log::Level;
 use ferricorn_core::record::{
-    Blocked, Death, Evidence, Frame, Hold, Outcome, Record, Request, SCHEMA, Server, Source, Timeout, Worker,
-    told,
+    Blocked, Death, Hold, Outcome, Record, Request, SCHEMA, Server, Timeout, Worker,
 };
 use ferricorn_core::scoreboard::{InFlightView, Scoreboard, State, WorkerSlot};
+use ferricorn_core::snapshot::Running;
 use ferricorn_sys::clock;
 use ferricorn_sys::events::Hearer;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -186,7 +187,10 @@ impl Observer<'_> {
         let recent = of_worker.map(|(_, watch)| watch).find(|watch| now_ns - watch.looked_ns < SHARED_NS);
         let evidence = match recent.and_then(|watch| watch.evidence.last()) {
             Some(recent) => Evidence { percent, ..recent.clone() },
-            None => look(&mut self.stacks, pid, all, percent, true),
+            None => {
+                let running: Vec<Running> = all.iter().map(|view| Running::of(pid, view, now_ns)).collect();
+                look(&mut self.stacks, pid, &running, percent, true)
+            }
         };
         let watch = self.watched.entry((pid, id)).or_default();
         // Only the last one has what the other threads did: a record has a limit.
@@ -364,6 +368,8 @@ impl Observer<'_> {
             frames,
             evidence: watch.evidence,
             concurrent: watch.concurrent,
+            diagnosis: None,
+            incident: None,
         }
     }
 

@@ -3,7 +3,7 @@
 //! The process is not stopped for it. A stack that moves may be read torn, so a failed reading is tried again, and only
 //! then is the process paused for some milliseconds. Not for: what the kernel knows.
 
-use ferricorn_core::record::Frame;
+use ferricorn_core::evidence::Frame;
 use py_spy::config::{Config, LockingStrategy};
 use py_spy::{PythonSpy, StackTrace};
 use std::collections::BTreeMap;
@@ -100,6 +100,7 @@ fn stack(trace: StackTrace) -> Stack {
         function: frame.name,
         file: frame.filename,
         line: u32::try_from(frame.line).unwrap_or(0),
+        ..Frame::default()
     });
     Stack {
         tid: trace.os_thread_id.and_then(|tid| u32::try_from(tid).ok()),

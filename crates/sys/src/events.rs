@@ -69,6 +69,7 @@ mod tests {
     use super::*;
     use ferricorn_core::event::Died;
     use ferricorn_core::record::Worker;
+    use ferricorn_core::scoreboard::Exit;
 
     #[test]
     fn what_is_told_is_heard_and_telling_never_waits() {
@@ -76,7 +77,7 @@ mod tests {
         assert!(hear.hear().is_empty());
         let died = |age, letters| {
             let worker = Worker { age, ..Worker::default() };
-            Event::Died(Died { worker, cause: "x".repeat(letters), requests: Vec::new() })
+            Event::Died(Died { worker, cause: "x".repeat(letters), exit: Exit::Code, requests: Vec::new() })
         };
         let event = |age| died(age, 1000);
         // More than fits.

@@ -1,7 +1,7 @@
 //! The application as the worker sees it.
 
 use crate::conn::{Conn, Heard};
-use ferricorn_core::record::{Frame, Source};
+use ferricorn_core::evidence::{Frame, Source};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 use super::ExitStatus;
 use super::notice::signal_name;
 use super::worker::{Killed, Why, Worker};
+use crate::scoreboard::Exit;
 use std::fmt;
 
 /// Who ended it.
@@ -44,6 +45,21 @@ pub struct Cause {
     pub by: By,
     /// Whether the kernel's counters of kills for want of memory have moved since the last look; `None` if it shows none.
     pub out_of_memory: Option<bool>,
+}
+
+impl Cause {
+    /// Returns its kind, by which ends of workers are counted.
+    pub fn exit(&self) -> Exit {
+        match (self.by, self.status) {
+            (By::Timeout, _) => Exit::Timeout,
+            (By::BootTimeout, _) => Exit::Boot,
+            (By::GracefulTimeout, _) => Exit::GracefulTimeout,
+            (By::Other, ExitStatus::Code(3 | 4)) => Exit::Boot,
+            (By::Other, ExitStatus::Code(_)) => Exit::Code,
+            (By::Other, ExitStatus::Signal(9)) if self.out_of_memory == Some(true) => Exit::OutOfMemory,
+            (By::Other, ExitStatus::Signal(_)) => Exit::Signal,
+        }
+    }
 }
 
 impl fmt::Display for Cause {

@@ -8,7 +8,7 @@ use super::websocket::WebSocket;
 use crate::fnv::BuildFnv;
 use crate::interrupt::{self, Calls, Victims, frames_of, is_main, said};
 use crate::observe::Observer;
-use ferricorn_core::record::Source;
+use ferricorn_core::evidence::Source;
 use ferricorn_sys::clock;
 use ferricorn_worker::websocket::{Handshake, Policy};
 use ferricorn_worker::{At, Conn, Heard, Interpreter, Nested, Sight, Stop, Tasks, Tell, TellHeld};

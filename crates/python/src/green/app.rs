@@ -5,7 +5,7 @@ use super::driver::HubDriver;
 use crate::fnv::BuildFnv;
 use crate::interrupt::{self, Calls, Request, Victims, frames_of, is_main, said};
 use crate::wsgi::{Room, Seat, Wsgi};
-use ferricorn_core::record::Source;
+use ferricorn_core::evidence::Source;
 use ferricorn_worker::{At, Conn, Heard, Interpreter, Nested, Sight, Stop, Tasks, Tell, TellHeld};
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -1,0 +1,104 @@
+//! What evidence means: the cause of one slow or stuck request, with how sure that is, what it rests on, what was ruled out,
+//! and what could not be seen. Pure: the same evidence gives the same answer.
+//!
+//! Not for: gathering evidence (`reflex`), and not for what many requests have in common ([`crate::incident`]).
+
+mod cause;
+
+pub use cause::Cause;
+
+use crate::evidence::Frame;
+use serde::{Deserialize, Serialize};
+
+/// The cause of one request's trouble.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// The most likely one.
+    pub cause: Cause,
+    /// How sure that is, 0 to 1.
+    pub confidence: f64,
+    /// One sentence: what holds the request.
+    pub summary: String,
+    /// What that rests on, the strongest first.
+    pub evidence: Vec<Finding>,
+    /// What was looked for and is not so.
+    pub ruled_out: Vec<String>,
+    /// What could not be seen, and how it could be.
+    pub not_visible: Vec<Gap>,
+    /// What the cause is itself a symptom of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub because: Option<Because>,
+    /// What is true besides and makes it worse.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub also: Vec<Cause>,
+    /// Other causes that fit, the most likely first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub runners_up: Vec<Candidate>,
+    /// What it is about: what requests with the same trouble have in common.
+    pub subject: Subject,
+    /// What to do.
+    pub fixes: Fixes,
+}
+
+/// One thing that was seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Who says so: `kernel`, `stack`, `database`, `pooler`, `history`, `host`, `log`.
+    pub source: String,
+    /// What.
+    pub text: String,
+    /// How much it weighs, 1 to 3.
+    pub weight: u8,
+}
+
+/// Something that could not be seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// What.
+    pub what: String,
+    /// What would make it visible.
+    pub how: String,
+}
+
+/// The cause behind a symptom.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Because {
+    /// Which.
+    pub cause: Cause,
+    /// In words: `5 connections are held by ...`.
+    pub text: String,
+}
+
+/// A cause that fits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Which.
+    pub cause: Cause,
+    /// How likely it is, 0 to 1.
+    pub confidence: f64,
+}
+
+/// What a diagnosis is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The other end that is waited for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peer: Option<String>,
+    /// The statement, without its values; of who holds the lock where one is waited for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub query: Option<String>,
+    /// The innermost calls of the application's own code.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub frames: Vec<Frame>,
+}
+
+/// What to do about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fixes {
+    /// To end it.
+    pub now: Vec<String>,
+    /// So that it costs less the next time.
+    pub next: Vec<String>,
+    /// So that it does not come again.
+    pub proper: Vec<String>,
+}

@@ -1,0 +1,140 @@
+//! Incidents: what goes wrong again and again, or at one blow, with its cause, its cost and its course. One incident is one
+//! trouble, however many requests it hits; it is updated in place until it is over. The JSON is public (docs/incidents.md):
+//! add fields, never change one.
+//!
+//! Not for: the cause of one request ([`crate::diagnosis`]), storing and showing (`reflex`, `cli`).
+
+use crate::diagnosis::{Because, Candidate, Cause, Finding, Fixes, Gap, Subject};
+use crate::evidence::{Frame, Source};
+use crate::record::{Request, Server, Worker};
+use serde::{Deserialize, Serialize};
+
+/// Shape of the JSON; changes if a field ever changes its meaning.
+pub const SCHEMA: u32 = 1;
+
+/// How far an incident is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Seen, explained, and too little to bother anybody: one slow request, one late one.
+    #[default]
+    Note,
+    /// Goes on.
+    Open,
+    /// Nothing of it has been seen for a while; it may come back.
+    Mitigated,
+    /// Over.
+    Closed,
+}
+
+impl State {
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Open => "open",
+            Self::Mitigated => "mitigated",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// What has opened an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// More lost requests than chance explains.
+    Losses,
+    /// Requests take longer than they did.
+    Latency,
+    /// Most threads are stuck at once.
+    Capacity,
+    /// Workers that die, or do not boot.
+    Workers,
+    /// An event loop that is held again and again.
+    Blocked,
+}
+
+/// One trouble.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Its name: date and number, `20261126-7`.
+    pub id: String,
+    /// The server.
+    pub server: Server,
+    /// How far it is.
+    pub state: State,
+    /// What has opened it; none for a note.
+    pub trigger: Option<Trigger>,
+    /// What its requests have in common, as one word.
+    pub fingerprint: String,
+    /// The most likely cause.
+    pub cause: Cause,
+    /// How sure that is, 0 to 1.
+    pub confidence: f64,
+    /// One sentence: what is wrong.
+    pub verdict: String,
+    /// What the cause is itself a symptom of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub because: Option<Because>,
+    /// What is true besides and makes it worse.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub also: Vec<Cause>,
+    /// The route that is hit most; empty where that is not known.
+    pub route: String,
+    /// All routes that are hit, each with how many of its requests were.
+    pub routes: Vec<(String, u64)>,
+    /// When the first sign of it was seen; seconds since 1970, UTC, as all times here.
+    pub noted_at: f64,
+    /// When its cause was first known with a confidence of 0.8.
+    pub diagnosed_at: Option<f64>,
+    /// When it became more than a note.
+    pub opened_at: Option<f64>,
+    /// When the last sign of it was seen.
+    pub last_at: f64,
+    /// When it was found to have stopped.
+    pub mitigated_at: Option<f64>,
+    /// When it was given up.
+    pub closed_at: Option<f64>,
+    /// Requests that were answered in the application's place, cut, or lost with their worker.
+    pub requests_lost: u64,
+    /// Requests that were seen stuck, lost or not.
+    pub requests_stuck: u64,
+    /// Workers that were hit.
+    pub workers: Vec<u32>,
+    /// What it costs, in sentences.
+    pub impact: Vec<String>,
+    /// One of its requests, the one that tells most.
+    pub request: Option<Request>,
+    /// The worker of that.
+    pub worker: Option<Worker>,
+    /// How its stack was found out.
+    pub source: Source,
+    /// Where it was, the innermost call first.
+    pub frames: Vec<Frame>,
+    /// What the verdict rests on, the strongest first.
+    pub evidence: Vec<Finding>,
+    /// What was looked for and is not so.
+    pub ruled_out: Vec<String>,
+    /// What could not be seen, and how it could be.
+    pub not_visible: Vec<Gap>,
+    /// Causes with their scores over all requests, the highest first.
+    pub causes: Vec<Candidate>,
+    /// What it is about.
+    pub subject: Subject,
+    /// Its course, oldest first.
+    pub timeline: Vec<Moment>,
+    /// What to do.
+    pub fixes: Fixes,
+}
+
+/// One moment of an incident's course.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// When, seconds since 1970, UTC.
+    pub at: f64,
+    /// What happened.
+    pub text: String,
+}
