@@ -64,6 +64,7 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
             let found = stack::find(*pid)?;
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
         }
+        Verb::Snapshot => write_json(&read(&command.server)?, &mut text),
         Verb::Workers | Verb::Requests | Verb::Recent(_) => {
             let snapshot = read(&command.server)?;
             show(command, &View { snapshot: &snapshot, colours }, &mut text)
