@@ -45,9 +45,15 @@ pub struct Frame {
     pub file: String,
     /// The line it is at; 0 if unknown.
     pub line: u32,
-    /// What some of its variables held, as Python writes it: those of [`crate::locals`] alone.
+    /// What some of its variables held, as Python writes it: those that are allowed alone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub locals: BTreeMap<String, String>,
+    /// The line of code, of the application's innermost calls, where its file is there.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub code: String,
+    /// The loop around that line within its function: `while` or `for`.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub within: String,
 }
 
 impl Frame {

@@ -4,11 +4,83 @@
 //! Not for: gathering evidence (`reflex`), and not for what many requests have in common ([`crate::incident`]).
 
 mod cause;
+mod external;
+mod fixes;
+mod host;
+mod known;
+mod pools;
+mod rules;
+mod sight;
+mod words;
+
+#[cfg(test)]
+mod tests;
 
 pub use cause::Cause;
+pub use rules::diagnose;
 
-use crate::evidence::Frame;
+use crate::evidence::{Evidence, Frame, Source};
+use crate::record::Request;
 use serde::{Deserialize, Serialize};
+
+/// A confidence from which on a cause counts as known.
+pub const SURE: f64 = 0.8;
+
+/// A slow or stuck request with all that was seen of it.
+#[derive(Clone, Debug, Default)]
+pub struct Case<'a> {
+    /// The request, as it was at the last look.
+    pub request: Request,
+    /// Descriptor of its client's connection, where that is known.
+    pub client_fd: Option<i32>,
+    /// It is a task or a greenlet: its thread is that of all.
+    pub nested: bool,
+    /// What was seen of its process, oldest first.
+    pub looks: &'a [Evidence],
+    /// What the interpreter told of it.
+    pub told: Option<Told>,
+    /// How long requests of its route take that come to their end.
+    pub history: Option<History>,
+    /// The server around it.
+    pub server: Surroundings,
+}
+
+/// What the interpreter, or a signal handler, told of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// Who.
+    pub source: Source,
+    /// Its calls, the innermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// How long requests of a route took before, those alone that came to their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct History {
+    /// How many.
+    pub count: u64,
+    /// Half of them took no longer, seconds.
+    pub p50_s: f64,
+    /// 99 of 100 took no longer, seconds.
+    pub p99_s: f64,
+}
+
+/// The server around a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surroundings {
+    /// `worker_class`.
+    pub worker_class: String,
+    /// Threads, of all workers, that can work on requests.
+    pub threads: u32,
+    /// Of these, how many are at a request that is as slow as this one, or slower.
+    pub stuck: u32,
+    /// Requests that wait for a thread, of all workers.
+    pub queued: u32,
+    /// Share of the host's processors that is in use; none if unknown.
+    pub host_cpu: Option<f64>,
+    /// All workers of the server fell silent at the same moment.
+    pub all_silent: bool,
+}
 
 /// The cause of one request's trouble.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,276 @@
+//! One request's evidence, put in order for the rules: which thread is its, what that does, how it changes from look to look,
+//! which socket it waits for and what the database says of that. Not for: what it means (`rules`).
+
+use super::Case;
+use super::known::{self, Call};
+use crate::evidence::{Database, Evidence, Frame, Pooler, Service, Session, Socket, Source, Thread};
+
+/// Two looks that are nearer to each other say nothing about change.
+const APART_S: f64 = 0.05;
+
+/// What is known of a request.
+pub(super) struct Sight<'a> {
+    pub(super) case: &'a Case<'a>,
+    pub(super) last: &'a Evidence,
+    /// The thread that works on it; that of the loop where it is a task.
+    pub(super) thread: Option<&'a Thread>,
+    /// Its calls, the innermost first; of its task where it is one.
+    pub(super) frames: &'a [Frame],
+    pub(super) source: Source,
+    /// It is a task or greenlet whose code keeps its loop.
+    pub(super) holds_loop: bool,
+    /// It is one that waits for another's code to let go of the loop.
+    pub(super) is_behind: bool,
+    /// In how many of the looks it was where it is in the last one.
+    pub(super) still: usize,
+    /// How many different lines its innermost application call was at.
+    pub(super) lines: usize,
+    /// Share of the time between the looks that its thread computed; none with one look.
+    pub(super) cpu: Option<f64>,
+    /// Share of that time that it was ready to and had no processor.
+    pub(super) starved: Option<f64>,
+    /// The socket that it waits for.
+    pub(super) socket: Option<&'a Socket>,
+    /// Bytes that have come in by that socket between the looks.
+    pub(super) came: u64,
+}
+
+impl<'a> Sight<'a> {
+    /// Orders the evidence; nothing without any.
+    pub(super) fn of(case: &'a Case<'a>) -> Option<Self> {
+        let last = case.looks.last()?;
+        let thread = thread_in(last, case);
+        let own = thread.map_or(&[][..], |thread| &thread.frames[..]);
+        let told = case.told.as_ref();
+        let in_loop = case.nested && known::has_application(own);
+        let task = told.filter(|told| case.nested && told.source == Source::Task);
+        // Its own code is on the thread if the task is where the thread is.
+        let same = |told: &&super::Told| place(&told.frames).is_some() && place(&told.frames) == place(own);
+        let holds_loop = in_loop && task.as_ref().is_none_or(same);
+        let is_behind = in_loop && !holds_loop;
+        let (frames, source) = match (task, told) {
+            (Some(task), _) if !holds_loop => (&task.frames[..], task.source),
+            _ if !own.is_empty() && (!case.nested || holds_loop) => (own, last.source),
+            (_, Some(told)) => (&told.frames[..], told.source),
+            _ => (own, last.source),
+        };
+        let seen: Vec<&[Frame]> =
+            case.looks.iter().filter_map(|look| Some(&thread_in(look, case)?.frames[..])).collect();
+        let mut lines: Vec<u32> = seen
+            .iter()
+            .filter_map(|frames| frames.iter().find(|frame| frame.is_application()))
+            .map(|frame| frame.line)
+            .collect();
+        lines.sort_unstable();
+        lines.dedup();
+        let (cpu, starved) = shares(case);
+        let mut sight = Self {
+            case,
+            last,
+            thread,
+            frames,
+            source,
+            holds_loop,
+            is_behind,
+            still: seen.iter().filter(|frames| same_stack(frames, own)).count(),
+            lines: lines.len(),
+            cpu,
+            starved,
+            socket: None,
+            came: 0,
+        };
+        sight.socket = sight.awaited();
+        sight.came = sight.socket.map_or(0, |socket| sight.received_since(socket));
+        Some(sight)
+    }
+
+    /// The calls inside the application's innermost own one.
+    pub(super) fn called(&self) -> &'a [Frame] {
+        known::called(self.frames)
+    }
+
+    /// Finds the innermost of the application's calls into something known.
+    pub(super) fn find(&self, wanted: impl Fn(Call) -> bool) -> Option<&'a Frame> {
+        self.called().iter().find(|frame| known::call(frame).is_some_and(&wanted))
+    }
+
+    /// Tells whether the innermost call is of this kind, machinery of waiting aside.
+    pub(super) fn is_in(&self, wanted: impl Fn(Call) -> bool) -> bool {
+        let mut inner = self.called().iter().map(known::call);
+        inner.find(|call| *call != Some(Call::Machinery)).flatten().is_some_and(wanted)
+    }
+
+    /// The innermost calls of the application's own code, at most three.
+    pub(super) fn application(&self) -> Vec<Frame> {
+        self.frames.iter().filter(|frame| frame.is_application()).take(3).cloned().collect()
+    }
+
+    /// The first value of a variable that the calls show, the innermost first.
+    pub(super) fn local(&self, name: &str) -> Option<&'a str> {
+        self.frames.iter().find_map(|frame| frame.locals.get(name)).map(String::as_str)
+    }
+
+    /// The system call that the thread is in; empty if none, or not known, or not the request's own.
+    pub(super) fn syscall(&self) -> &'a str {
+        if self.is_task() { "" } else { self.thread.map_or("", |thread| &thread.syscall) }
+    }
+
+    /// It waits as a task or greenlet does: its thread is free for others.
+    pub(super) fn is_task(&self) -> bool {
+        self.case.nested && !self.holds_loop
+    }
+
+    /// Its thread computes, or could.
+    pub(super) fn is_running(&self) -> bool {
+        !self.is_task() && self.thread.is_some_and(|thread| thread.state == "R")
+    }
+
+    /// Its thread has computed most of the time.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.is_task() && self.cpu.map_or(self.is_running(), |share| share > 0.6)
+    }
+
+    /// The database's view of the connection that it waits for.
+    pub(super) fn session(&self) -> Option<(&'a Database, &'a Session)> {
+        let fd = self.socket?.fd;
+        let of = |database: &'a Database| {
+            Some((database, database.sessions.iter().find(|session| session.fd == Some(fd))?))
+        };
+        self.last.databases.iter().find_map(of)
+    }
+
+    /// The pooler that keeps the connection it waits for waiting, and for how long.
+    pub(super) fn pooled(&self) -> Option<(&'a Pooler, f64)> {
+        let fd = self.socket?.fd;
+        let poolers = self.last.databases.iter().filter_map(|database| database.pooler.as_ref());
+        let mut waits =
+            poolers.flat_map(|pooler| pooler.waits.iter().map(move |(at, wait_s)| (pooler, *at, *wait_s)));
+        waits.find(|(_, at, _)| *at == fd).map(|(pooler, _, wait_s)| (pooler, wait_s))
+    }
+
+    /// What is at the other end: as the socket says, else as the calls do.
+    pub(super) fn service(&self) -> Service {
+        let by_socket = self.socket.map_or(Service::Other, |socket| socket.service);
+        let driver = || {
+            self.called().iter().find_map(|frame| match known::call(frame) {
+                Some(Call::Driver(service)) => Some(service),
+                _ => None,
+            })
+        };
+        if by_socket == Service::Other { driver().unwrap_or_default() } else { by_socket }
+    }
+
+    /// Sockets to databases that the process has.
+    pub(super) fn database_sockets(&self) -> impl Iterator<Item = &'a Socket> {
+        self.last.sockets.iter().filter(|socket| socket.service.is_database())
+    }
+
+    /// The socket that is waited for: the one in the thread's system call, else the one that has asked and got no answer for
+    /// as long as the request has been waiting.
+    fn awaited(&self) -> Option<&'a Socket> {
+        if !self.is_task()
+            && let Some(fd) = self.thread.and_then(|thread| thread.fd)
+        {
+            return self.last.sockets.iter().find(|socket| socket.fd == fd);
+        }
+        let waits_in_poll =
+            self.is_task() || matches!(self.syscall(), "epoll_wait" | "epoll_pwait" | "select" | "pselect6");
+        if !waits_in_poll {
+            return None;
+        }
+        // Where the calls say that it waits for something else, no socket is meant.
+        let elsewhere = |call| matches!(call, Call::Sleep | Call::Result | Call::Subprocess | Call::Pool);
+        if self.is_in(elsewhere) {
+            return None;
+        }
+        let wanted = self.wanted();
+        let age_s = self.case.request.app_s;
+        let mut candidates: Vec<&Socket> = self
+            .last
+            .sockets
+            .iter()
+            .filter(|socket| {
+                wanted.is_none_or(|service| socket.service == service || socket.service == Service::Other)
+            })
+            .filter(|socket| awaits_answer(socket, age_s))
+            .collect();
+        candidates.sort_by(|one, other| asked_ago_s(other).total_cmp(&asked_ago_s(one)));
+        candidates.first().copied()
+    }
+
+    /// What the calls speak to, if they tell.
+    fn wanted(&self) -> Option<Service> {
+        self.called().iter().find_map(|frame| match known::call(frame)? {
+            Call::Driver(service) => Some(service),
+            Call::Http => Some(Service::Other),
+            _ => None,
+        })
+    }
+
+    fn received_since(&self, socket: &Socket) -> u64 {
+        let received = |look: &Evidence| {
+            let same = look.sockets.iter().find(|other| other.fd == socket.fd && other.local == socket.local);
+            same.and_then(|socket| socket.tcp).map(|tcp| tcp.received)
+        };
+        let first = self.case.looks.iter().find_map(received).unwrap_or(0);
+        received(self.last).unwrap_or(first).saturating_sub(first)
+    }
+}
+
+/// Returns a look's thread of the request.
+fn thread_in<'a>(look: &'a Evidence, case: &Case<'_>) -> Option<&'a Thread> {
+    let by_request = || look.threads.iter().find(|thread| thread.request.as_ref() == Some(&case.request.id));
+    // Tasks share theirs.
+    look.threads
+        .iter()
+        .find(|thread| case.request.tid != 0 && thread.tid == case.request.tid)
+        .or_else(by_request)
+}
+
+/// The application's innermost place.
+fn place(frames: &[Frame]) -> Option<(&str, &str)> {
+    let frame = frames.iter().find(|frame| frame.is_application())?;
+    let function = frame.function.rsplit('.').next().unwrap_or_default();
+    Some((function, &frame.file))
+}
+
+fn same_stack(one: &[Frame], other: &[Frame]) -> bool {
+    let key = |frame: &Frame| (frame.line, frame.function.clone(), frame.file.clone());
+    !one.is_empty() && one.len() == other.len() && one.iter().map(key).eq(other.iter().map(key))
+}
+
+/// Shares of the time between the first look and the last that the thread computed, and was kept from it.
+fn shares(case: &Case<'_>) -> (Option<f64>, Option<f64>) {
+    let seen: Vec<(f64, &Thread)> =
+        case.looks.iter().filter_map(|look| Some((look.at_s, thread_in(look, case)?))).collect();
+    let (Some((from_s, first)), Some((to_s, last))) = (seen.first(), seen.last()) else {
+        return (None, None);
+    };
+    let wall_s = to_s - from_s;
+    if wall_s < APART_S {
+        return (None, None);
+    }
+    let share = |from: f64, to: f64| Some(((to - from) / wall_s).clamp(0.0, 1.0));
+    (share(first.cpu_s, last.cpu_s), share(first.cpu_wait_s, last.cpu_wait_s))
+}
+
+/// Tells whether the last that happened on a connection is that something was sent, within the request's time: it waits for
+/// an answer. One that has never got any waits for its first.
+fn awaits_answer(socket: &Socket, age_s: f64) -> bool {
+    const LITTLE_S: f64 = 0.02;
+    if socket.state == "syn-sent" {
+        return true;
+    }
+    let Some(tcp) = socket.tcp else { return socket.kind == "udp" };
+    let asked = tcp.received_ago_s > tcp.sent_ago_s + LITTLE_S || tcp.received == 0;
+    asked && tcp.sent_ago_s <= age_s + 1.0 && socket.state == "established"
+}
+
+fn asked_ago_s(socket: &Socket) -> f64 {
+    match (&socket.tcp, socket.state.as_str()) {
+        // Who has not even got through comes first.
+        (_, "syn-sent") => f64::MAX,
+        (Some(tcp), _) => tcp.sent_ago_s,
+        (None, _) => 0.0,
+    }
+}
