@@ -4,6 +4,15 @@
 //!
 //! Not for: the cause of one request ([`crate::diagnosis`]), storing and showing (`reflex`, `cli`).
 
+mod desk;
+mod fingerprint;
+
+#[cfg(test)]
+mod desk_tests;
+
+pub use desk::{Desk, Effect, Sign, Troubled};
+pub use fingerprint::fingerprint;
+
 use crate::diagnosis::{Because, Candidate, Cause, Finding, Fixes, Gap, Subject};
 use crate::evidence::{Frame, Source};
 use crate::record::{Request, Server, Worker};

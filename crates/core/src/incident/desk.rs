@@ -1,0 +1,589 @@
+//! Where signs of trouble come together: requests that are stuck, lost, or end after all; workers that die or do not boot; alarms
+//! of the detectors. `(state, sign, now) -> effects`: what to store and what to tell. One trouble is one incident; a note
+//! becomes an incident when there is too much of it to be chance.
+//!
+//! Not for: I/O, and not for finding causes ([`crate::diagnosis`]) or measuring chance (`crate::detect`).
+
+use super::fingerprint::fingerprint;
+use super::{Incident, Moment, SCHEMA, State, Trigger};
+use crate::diagnosis::{Candidate, Cause, Diagnosis, SURE};
+use crate::evidence::{Frame, Source};
+use crate::record::{Request, Server, Worker};
+use std::collections::BTreeMap;
+
+/// Without a sign for so long it has stopped, for the time being.
+const CALM_S: f64 = 60.0;
+/// After so long without a sign it is over.
+const OVER_S: f64 = 900.0;
+/// Most troubles that are kept apart at one time; the oldest notes go first.
+const KEPT_MAX: usize = 64;
+/// Most requests whose trouble is remembered.
+const REQUESTS_MAX: usize = 2048;
+/// Most routes that an incident lists.
+const ROUTES_MAX: usize = 32;
+/// Most moments of its course.
+const MOMENTS_MAX: usize = 64;
+/// Ends of a worker for want of memory, within [`OVER_S`], that are no accident any more.
+const MEMORY_ENDS: u64 = 2;
+/// Blocked loops, within [`OVER_S`], that are a habit.
+const BLOCKS: u64 = 3;
+/// So many stuck requests are more than one that happens to be slow.
+const STUCK_MIN: u32 = 2;
+
+/// A request in trouble, explained.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Troubled {
+    /// The request.
+    pub request: Request,
+    /// Its worker.
+    pub worker: Worker,
+    /// Why.
+    pub diagnosis: Diagnosis,
+    /// How its stack was found out.
+    pub source: Source,
+    /// Where it is, the innermost call first.
+    pub frames: Vec<Frame>,
+}
+
+/// What happens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sign {
+    /// A slow or stuck request was looked at. May be said again, with more known.
+    Stuck(Box<Troubled>),
+    /// A request was answered in the application's place, cut, or lost with its worker.
+    Lost {
+        /// Its id.
+        id: String,
+        /// It, for who has not been seen before.
+        request: Box<Request>,
+        /// Pid of its worker.
+        pid: u32,
+        /// What its client got.
+        answer: String,
+    },
+    /// A worker has ended without having been told to, for a cause that concerns more than one request.
+    Worker {
+        /// Its pid.
+        pid: u32,
+        /// Why, and how sure that is.
+        diagnosis: Box<Diagnosis>,
+        /// In words, for the course.
+        text: String,
+        /// Nobody is left to serve, or it has happened too often.
+        grave: bool,
+    },
+    /// An event loop was held.
+    Blocked(Box<Troubled>),
+    /// More was lost than chance explains.
+    Losses {
+        /// How many, in how many seconds, and how many were expected.
+        text: String,
+    },
+    /// A route takes longer than it did.
+    Latency {
+        /// Method and route.
+        route: String,
+        /// By how much.
+        text: String,
+    },
+    /// So many threads are stuck, of so many; requests wait.
+    Capacity {
+        /// Threads at stuck requests.
+        stuck: u32,
+        /// All threads.
+        threads: u32,
+    },
+    /// Time passes.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Store it as it is now.
+    Save(Box<Incident>),
+    /// Tell people: it has been opened, has another cause, has stopped, is over.
+    Tell(Box<Incident>),
+    /// A note that turned out to be another's: forget it.
+    Drop(String),
+}
+
+/// The open troubles of a server.
+#[derive(Debug, Default)]
+pub struct Desk {
+    server: Server,
+    /// By fingerprint.
+    kept: BTreeMap<String, Kept>,
+    /// Which trouble a request is in, by its id.
+    requests: BTreeMap<String, Assigned>,
+    /// Ids that have been given, in order.
+    next: u64,
+    prefix: String,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    incident: Incident,
+    /// Seconds in trouble per cause, times how sure that was.
+    scores: BTreeMap<Cause, f64>,
+    /// How much the request that is shown tells.
+    told: f64,
+    routes: BTreeMap<String, u64>,
+    ends: u64,
+    dirty: bool,
+    tell: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Assigned {
+    fingerprint: String,
+    age_s: f64,
+    lost: bool,
+}
+
+impl Desk {
+    /// Returns a desk without troubles. `prefix` and `next` make the ids of new ones: `20261126-7`.
+    pub fn new(server: Server) -> Self {
+        Self { server, ..Self::default() }
+    }
+
+    /// Says by which ids new troubles are known from now on: `prefix` is the date, `next` the first number that is free.
+    pub fn number_from(&mut self, prefix: &str, next: u64) {
+        if self.prefix != prefix {
+            prefix.clone_into(&mut self.prefix);
+            self.next = next;
+        }
+    }
+
+    /// Takes up the troubles that were open when the last observer ended.
+    pub fn resume(&mut self, incidents: Vec<Incident>) {
+        for incident in incidents.into_iter().take(KEPT_MAX) {
+            let routes = incident.routes.iter().cloned().collect();
+            let kept = Kept { routes, told: 1.0, ..Kept::default() };
+            self.kept.insert(incident.fingerprint.clone(), Kept { incident, ..kept });
+        }
+    }
+
+    /// Returns all troubles, the heaviest first.
+    pub fn incidents(&self) -> Vec<&Incident> {
+        let mut all: Vec<&Incident> = self.kept.values().map(|kept| &kept.incident).collect();
+        all.sort_by_key(|incident| {
+            std::cmp::Reverse((
+                incident.state != State::Note,
+                incident.requests_lost,
+                incident.requests_stuck,
+            ))
+        });
+        all
+    }
+
+    /// Returns the id of the trouble that a request is in.
+    pub fn of_request(&self, id: &str) -> Option<&str> {
+        let assigned = self.requests.get(id)?;
+        self.kept.get(&assigned.fingerprint).map(|kept| kept.incident.id.as_str())
+    }
+
+    /// Takes a sign; returns what is to be done. `now` is seconds since 1970.
+    pub fn on(&mut self, sign: Sign, now: f64) -> Vec<Effect> {
+        let mut dropped = Vec::new();
+        match sign {
+            Sign::Stuck(troubled) => dropped.extend(self.stuck(&troubled, now)),
+            Sign::Lost { id, request, pid, answer } => self.lost(&id, &request, pid, &answer, now),
+            Sign::Worker { pid, diagnosis, text, grave } => self.worker(pid, &diagnosis, text, grave, now),
+            Sign::Blocked(troubled) => self.blocked(&troubled, now),
+            Sign::Losses { text } => self.losses(&text, now),
+            Sign::Latency { route, text } => self.latency(&route, &text, now),
+            Sign::Capacity { stuck, threads } => self.capacity(stuck, threads, now),
+            Sign::Tick => {}
+        }
+        self.age(now);
+        let mut effects: Vec<Effect> = dropped.into_iter().map(Effect::Drop).collect();
+        for kept in self.kept.values_mut() {
+            if std::mem::take(&mut kept.dirty) {
+                kept.settle();
+                effects.push(Effect::Save(Box::new(kept.incident.clone())));
+            }
+            if std::mem::take(&mut kept.tell) {
+                effects.push(Effect::Tell(Box::new(kept.incident.clone())));
+            }
+        }
+        self.kept.retain(|_, kept| kept.incident.state != State::Closed);
+        effects
+    }
+
+    fn stuck(&mut self, troubled: &Troubled, now: f64) -> Option<String> {
+        let id = &troubled.request.id;
+        let fingerprint = fingerprint(&troubled.diagnosis, &troubled.request);
+        let before = self.requests.get(id).cloned();
+        let moved = before.as_ref().filter(|before| before.fingerprint != fingerprint);
+        let dropped = moved.and_then(|before| self.take_back(before, &troubled.request));
+        let known = before.as_ref().is_some_and(|before| before.fingerprint == fingerprint);
+        let lost = before.as_ref().is_some_and(|before| before.lost);
+        let age_s = troubled.request.app_s;
+        self.remember(id, Assigned { fingerprint: fingerprint.clone(), age_s, lost });
+        let kept = self.kept_of(&fingerprint, &troubled.diagnosis, now);
+        if !known {
+            kept.incident.requests_stuck += 1;
+            kept.incident.requests_lost += u64::from(lost);
+            *kept.routes.entry(route_of(&troubled.request)).or_default() += 1;
+        }
+        let gained_s = age_s - before.filter(|_| known).map_or(0.0, |before| before.age_s);
+        kept.weigh(&troubled.diagnosis, gained_s.max(0.1));
+        kept.show(troubled);
+        kept.seen(now);
+        kept.worker(troubled.worker.pid);
+        if kept.incident.diagnosed_at.is_none()
+            && troubled.diagnosis.confidence >= SURE
+            && troubled.diagnosis.cause != Cause::Unknown
+        {
+            kept.incident.diagnosed_at = Some(now);
+            let text =
+                format!("cause known: {} ({:.2})", troubled.diagnosis.cause, troubled.diagnosis.confidence);
+            kept.note(now, text);
+        }
+        dropped
+    }
+
+    /// A request turned out to be in another trouble than was thought; returns the id of what is no trouble without it.
+    fn take_back(&mut self, before: &Assigned, request: &Request) -> Option<String> {
+        let kept = self.kept.get_mut(&before.fingerprint)?;
+        let incident = &mut kept.incident;
+        incident.requests_stuck = incident.requests_stuck.saturating_sub(1);
+        incident.requests_lost = incident.requests_lost.saturating_sub(u64::from(before.lost));
+        if let Some(count) = kept.routes.get_mut(&route_of(request)) {
+            *count = count.saturating_sub(1);
+        }
+        kept.routes.retain(|_, count| *count > 0);
+        kept.dirty = true;
+        if incident.state != State::Note || incident.requests_stuck > 0 || kept.ends > 0 {
+            return None;
+        }
+        self.kept.remove(&before.fingerprint).map(|kept| kept.incident.id)
+    }
+
+    fn lost(&mut self, id: &str, request: &Request, pid: u32, answer: &str, now: f64) {
+        if self.requests.get(id).is_some_and(|assigned| assigned.lost) {
+            return;
+        }
+        let unseen = || {
+            let troubled = Troubled {
+                request: request.clone(),
+                worker: Worker { pid, ..Worker::default() },
+                ..Troubled::default()
+            };
+            Box::new(Troubled {
+                diagnosis: Diagnosis {
+                    summary: format!("{}: nothing was seen of it.", route_of(request)),
+                    ..Diagnosis::default()
+                },
+                ..troubled
+            })
+        };
+        if !self.requests.contains_key(id) {
+            self.stuck(&unseen(), now);
+        }
+        let Some(assigned) = self.requests.get_mut(id) else { return };
+        assigned.lost = true;
+        let fingerprint = assigned.fingerprint.clone();
+        let Some(kept) = self.kept.get_mut(&fingerprint) else { return };
+        kept.incident.requests_lost += 1;
+        kept.seen(now);
+        kept.note(
+            now,
+            format!(
+                "{}: {answer} after {:.1} s (request {id}, worker {pid})",
+                route_of(request),
+                request.app_s
+            ),
+        );
+    }
+
+    fn worker(&mut self, pid: u32, diagnosis: &Diagnosis, text: String, grave: bool, now: f64) {
+        let fingerprint = fingerprint(diagnosis, &Request::default());
+        let kept = self.kept_of(&fingerprint, diagnosis, now);
+        kept.ends += 1;
+        kept.weigh(diagnosis, 1.0);
+        let troubled = Troubled {
+            diagnosis: diagnosis.clone(),
+            frames: diagnosis.subject.frames.clone(),
+            worker: Worker { pid, ..Worker::default() },
+            ..Troubled::default()
+        };
+        kept.show(&troubled);
+        kept.seen(now);
+        kept.worker(pid);
+        kept.note(now, text.clone());
+        if kept.incident.diagnosed_at.is_none() && diagnosis.confidence >= SURE {
+            kept.incident.diagnosed_at = Some(now);
+        }
+        let often = diagnosis.cause == Cause::WorkerMemory && kept.ends >= MEMORY_ENDS;
+        if grave || often {
+            kept.open(Trigger::Workers, &text, now);
+        }
+    }
+
+    fn blocked(&mut self, troubled: &Troubled, now: f64) {
+        let fingerprint = fingerprint(&troubled.diagnosis, &troubled.request);
+        let kept = self.kept_of(&fingerprint, &troubled.diagnosis, now);
+        kept.ends += 1;
+        kept.weigh(&troubled.diagnosis, 1.0);
+        kept.show(troubled);
+        kept.seen(now);
+        kept.worker(troubled.worker.pid);
+        *kept.routes.entry(route_of(&troubled.request)).or_default() += 1;
+        if kept.incident.diagnosed_at.is_none() && troubled.diagnosis.confidence >= SURE {
+            kept.incident.diagnosed_at = Some(now);
+        }
+        kept.note(now, troubled.diagnosis.summary.clone());
+        if kept.ends >= BLOCKS {
+            kept.open(Trigger::Blocked, &format!("an event loop was held {} times", kept.ends), now);
+        }
+    }
+
+    /// The troubles that have lost requests lately are what the alarm is about: those that have a fair share of them.
+    fn losses(&mut self, text: &str, now: f64) {
+        let recent = |kept: &Kept| kept.incident.requests_lost > 0 && now - kept.incident.last_at < OVER_S;
+        let most = self
+            .kept
+            .values()
+            .filter(|kept| recent(kept))
+            .map(|kept| kept.incident.requests_lost)
+            .max()
+            .unwrap_or(0);
+        for kept in self.kept.values_mut().filter(|kept| recent(kept)) {
+            if kept.incident.requests_lost * 5 >= most {
+                kept.open(Trigger::Losses, text, now);
+            }
+        }
+    }
+
+    fn latency(&mut self, route: &str, text: &str, now: f64) {
+        let hits = |kept: &&mut Kept| kept.routes.contains_key(route) && now - kept.incident.last_at < OVER_S;
+        let heaviest = self.kept.values_mut().filter(hits).max_by_key(|kept| kept.incident.requests_stuck);
+        if let Some(kept) = heaviest {
+            return kept.open(Trigger::Latency, text, now);
+        }
+        // Slow, but no single request so slow that it was looked at.
+        let summary = format!("{route} takes longer than it did: {text}.");
+        let diagnosis = Diagnosis { summary, confidence: 0.3, ..Diagnosis::default() };
+        let (method, path) = route.split_once(' ').unwrap_or(("", route));
+        let request = Request { method: method.to_owned(), path: path.to_owned(), ..Request::default() };
+        let kept = self.kept_of(&fingerprint(&diagnosis, &request), &diagnosis, now);
+        *kept.routes.entry(route.to_owned()).or_default() += 1;
+        kept.seen(now);
+        kept.open(Trigger::Latency, text, now);
+    }
+
+    fn capacity(&mut self, stuck: u32, threads: u32, now: f64) {
+        if stuck < STUCK_MIN || stuck * 2 < threads {
+            return;
+        }
+        let recent =
+            |kept: &&mut Kept| now - kept.incident.last_at < CALM_S && kept.incident.requests_stuck > 0;
+        let heaviest = self.kept.values_mut().filter(recent).max_by_key(|kept| kept.incident.requests_stuck);
+        if let Some(kept) = heaviest {
+            let text = format!("{stuck} of {threads} threads are stuck at once");
+            kept.open(Trigger::Capacity, &text, now);
+        }
+    }
+
+    fn kept_of(&mut self, fingerprint: &str, diagnosis: &Diagnosis, now: f64) -> &mut Kept {
+        if !self.kept.contains_key(fingerprint) {
+            if self.kept.len() >= KEPT_MAX {
+                self.give_up_one();
+            }
+            let id = format!("{}-{}", self.prefix, self.next);
+            self.next += 1;
+            let incident = Incident {
+                schema: SCHEMA,
+                id,
+                server: self.server.clone(),
+                fingerprint: fingerprint.to_owned(),
+                cause: diagnosis.cause,
+                noted_at: now,
+                last_at: now,
+                ..Incident::default()
+            };
+            let mut kept = Kept { incident, ..Kept::default() };
+            kept.note(now, format!("first seen: {}", diagnosis.summary));
+            self.kept.insert(fingerprint.to_owned(), kept);
+        }
+        self.kept.entry(fingerprint.to_owned()).or_default()
+    }
+
+    /// Makes room: the note that has been silent longest, else the incident.
+    fn give_up_one(&mut self) {
+        let order = |kept: &Kept| (kept.incident.state != State::Note, kept.incident.last_at);
+        let oldest = self.kept.iter().min_by(|(_, one), (_, other)| {
+            let (one, other) = (order(one), order(other));
+            one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
+        });
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+            self.kept.remove(&key);
+        }
+    }
+
+    fn remember(&mut self, id: &str, assigned: Assigned) {
+        if self.requests.len() >= REQUESTS_MAX {
+            // Ids begin with a pid and count up: no order of age. All are forgotten, which at worst counts one twice.
+            self.requests.clear();
+        }
+        self.requests.insert(id.to_owned(), assigned);
+    }
+
+    fn age(&mut self, now: f64) {
+        for kept in self.kept.values_mut() {
+            let silent_s = now - kept.incident.last_at;
+            match kept.incident.state {
+                State::Open if silent_s >= CALM_S => {
+                    kept.turn(State::Mitigated, now, "no sign of it for a minute")
+                }
+                State::Mitigated if silent_s >= OVER_S => kept.turn(State::Closed, now, "over"),
+                State::Note if silent_s >= OVER_S => {
+                    kept.incident.state = State::Closed;
+                    kept.incident.closed_at = Some(now);
+                    kept.dirty = true;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn weigh(&mut self, diagnosis: &Diagnosis, seconds: f64) {
+        *self.scores.entry(diagnosis.cause).or_default() += seconds * diagnosis.confidence;
+        for other in &diagnosis.runners_up {
+            *self.scores.entry(other.cause).or_default() +=
+                seconds * other.confidence * (1.0 - diagnosis.confidence);
+        }
+        self.dirty = true;
+    }
+
+    /// Shows a request's evidence if it tells more than what is shown.
+    fn show(&mut self, troubled: &Troubled) {
+        let diagnosis = &troubled.diagnosis;
+        let told = diagnosis.confidence + 0.01 * diagnosis.evidence.len() as f64;
+        if told < self.told && self.incident.request.is_some() {
+            return;
+        }
+        self.told = told;
+        let changed = self.incident.cause != diagnosis.cause;
+        let incident = &mut self.incident;
+        incident.cause = diagnosis.cause;
+        incident.confidence = diagnosis.confidence;
+        incident.verdict.clone_from(&diagnosis.summary);
+        incident.because.clone_from(&diagnosis.because);
+        for also in &diagnosis.also {
+            if !incident.also.contains(also) {
+                incident.also.push(*also);
+            }
+        }
+        if !troubled.request.id.is_empty() {
+            incident.request = Some(troubled.request.clone());
+        }
+        incident.worker = Some(troubled.worker.clone());
+        incident.source = troubled.source;
+        incident.frames.clone_from(&troubled.frames);
+        incident.evidence.clone_from(&diagnosis.evidence);
+        incident.ruled_out.clone_from(&diagnosis.ruled_out);
+        incident.not_visible.clone_from(&diagnosis.not_visible);
+        incident.subject = diagnosis.subject.clone();
+        incident.fixes = diagnosis.fixes.clone();
+        self.tell |= changed && self.incident.state == State::Open;
+        self.dirty = true;
+    }
+
+    fn seen(&mut self, now: f64) {
+        self.incident.last_at = now;
+        if self.incident.state == State::Mitigated {
+            self.turn(State::Open, now, "it is back");
+            self.incident.mitigated_at = None;
+        }
+        self.dirty = true;
+    }
+
+    fn worker(&mut self, pid: u32) {
+        if pid > 0 && !self.incident.workers.contains(&pid) && self.incident.workers.len() < ROUTES_MAX {
+            self.incident.workers.push(pid);
+        }
+    }
+
+    fn open(&mut self, trigger: Trigger, text: &str, now: f64) {
+        if self.incident.state == State::Note {
+            self.incident.trigger = Some(trigger);
+            self.incident.opened_at = Some(now);
+            self.turn(State::Open, now, &format!("incident opened: {text}"));
+        }
+    }
+
+    fn turn(&mut self, state: State, now: f64, text: &str) {
+        self.incident.state = state;
+        match state {
+            State::Mitigated => self.incident.mitigated_at = Some(now),
+            State::Closed => self.incident.closed_at = Some(now),
+            _ => {}
+        }
+        self.note(now, text.to_owned());
+        self.dirty = true;
+        self.tell = true;
+    }
+
+    /// Adds a moment; of too many, those in the middle are given up.
+    fn note(&mut self, at: f64, text: String) {
+        let timeline = &mut self.incident.timeline;
+        if timeline.len() >= MOMENTS_MAX {
+            timeline.remove(MOMENTS_MAX / 2);
+        }
+        timeline.push(Moment { at, text });
+    }
+
+    /// Computes what follows from the rest.
+    fn settle(&mut self) {
+        let mut routes: Vec<(String, u64)> =
+            self.routes.iter().map(|(route, count)| (route.clone(), *count)).collect();
+        routes.sort_by_key(|(route, count)| (std::cmp::Reverse(*count), route.clone()));
+        routes.truncate(ROUTES_MAX);
+        let incident = &mut self.incident;
+        incident.route = routes.first().map(|(route, _)| route.clone()).unwrap_or_default();
+        incident.routes = routes;
+        let whole: f64 = self.scores.values().sum();
+        let share = |(cause, score): (&Cause, &f64)| Candidate {
+            cause: *cause,
+            confidence: score / whole.max(f64::MIN_POSITIVE),
+        };
+        let mut causes: Vec<Candidate> = self.scores.iter().map(share).collect();
+        causes.sort_by(|one, other| other.confidence.total_cmp(&one.confidence));
+        incident.causes = causes;
+        incident.impact = impact(incident);
+    }
+}
+
+/// What it has cost so far, in sentences.
+fn impact(incident: &Incident) -> Vec<String> {
+    let mut lines = Vec::new();
+    let lasted_s = (incident.last_at - incident.noted_at).max(0.0);
+    let count =
+        |number: u64, one: &str| if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") };
+    if incident.requests_lost > 0 || incident.requests_stuck > 0 {
+        lines.push(format!(
+            "{} lost, {} seen stuck, within {lasted_s:.0} s",
+            count(incident.requests_lost, "request"),
+            count(incident.requests_stuck, "request")
+        ));
+    }
+    if incident.routes.len() > 1 {
+        let named: Vec<String> =
+            incident.routes.iter().take(4).map(|(route, count)| format!("{route} ({count})")).collect();
+        lines.push(format!("routes: {}", named.join(", ")));
+    }
+    if !incident.workers.is_empty() {
+        lines.push(count(incident.workers.len() as u64, "worker") + " hit");
+    }
+    lines
+}
+
+fn route_of(request: &Request) -> String {
+    let route = request.route.as_deref().unwrap_or(&request.path);
+    format!("{} {route}", request.method).trim().to_owned()
+}

@@ -1,0 +1,195 @@
+//! The course of incidents: what opens them, what they count, when they end.
+
+use super::*;
+use crate::diagnosis::{Diagnosis, Subject};
+use proptest::prelude::*;
+
+fn troubled(id: &str, cause: Cause, peer: &str, route: &str, app_s: f64) -> Sign {
+    let diagnosis = Diagnosis {
+        cause,
+        confidence: 0.9,
+        summary: format!("{route}: it waits."),
+        subject: Subject { peer: Some(peer.to_owned()), ..Subject::default() },
+        ..Diagnosis::default()
+    };
+    let request = Request {
+        id: id.to_owned(),
+        method: "GET".to_owned(),
+        path: route.to_owned(),
+        app_s,
+        ..Request::default()
+    };
+    let worker = Worker { pid: 7, ..Worker::default() };
+    Sign::Stuck(Box::new(Troubled { request, worker, diagnosis, ..Troubled::default() }))
+}
+
+fn lost(id: &str) -> Sign {
+    let request = Request {
+        id: id.to_owned(),
+        method: "GET".to_owned(),
+        path: "/r".to_owned(),
+        app_s: 30.0,
+        ..Request::default()
+    };
+    Sign::Lost { id: id.to_owned(), request: Box::new(request), pid: 7, answer: "answered 504".to_owned() }
+}
+
+fn desk() -> Desk {
+    let mut desk = Desk::new(Server { pid: 1, ..Server::default() });
+    desk.number_from("20261126", 1);
+    desk
+}
+
+const API: &str = "10.0.0.9:80";
+
+#[test]
+fn one_trouble_is_one_incident_however_many_routes_it_hits() {
+    let mut desk = desk();
+    for (number, route) in ["/a", "/a", "/b"].iter().enumerate() {
+        let id = format!("7-{number}");
+        desk.on(troubled(&id, Cause::ExternalNoTimeout, API, route, 24.0), 100.0);
+        desk.on(troubled(&id, Cause::ExternalNoTimeout, API, route, 29.0), 105.0);
+        desk.on(lost(&id), 106.0);
+        // Told twice.
+        desk.on(lost(&id), 106.5);
+    }
+    let [incident] = desk.incidents()[..] else { panic!("{:?}", desk.incidents()) };
+    assert_eq!((incident.state, incident.id.as_str()), (State::Note, "20261126-1"));
+    assert_eq!((incident.requests_lost, incident.requests_stuck), (3, 3));
+    assert_eq!((incident.route.as_str(), incident.routes.len()), ("GET /a", 2));
+    assert_eq!((incident.noted_at, incident.diagnosed_at), (100.0, Some(100.0)));
+    let effects = desk.on(Sign::Losses { text: "3 in 60 s".to_owned() }, 110.0);
+    let told: Vec<&Effect> = effects.iter().filter(|effect| matches!(effect, Effect::Tell(_))).collect();
+    assert_eq!(told.len(), 1);
+    let [incident] = desk.incidents()[..] else { panic!() };
+    assert_eq!(
+        (incident.state, incident.trigger, incident.opened_at),
+        (State::Open, Some(Trigger::Losses), Some(110.0))
+    );
+    assert_eq!(desk.of_request("7-2"), Some("20261126-1"));
+}
+
+#[test]
+fn who_turns_out_to_be_in_another_trouble_is_counted_there() {
+    let mut desk = desk();
+    desk.on(troubled("7-1", Cause::DbQueryOrLock, "db:5432", "/a", 15.0), 100.0);
+    let effects = desk.on(troubled("7-1", Cause::DbSlowQuery, "db:5432", "/a", 24.0), 109.0);
+    assert!(effects.contains(&Effect::Drop("20261126-1".to_owned())), "{effects:?}");
+    let [incident] = desk.incidents()[..] else { panic!("{:?}", desk.incidents()) };
+    assert_eq!((incident.cause, incident.requests_stuck), (Cause::DbSlowQuery, 1));
+}
+
+#[test]
+fn an_incident_stops_comes_back_and_ends() {
+    let mut desk = desk();
+    desk.on(troubled("7-1", Cause::ExternalNoTimeout, API, "/a", 24.0), 100.0);
+    desk.on(lost("7-1"), 106.0);
+    desk.on(Sign::Losses { text: String::new() }, 110.0);
+    let state = |desk: &Desk| desk.incidents().first().map(|incident| incident.state);
+    desk.on(Sign::Tick, 165.9);
+    assert_eq!(state(&desk), Some(State::Open));
+    desk.on(Sign::Tick, 166.0);
+    assert_eq!(state(&desk), Some(State::Mitigated));
+    desk.on(troubled("7-2", Cause::ExternalNoTimeout, API, "/a", 24.0), 300.0);
+    assert_eq!(state(&desk), Some(State::Open));
+    desk.on(Sign::Tick, 361.0);
+    let effects = desk.on(Sign::Tick, 1200.1);
+    assert_eq!(state(&desk), None);
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Tell(incident) if incident.state == State::Closed))
+    );
+}
+
+#[test]
+fn a_note_bothers_nobody_and_is_forgotten() {
+    let mut desk = desk();
+    let effects = desk.on(troubled("7-1", Cause::CpuBound, "", "/export", 24.0), 100.0);
+    assert!(effects.iter().all(|effect| matches!(effect, Effect::Save(_))));
+    desk.on(Sign::Capacity { stuck: 1, threads: 2 }, 101.0);
+    desk.on(Sign::Tick, 500.0);
+    assert_eq!(desk.incidents().first().map(|incident| incident.state), Some(State::Note));
+    let effects = desk.on(Sign::Tick, 1100.0);
+    assert!(effects.iter().all(|effect| !matches!(effect, Effect::Tell(_))));
+    assert!(desk.incidents().is_empty());
+}
+
+#[test]
+fn most_threads_stuck_at_once_open_it() {
+    let mut desk = desk();
+    desk.on(troubled("7-1", Cause::ExternalNoTimeout, API, "/a", 24.0), 100.0);
+    desk.on(troubled("7-2", Cause::ExternalNoTimeout, API, "/a", 24.0), 100.0);
+    desk.on(Sign::Capacity { stuck: 2, threads: 8 }, 101.0);
+    assert_eq!(desk.incidents()[0].state, State::Note);
+    desk.on(Sign::Capacity { stuck: 4, threads: 8 }, 102.0);
+    assert_eq!(desk.incidents()[0].trigger, Some(Trigger::Capacity));
+}
+
+#[test]
+fn workers_that_die_and_routes_that_slow_down_open_them_too() {
+    let mut desk = desk();
+    let memory = Diagnosis { cause: Cause::WorkerMemory, confidence: 0.95, ..Diagnosis::default() };
+    let end = |pid| Sign::Worker {
+        pid,
+        diagnosis: Box::new(memory.clone()),
+        text: "killed".to_owned(),
+        grave: false,
+    };
+    desk.on(end(7), 100.0);
+    assert_eq!(desk.incidents()[0].state, State::Note);
+    desk.on(end(8), 130.0);
+    assert_eq!((desk.incidents()[0].trigger, desk.incidents()[0].workers.len()), (Some(Trigger::Workers), 2));
+    desk.on(Sign::Latency { route: "GET /slow".to_owned(), text: "p99 0.1 s to 2 s".to_owned() }, 140.0);
+    let slow = desk
+        .incidents()
+        .into_iter()
+        .find(|incident| incident.trigger == Some(Trigger::Latency))
+        .expect("there");
+    assert_eq!((slow.route.as_str(), slow.cause), ("GET /slow", Cause::Unknown));
+}
+
+#[test]
+fn open_incidents_go_on_after_a_restart() {
+    let mut first = desk();
+    first.on(troubled("7-1", Cause::ExternalNoTimeout, API, "/a", 24.0), 100.0);
+    first.on(lost("7-1"), 106.0);
+    first.on(Sign::Losses { text: String::new() }, 110.0);
+    let stored: Vec<Incident> = first.incidents().into_iter().cloned().collect();
+    let mut second = desk();
+    second.number_from("20261126", 2);
+    second.resume(stored);
+    second.on(troubled("7-9", Cause::ExternalNoTimeout, API, "/a", 24.0), 120.0);
+    let [incident] = second.incidents()[..] else { panic!() };
+    assert_eq!((incident.id.as_str(), incident.requests_stuck, incident.requests_lost), ("20261126-1", 2, 1));
+}
+
+proptest! {
+    /// Whatever happens in whatever order: limits hold, counts stay sound, ids are not given twice.
+    #[test]
+    fn the_desk_stays_in_order(signs in proptest::collection::vec((0..6u8, 0..90u32, 0..6u8, 0.0..50.0f64), 1..300)) {
+        let mut desk = Desk::new(Server::default());
+        desk.number_from("20261126", 1);
+        let mut now = 0.0;
+        for (kind, number, cause, step) in signs {
+            now += step;
+            let cause = Cause::ALL[usize::from(cause) * 4];
+            let sign = match kind {
+                0 | 1 => troubled(&format!("7-{number}"), cause, &format!("{number}"), "/a", step),
+                2 => lost(&format!("7-{number}")),
+                3 => Sign::Losses { text: String::new() },
+                4 => Sign::Capacity { stuck: number, threads: 8 },
+                _ => Sign::Tick,
+            };
+            desk.on(sign, now);
+            let incidents = desk.incidents();
+            let ids: std::collections::BTreeSet<&str> = incidents.iter().map(|incident| incident.id.as_str()).collect();
+            prop_assert_eq!(ids.len(), incidents.len());
+            for incident in incidents {
+                prop_assert!(incident.requests_lost <= incident.requests_stuck);
+                prop_assert!(incident.timeline.len() <= 64);
+                prop_assert!(incident.opened_at.is_some() == (incident.state != State::Note));
+            }
+        }
+    }
+}
