@@ -116,9 +116,10 @@ pub struct Desk {
     kept: BTreeMap<String, Kept>,
     /// Which trouble a request is in, by its id.
     requests: BTreeMap<String, Assigned>,
-    /// Ids that have been given, in order.
-    next: u64,
-    prefix: String,
+    /// The name of the next one.
+    id: Option<String>,
+    /// How many had to be named here.
+    unnamed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -137,22 +138,25 @@ struct Kept {
 #[derive(Clone, Debug)]
 struct Assigned {
     fingerprint: String,
+    incident: String,
     age_s: f64,
     lost: bool,
 }
 
 impl Desk {
-    /// Returns a desk without troubles. `prefix` and `next` make the ids of new ones: `20261126-7`.
+    /// Returns a desk without troubles.
     pub fn new(server: Server) -> Self {
         Self { server, ..Self::default() }
     }
 
-    /// Says by which ids new troubles are known from now on: `prefix` is the date, `next` the first number that is free.
-    pub fn number_from(&mut self, prefix: &str, next: u64) {
-        if self.prefix != prefix {
-            prefix.clone_into(&mut self.prefix);
-            self.next = next;
-        }
+    /// Tells whether it needs a name for the next trouble.
+    pub fn needs_name(&self) -> bool {
+        self.id.is_none()
+    }
+
+    /// Gives it one, `20261126-7`, that nobody else has: a sign makes one trouble at most.
+    pub fn name_next(&mut self, id: String) {
+        self.id = Some(id);
     }
 
     /// Takes up the troubles that were open when the last observer ended.
@@ -179,8 +183,7 @@ impl Desk {
 
     /// Returns the id of the trouble that a request is in.
     pub fn of_request(&self, id: &str) -> Option<&str> {
-        let assigned = self.requests.get(id)?;
-        self.kept.get(&assigned.fingerprint).map(|kept| kept.incident.id.as_str())
+        self.assigned(id).map(|assigned| assigned.incident.as_str())
     }
 
     /// Takes a sign; returns what is to be done. `now` is seconds since 1970.
@@ -214,13 +217,15 @@ impl Desk {
     fn stuck(&mut self, troubled: &Troubled, now: f64) -> Option<String> {
         let id = &troubled.request.id;
         let fingerprint = fingerprint(&troubled.diagnosis, &troubled.request);
-        let before = self.requests.get(id).cloned();
+        let before = self.assigned(id).cloned();
         let moved = before.as_ref().filter(|before| before.fingerprint != fingerprint);
         let dropped = moved.and_then(|before| self.take_back(before, &troubled.request));
         let known = before.as_ref().is_some_and(|before| before.fingerprint == fingerprint);
         let lost = before.as_ref().is_some_and(|before| before.lost);
         let age_s = troubled.request.app_s;
-        self.remember(id, Assigned { fingerprint: fingerprint.clone(), age_s, lost });
+        let kept = self.kept_of(&fingerprint, &troubled.diagnosis, now);
+        let incident = kept.incident.id.clone();
+        self.remember(id, Assigned { fingerprint: fingerprint.clone(), incident, age_s, lost });
         let kept = self.kept_of(&fingerprint, &troubled.diagnosis, now);
         if !known {
             kept.incident.requests_stuck += 1;
@@ -279,7 +284,7 @@ impl Desk {
                 ..troubled
             })
         };
-        if !self.requests.contains_key(id) {
+        if self.assigned(id).is_none() {
             self.stuck(&unseen(), now);
         }
         let Some(assigned) = self.requests.get_mut(id) else { return };
@@ -392,8 +397,10 @@ impl Desk {
             if self.kept.len() >= KEPT_MAX {
                 self.give_up_one();
             }
-            let id = format!("{}-{}", self.prefix, self.next);
-            self.next += 1;
+            let id = self.id.take().unwrap_or_else(|| {
+                self.unnamed += 1;
+                format!("0-{}", self.unnamed)
+            });
             let incident = Incident {
                 schema: SCHEMA,
                 id,
@@ -421,6 +428,13 @@ impl Desk {
         if let Some(key) = oldest.map(|(key, _)| key.clone()) {
             self.kept.remove(&key);
         }
+    }
+
+    /// Returns the trouble that a request is in, if that still goes on: another may have its fingerprint by now.
+    fn assigned(&self, id: &str) -> Option<&Assigned> {
+        let assigned = self.requests.get(id)?;
+        let kept = self.kept.get(&assigned.fingerprint)?;
+        (kept.incident.id == assigned.incident).then_some(assigned)
     }
 
     fn remember(&mut self, id: &str, assigned: Assigned) {
