@@ -8,8 +8,7 @@ use crate::why;
 use crate::workers::write_json;
 use ferricorn_core::evidence::Evidence;
 use ferricorn_core::snapshot::{Running, Worker};
-use ferricorn_reflex::evidence;
-use ferricorn_reflex::stack::Stacks;
+use ferricorn_reflex::evidence::{Aim, Lens};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -34,9 +33,9 @@ pub(crate) fn find(pid: u32) -> Result<Vec<Process>, Failure> {
     if targets.is_empty() {
         targets.push((pid, Vec::new()));
     }
-    let mut stacks = Stacks::default();
+    let mut lens = Lens::default();
     let look = |(pid, requests): (u32, Vec<Running>)| {
-        let evidence = evidence::look(&mut stacks, pid, &requests, 0, true);
+        let evidence = lens.look(&Aim { pid, requests: &requests, all: true, ..Aim::default() });
         Process { pid, evidence }
     };
     let found: Vec<Process> = targets.into_iter().map(look).collect();

@@ -4,7 +4,7 @@
 use ferricorn_core::evidence::{Memory, Pressure, Thread};
 use ferricorn_sys::cgroup::Cgroup;
 use ferricorn_sys::pressure;
-use ferricorn_sys::task::{Call, Doing, Target, Task, doing};
+use ferricorn_sys::task::{Doing, Target, Task, doing};
 use std::fs;
 
 /// Returns the kernel ids of a process's threads.
@@ -20,10 +20,11 @@ pub(crate) fn thread(pid: u32, tid: u32) -> Thread {
     let task = Task { pid: Some(pid), tid };
     let vitals = task.vitals();
     let doing = doing(task);
-    let (syscall, peer) = match &doing {
-        Doing::Waiting(Call { name, target: Target::Peer(_, peer) }) => (name.clone(), Some(peer.clone())),
-        Doing::Waiting(Call { name, .. }) => (name.clone(), None),
-        _ => (String::new(), None),
+    let call = if let Doing::Waiting(call) = &doing { Some(call) } else { None };
+    let (fd, peer) = match call.map(|call| &call.target) {
+        Some(Target::Peer(fd, peer)) => (Some(*fd), Some(peer.clone())),
+        Some(Target::File(fd, _)) => (Some(*fd), None),
+        _ => (None, None),
     };
     Thread {
         tid,
@@ -32,9 +33,11 @@ pub(crate) fn thread(pid: u32, tid: u32) -> Thread {
         holds_gil: None,
         doing: doing.to_string(),
         state: vitals.state,
-        syscall,
+        syscall: call.map(|call| call.name.clone()).unwrap_or_default(),
         wchan: vitals.wchan,
+        fd,
         peer,
+        patience_ms: call.and_then(|call| call.limit_ms),
         cpu_s: vitals.cpu_s,
         cpu_wait_s: vitals.cpu_wait_s,
         ..Thread::default()

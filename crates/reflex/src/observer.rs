@@ -4,9 +4,8 @@
 //!
 //! Not for: capturing itself (`evidence`), and not for any decision: nothing here touches a worker.
 
-use crate::evidence::look;
+use crate::evidence::{Aim, Lens};
 use crate::journal::Journal;
-use crate::stack::Stacks;
 use ferricorn_core::event::{Died, Event, Late, Seen};
 use ferricorn_core::evidence::{Evidence, Frame, Source, told};
 use ferricorn_core::log::Level;
@@ -89,7 +88,7 @@ pub fn run(context: &Context<'_>) {
         context,
         folder,
         server,
-        stacks: Stacks::default(),
+        lens: Lens::default(),
         watched: BTreeMap::new(),
         held: BTreeMap::new(),
     };
@@ -100,7 +99,7 @@ struct Observer<'a> {
     context: &'a Context<'a>,
     folder: Option<Journal>,
     server: Server,
-    stacks: Stacks,
+    lens: Lens,
     /// By worker's pid and request's number.
     watched: BTreeMap<(u32, u64), Watch>,
     /// By worker's pid, where its event loop is held.
@@ -189,7 +188,7 @@ impl Observer<'_> {
             Some(recent) => Evidence { percent, ..recent.clone() },
             None => {
                 let running: Vec<Running> = all.iter().map(|view| Running::of(pid, view, now_ns)).collect();
-                look(&mut self.stacks, pid, &running, percent, true)
+                self.lens.look(&Aim { pid, requests: &running, percent, all: true, serves: None })
             }
         };
         let watch = self.watched.entry((pid, id)).or_default();
@@ -263,7 +262,7 @@ impl Observer<'_> {
         self.settle_all(|key, watch| (key.0 == pid && watch.late.is_some()).then_some(Outcome::Ended));
         self.watched.retain(|key, _| key.0 != pid);
         self.held.remove(&pid);
-        self.stacks.forget(pid);
+        self.lens.forget(pid);
         self.write(Record::Death(Box::new(Death {
             schema: SCHEMA,
             at_s: clock::wall_time_s(),
@@ -277,9 +276,8 @@ impl Observer<'_> {
 
     /// Sees what holds an event loop, in case that the worker cannot.
     fn holds(&mut self, pid: u32) {
-        let evidence = look(&mut self.stacks, pid, &[], 0, true);
-        let main = evidence.threads.into_iter().find(|thread| thread.tid == pid);
-        self.held.insert(pid, main.map(|thread| thread.frames).unwrap_or_default());
+        let frames = self.lens.main_stack(pid);
+        self.held.insert(pid, frames);
     }
 
     fn held(&mut self, pid: u32, mut hold: Hold) {

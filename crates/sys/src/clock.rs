@@ -10,6 +10,12 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Returns the seconds since the host has booted, suspended or not: by this clock the kernel tells when processes began.
+pub fn boot_time_s() -> f64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
 /// Returns a duration in nanoseconds as system calls want it.
 pub fn timespec(ns: u64) -> Timespec {
     const SECOND: u64 = 1_000_000_000;

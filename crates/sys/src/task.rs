@@ -30,6 +30,9 @@ pub struct Call {
     pub name: String,
     /// What it waits for, as far as that can be seen.
     pub target: Target,
+    /// The limit that it sets to its waiting, milliseconds; -1 for none. Absent where it has no such argument, or that could
+    /// not be read.
+    pub limit_ms: Option<i64>,
 }
 
 /// What a system call waits for.
@@ -55,7 +58,7 @@ impl std::fmt::Display for Doing {
             Self::Computing => f.write_str("computing"),
             Self::Stopped => f.write_str("stopped by a signal"),
             Self::Unknown => f.write_str("doing what the kernel does not tell"),
-            Self::Waiting(Call { name, target }) => match target {
+            Self::Waiting(Call { name, target, .. }) => match target {
                 Target::Time => write!(f, "sleeping ({name})"),
                 Target::Lock => write!(f, "waiting for a lock ({name})"),
                 Target::Child => write!(f, "waiting for a child process ({name})"),
@@ -150,7 +153,7 @@ pub fn doing(task: Task) -> Doing {
 
 fn call(pid: Option<u32>, number: i64, argument: impl Fn(usize) -> Option<u64>) -> Call {
     let Some((_, name, kind)) = CALLS.iter().find(|(known, ..)| *known == number) else {
-        return Call { name: format!("system call {number}"), target: Target::Other };
+        return Call { name: format!("system call {number}"), target: Target::Other, limit_ms: None };
     };
     let descriptor =
         |fd: Option<i32>| fd.filter(|fd| *fd >= 0).map_or(Target::Other, |fd| descriptor(pid, fd));
@@ -160,21 +163,67 @@ fn call(pid: Option<u32>, number: i64, argument: impl Fn(usize) -> Option<u64>) 
         Kind::Child => Target::Child,
         Kind::Descriptor => descriptor(argument(0).map(|fd| fd as u32 as i32)),
         // struct pollfd begins with the descriptor.
-        Kind::Poll if argument(1) >= Some(1) => descriptor(argument(0).and_then(|at| word(pid, at).ok())),
+        Kind::Poll if argument(1) >= Some(1) => {
+            descriptor(argument(0).and_then(|at| read(pid, at).ok()).map(i32::from_ne_bytes))
+        }
         Kind::Poll => Target::Time,
         // CPython 3.10 sleeps so.
         Kind::Select if argument(0) == Some(0) => Target::Time,
         Kind::Select => Target::Other,
         Kind::Other => Target::Other,
     };
-    Call { name: (*name).to_owned(), target }
+    Call { name: (*name).to_owned(), target, limit_ms: limit_ms(pid, number, &argument) }
 }
 
-/// Reads four bytes of a process's memory; an error where there are none, or without the right.
-fn word(pid: Option<u32>, at: u64) -> io::Result<i32> {
-    let mut bytes = [0; 4];
+/// Returns the limit that a call sets to its waiting.
+fn limit_ms(pid: Option<u32>, number: i64, argument: &impl Fn(usize) -> Option<u64>) -> Option<i64> {
+    // Of `int`, the lower half counts.
+    let number_at = |at: usize| argument(at).map(|value| i64::from(value as u32 as i32));
+    // A pointer to seconds and, in the second word, `unit` of a millisecond.
+    let time_at = |at: usize, unit: i64| match argument(at)? {
+        0 => Some(-1),
+        place => read::<16>(pid, place).ok().and_then(|bytes| millis(&bytes, unit)),
+    };
+    #[cfg(target_arch = "x86_64")]
+    match number {
+        libc::SYS_poll => return number_at(2),
+        libc::SYS_epoll_wait => return number_at(3),
+        libc::SYS_select => return time_at(4, 1000),
+        _ => {}
+    }
+    match number {
+        libc::SYS_epoll_pwait => number_at(3),
+        libc::SYS_ppoll => time_at(2, 1_000_000),
+        libc::SYS_pselect6 => time_at(4, 1_000_000),
+        libc::SYS_futex if argument(3) == Some(0) => Some(-1),
+        libc::SYS_futex => futex_ms(argument(1)?, time_at(3, 1_000_000)?),
+        _ => None,
+    }
+}
+
+/// The limit of a futex: a duration, or a moment of one of two clocks.
+fn futex_ms(operation: u64, time_ms: i64) -> Option<i64> {
+    const WAIT_BITSET: u64 = 9;
+    const REALTIME: u64 = 256;
+    if operation & 0x7f != WAIT_BITSET {
+        return Some(time_ms);
+    }
+    let now_ns = if operation & REALTIME != 0 { crate::clock::wall_ns() } else { crate::clock::now_ns() };
+    Some((time_ms - i64::try_from(now_ns / 1_000_000).ok()?).max(0))
+}
+
+fn millis(bytes: &[u8; 16], unit: i64) -> Option<i64> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let [seconds, fraction] = words else { return None };
+    let whole = i64::from_ne_bytes(*seconds).checked_mul(1000)?;
+    whole.checked_add(i64::from_ne_bytes(*fraction) / unit)
+}
+
+/// Reads bytes of a process's memory; an error where there are none, or without the right.
+fn read<const N: usize>(pid: Option<u32>, at: u64) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     fs::File::open(format!("{}/mem", process(pid)))?.read_exact_at(&mut bytes, at)?;
-    Ok(i32::from_ne_bytes(bytes))
+    Ok(bytes)
 }
 
 fn process(pid: Option<u32>) -> String {
@@ -289,6 +338,29 @@ mod tests {
         let reading = look(move || assert!(matches!(stream.read(&mut [0]), Ok(0))), move || drop(other));
         let text = reading.to_string();
         assert!(text.starts_with(&format!("waiting for {} (recvfrom,", peer.expect("a peer"))), "{text}");
+    }
+
+    #[test]
+    fn limits_of_waits_are_read() {
+        let limit = |doing: Doing| if let Doing::Waiting(call) = doing { call.limit_ms } else { None };
+        let (free, wait) = mpsc::channel::<()>();
+        let endless = look(move || assert!(wait.recv().is_err()), move || drop(free));
+        assert_eq!(limit(endless), Some(-1));
+        let (free, wait) = mpsc::channel::<()>();
+        let limited =
+            look(move || assert!(wait.recv_timeout(Duration::from_secs(60)).is_err()), move || drop(free));
+        let left_ms = limit(limited).expect("a limit");
+        assert!((1..=60_000).contains(&left_ms), "{left_ms}");
+        let (free, wait) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let polled = look(
+            move || {
+                let mut fds = [rustix::event::PollFd::new(&wait, rustix::event::PollFlags::IN)];
+                rustix::event::poll(&mut fds, Some(&crate::clock::timespec(60_000_000_000))).expect("an end");
+            },
+            move || drop(free),
+        );
+        let left_ms = limit(polled).expect("a limit");
+        assert!((1..=60_000).contains(&left_ms), "{left_ms}");
     }
 
     #[test]
