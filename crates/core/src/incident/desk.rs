@@ -79,6 +79,11 @@ pub enum Sign {
         /// How many, in how many seconds, and how many were expected.
         text: String,
     },
+    /// More workers have died than chance explains.
+    Deaths {
+        /// How many, in how many seconds.
+        text: String,
+    },
     /// A route takes longer than it did.
     Latency {
         /// Method and route.
@@ -195,6 +200,7 @@ impl Desk {
             Sign::Worker { pid, diagnosis, text, grave } => self.worker(pid, &diagnosis, text, grave, now),
             Sign::Blocked(troubled) => self.blocked(&troubled, now),
             Sign::Losses { text } => self.losses(&text, now),
+            Sign::Deaths { text } => self.deaths(&text, now),
             Sign::Latency { route, text } => self.latency(&route, &text, now),
             Sign::Capacity { stuck, threads } => self.capacity(stuck, threads, now),
             Sign::Tick => {}
@@ -359,6 +365,13 @@ impl Desk {
             if kept.incident.requests_lost * 5 >= most {
                 kept.open(Trigger::Losses, text, now);
             }
+        }
+    }
+
+    fn deaths(&mut self, text: &str, now: f64) {
+        let recent = |kept: &&mut Kept| kept.ends > 0 && now - kept.incident.last_at < OVER_S;
+        if let Some(kept) = self.kept.values_mut().filter(recent).max_by_key(|kept| kept.ends) {
+            kept.open(Trigger::Workers, text, now);
         }
     }
 
