@@ -16,9 +16,10 @@ mod requests;
 mod run;
 mod stack;
 mod table;
-mod units;
 mod why;
 mod workers;
+
+use ferricorn_core::units;
 
 pub use locate::SCOREBOARD_NAME;
 pub use run::run;

@@ -19,3 +19,4 @@ pub mod route;
 pub mod scoreboard;
 pub mod snapshot;
 pub mod stack;
+pub mod units;

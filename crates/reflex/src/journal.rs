@@ -131,6 +131,7 @@ mod tests {
             cause: "x".repeat(100),
             requests: Vec::new(),
             evidence: Vec::new(),
+            incident: None,
         }))
     }
 

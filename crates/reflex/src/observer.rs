@@ -84,6 +84,7 @@ pub fn run(context: &Context<'_>) {
         pid: context.parent.unsigned_abs(),
         name: context.name.to_owned(),
         version: context.version.to_owned(),
+        started_ns: context.board.started_ns.load(Relaxed),
     };
     let mut observer = Observer {
         context,
@@ -272,6 +273,7 @@ impl Observer<'_> {
             cause: died.cause,
             requests: died.requests,
             evidence: evidence.into_iter().rev().take(1).collect(),
+            incident: None,
         })));
     }
 
@@ -294,6 +296,7 @@ impl Observer<'_> {
             server: self.server.clone(),
             worker: worker.unwrap_or(Worker { pid, ..Worker::default() }),
             hold,
+            incident: None,
         })));
     }
 
