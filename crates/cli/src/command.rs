@@ -1,6 +1,7 @@
 //! The command line of `ferricornctl`: verbs, options, and help that teaches.
 //! Not for: doing anything; a [`Command`] says what was asked.
 
+use crate::incidents::Wanted;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
 
@@ -30,10 +31,23 @@ pub(crate) enum Verb {
     Recent(usize),
     /// One line per late request and dead worker, at most so many.
     Timeouts(usize),
-    /// All that is known of a late request, or of a worker's death.
-    Why(String),
+    /// One line per incident.
+    Incidents(Wanted),
+    /// All that is known of an incident, a late request, or a worker's death.
+    Why(String, Format),
     /// The Python stacks of a process.
     Stack(u32),
+}
+
+/// In which form something is shown in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For a terminal.
+    Text,
+    /// For where people talk.
+    Markdown,
+    /// For a script.
+    Json,
 }
 
 /// Which server.
@@ -57,6 +71,8 @@ Examples:
   ferricornctl workers                    each worker: load, latency, errors
   ferricornctl requests                   what is running now, oldest first
   ferricornctl requests --recent 20       the last 20 finished requests
+  ferricornctl incidents                  what goes wrong again and again, newest first
+  ferricornctl why 20261126-7             an incident in full: cause, evidence, what to do
   ferricornctl timeouts                   late requests and dead workers, newest first
   ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
   ferricornctl stack 4711                 the Python stacks of process 4711, now
@@ -101,8 +117,19 @@ Columns:
 
 Records are found where running servers keep them (`state_dir`) and in this user's own default folder.";
 
+const INCIDENTS_AFTER: &str = "\
+Columns:
+  STATE      open; mitigated (nothing of it has been seen for a while) or closed; with --all also note: too
+             little to bother anybody, one slow request for example
+  SINCE      when it was opened, of a note when it was seen
+  CAUSE      the most likely one, and how sure that is (CONF, 0 to 1)
+  ROUTE      the one that is hit most
+  LOST       requests that were answered in the application's place, cut, or lost with their worker
+
+All of one: `ferricornctl why ID`. Incidents are found where records are (see `timeouts --help`).";
+
 const WHY_AFTER: &str = "\
-The id of a request stands in the server's log, in the page that the client got, and in its X-Request-Id.
+The id of an incident is a date and a number; `ferricornctl incidents` lists them. The id of a request stands in the server's log, in the page that the client got, and in its X-Request-Id.
 A pid is that of a worker: its death is shown, or the last late request of it.";
 
 const STACK_AFTER: &str = "\
@@ -120,7 +147,11 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "workers" => Verb::Workers,
         "snapshot" => Verb::Snapshot,
         "timeouts" => Verb::Timeouts(options.get_one::<u64>("limit").map_or(20, |limit| *limit as usize)),
-        "why" => Verb::Why(options.get_one::<String>("id").cloned().unwrap_or_default()),
+        "incidents" => Verb::Incidents(Wanted {
+            limit: options.get_one::<u64>("limit").map(|limit| *limit as usize),
+            notes: options.get_flag("all"),
+        }),
+        "why" => Verb::Why(options.get_one::<String>("id").cloned().unwrap_or_default(), format(options)),
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
@@ -128,6 +159,15 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
     let state_dir = options.try_get_one::<PathBuf>("state-dir").ok().flatten().cloned();
     let server = if options.try_contains_id("server").is_ok() { server(options) } else { Server::TheOne };
     Ok(Command { verb, server, json: options.get_flag("json"), state_dir })
+}
+
+fn format(options: &ArgMatches) -> Format {
+    match options.get_one::<String>("format").map(String::as_str) {
+        Some("markdown") => Format::Markdown,
+        Some("json") => Format::Json,
+        _ if options.get_flag("json") => Format::Json,
+        _ => Format::Text,
+    }
 }
 
 fn server(options: &ArgMatches) -> Server {
@@ -173,21 +213,34 @@ fn grammar() -> clap::Command {
                 .about("Write all that is known of the server at this moment as JSON: routes with their histograms, too")
                 .after_help(SNAPSHOT_AFTER)
                 .args(common()),
+            clap::Command::new("incidents")
+                .about("Show what goes wrong again and again, newest first")
+                .after_help(INCIDENTS_AFTER)
+                .arg(
+                    Arg::new("all")
+                        .long("all")
+                        .action(ArgAction::SetTrue)
+                        .help("Show notes, too: what was too little to become an incident"),
+                )
+                .arg(limit("Show the last N instead of 20; JSON has all there are"))
+                .args([state_dir(), json()]),
             clap::Command::new("timeouts")
                 .about("Show late requests and dead workers, newest first")
                 .after_help(TIMEOUTS_AFTER)
-                .arg(
-                    Arg::new("limit")
-                        .long("limit")
-                        .value_name("N")
-                        .value_parser(value_parser!(u64).range(1..=1_000_000))
-                        .help("Show the last N instead of 20"),
-                )
+                .arg(limit("Show the last N instead of 20"))
                 .args([state_dir(), json()]),
             clap::Command::new("why")
-                .about("Show all that is known of a late request, or of a worker's death")
+                .about("Show all that is known of an incident, a late request, or a worker's death")
                 .after_help(WHY_AFTER)
-                .arg(Arg::new("id").value_name("REQUEST_ID|PID").required(true).help("Which"))
+                .arg(Arg::new("id").value_name("INCIDENT|REQUEST_ID|PID").required(true).help("Which"))
+                .arg(
+                    Arg::new("format")
+                        .long("format")
+                        .value_name("FORMAT")
+                        .value_parser(["text", "markdown", "json"])
+                        .conflicts_with("json")
+                        .help("For a terminal, for where people talk, or for a script"),
+                )
                 .args([state_dir(), json()]),
             clap::Command::new("stack")
                 .about("Show where the Python threads of a process are, now")
@@ -208,6 +261,11 @@ fn json() -> Arg {
         .long("json")
         .action(ArgAction::SetTrue)
         .help("Write JSON for scripts; its shape is stable")
+}
+
+fn limit(help: &'static str) -> Arg {
+    let numbers = value_parser!(u64).range(1..=1_000_000);
+    Arg::new("limit").long("limit").value_name("N").value_parser(numbers).help(help)
 }
 
 fn state_dir() -> Arg {
@@ -267,7 +325,17 @@ mod tests {
             ("snapshot 7", Snapshot, Pid(7), false),
             ("requests --recent 20 web.pid", Recent(20), Pidfile("web.pid".into()), false),
             ("timeouts --limit 3 --json", Timeouts(3), TheOne, true),
-            ("why 12-7", Why("12-7".into()), TheOne, false),
+            ("incidents", Incidents(Wanted::default()), TheOne, false),
+            (
+                "incidents --all --limit 3 --json",
+                Incidents(Wanted { limit: Some(3), notes: true }),
+                TheOne,
+                true,
+            ),
+            ("why 12-7", Why("12-7".into(), Format::Text), TheOne, false),
+            ("why 12-7 --json", Why("12-7".into(), Format::Json), TheOne, true),
+            ("why 20261126-7 --format markdown", Why("20261126-7".into(), Format::Markdown), TheOne, false),
+            ("why 20261126-7 --format json", Why("20261126-7".into(), Format::Json), TheOne, false),
             ("stack 12", Stack(12), TheOne, false),
         ];
         for (line, verb, server, json) in table {
@@ -292,6 +360,9 @@ mod tests {
             "why",
             "stack x",
             "timeouts --limit 0",
+            "incidents --limit 0",
+            "why 1-2 --format html",
+            "why 1-2 --format text --json",
         ] {
             assert_eq!(check(line), Err(2), "{line}");
         }

@@ -1,13 +1,14 @@
 //! `ferricornctl`: what operators type to see inside a running server.
 //!
-//! It reads the server's scoreboard (shared memory that the arbiter and its workers write anyway), the records of late
-//! requests, and stacks out of a worker's memory, so that looking costs the server nothing and works while every worker is
+//! It reads the server's scoreboard (shared memory that the arbiter and its workers write anyway), the store of incidents and
+//! records, and stacks out of a worker's memory, so that looking costs the server nothing and works while every worker is
 //! stuck. One verb is one module. Not for: changing a
 //! server, and not for computing numbers, which is `core::snapshot`'s work.
 #![forbid(unsafe_code)]
 
 mod command;
 mod failure;
+mod incidents;
 mod locate;
 mod records;
 #[cfg(test)]
@@ -15,10 +16,14 @@ mod render_tests;
 mod requests;
 mod run;
 mod stack;
+mod stores;
 mod table;
-mod units;
 mod why;
+#[cfg(test)]
+mod why_tests;
 mod workers;
+
+use ferricorn_core::units;
 
 pub use locate::SCOREBOARD_NAME;
 pub use run::run;

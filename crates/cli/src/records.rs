@@ -2,18 +2,16 @@
 //! Not for: one of them in full (`why`), and not for writing them (the observer's).
 
 use crate::failure::Failure;
-use crate::locate;
+use crate::stores;
 use crate::table::{self, Align, Cell, Ink};
 use crate::units::{printable, span};
 use crate::workers::write_json;
 use ferricorn_core::evidence::Frame;
 use ferricorn_core::record::{Record, Request, Timeout};
-use ferricorn_reflex::journal::{self, Journal};
+use ferricorn_reflex::store::{RecordFilter, Store};
 use ferricorn_sys::clock;
 use serde::Serialize;
-use std::collections::BTreeSet;
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
 
 const COLUMNS: [(&str, Align); 8] = [
     ("AT", Align::Left),
@@ -26,41 +24,21 @@ const COLUMNS: [(&str, Align); 8] = [
     ("WHERE", Align::Left),
 ];
 
-/// Reads the records of a folder, or of all folders where servers keep them that this user knows of; newest first.
-pub(crate) fn find(folder: Option<&Path>) -> Result<Vec<Record>, Failure> {
-    if let Some(folder) = folder {
-        return Journal::read(folder).map_err(|error| unreadable(folder, &error));
-    }
-    let mut folders: BTreeSet<PathBuf> = locate::state_dirs().into_iter().collect();
-    folders.extend(journal::default_folder());
-    let mut records = Vec::new();
-    for folder in &folders {
-        match Journal::read(folder) {
-            Ok(found) => records.extend(found),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(folder, &error)),
-        }
-    }
+/// Reads the last records, the newest first.
+pub(crate) fn find(stores: &[Store], limit: usize) -> Result<Vec<Record>, Failure> {
+    let filter = RecordFilter { limit, ..RecordFilter::default() };
+    let mut records = stores::read(stores, |store| store.records(&filter))?;
     records.sort_by(|one, other| other.at_s().total_cmp(&one.at_s()));
+    records.truncate(limit);
     Ok(records)
 }
 
-fn unreadable(folder: &Path, error: &io::Error) -> Failure {
-    let hint = match error.kind() {
-        ErrorKind::PermissionDenied => {
-            "run this as the server's user (`sudo -u USER ferricornctl ...`) or as root"
-        }
-        _ => "give the folder that the server's `state_dir` names: `--state-dir DIR`",
-    };
-    Failure::new(format!("the records in {} could not be read", folder.display()), error.to_string(), hint)
-}
-
 /// Writes the table of the last records.
-pub(crate) fn table(records: &[Record], limit: usize, colours: bool, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn table(records: &[Record], colours: bool, out: &mut dyn Write) -> io::Result<()> {
     if records.is_empty() {
         return writeln!(out, "no request has been late, no event loop blocked, and no worker has died");
     }
-    let rows: Vec<_> = records.iter().take(limit).map(row).collect();
+    let rows: Vec<_> = records.iter().map(row).collect();
     table::write(out, COLUMNS, &rows, colours)
 }
 
@@ -116,12 +94,12 @@ fn place(timeout: &Timeout) -> String {
 }
 
 /// Writes the JSON document of the last records.
-pub(crate) fn json(records: &[Record], limit: usize, out: &mut dyn Write) -> io::Result<()> {
-    write_json(&Document { schema: 1, records: records.iter().take(limit).collect() }, out)
+pub(crate) fn json(records: &[Record], out: &mut dyn Write) -> io::Result<()> {
+    write_json(&Document { schema: 1, records }, out)
 }
 
 #[derive(Serialize)]
 struct Document<'a> {
     schema: u32,
-    records: Vec<&'a Record>,
+    records: &'a [Record],
 }

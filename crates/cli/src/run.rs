@@ -3,7 +3,7 @@
 use crate::command::{self, Command, Server, Verb};
 use crate::failure::{Failure, OK, UNREADABLE, USAGE};
 use crate::workers::write_json;
-use crate::{locate, records, requests, stack, why, workers};
+use crate::{incidents, locate, records, requests, stack, stores, why, workers};
 use ferricorn_core::snapshot::{self, Snapshot, Unreadable};
 use ferricorn_sys::clock;
 use std::io::{self, Write};
@@ -48,17 +48,25 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     let written = match &command.verb {
         Verb::Timeouts(limit) => {
-            let found = records::find(command.state_dir.as_deref())?;
+            let found = records::find(&stores::open(command.state_dir.as_deref())?, *limit)?;
             if command.json {
-                records::json(&found, *limit, &mut text)
+                records::json(&found, &mut text)
             } else {
-                records::table(&found, *limit, colours, &mut text)
+                records::table(&found, colours, &mut text)
             }
         }
-        Verb::Why(id) => {
-            let found = records::find(command.state_dir.as_deref())?;
-            let record = why::choose(&found, id)?;
-            if command.json { write_json(record, &mut text) } else { why::text(record, &mut text) }
+        Verb::Incidents(wanted) => {
+            let stores = stores::open(command.state_dir.as_deref())?;
+            let found = incidents::find(&stores, *wanted, command.json)?;
+            if command.json {
+                incidents::json(&found, &mut text)
+            } else {
+                incidents::table(&found, colours, &mut text)
+            }
+        }
+        Verb::Why(name, format) => {
+            let found = why::find(&stores::open(command.state_dir.as_deref())?, name)?;
+            why::write(&found, *format, &mut text)
         }
         Verb::Stack(pid) => {
             let found = stack::find(*pid)?;

@@ -1,43 +1,88 @@
-//! `ferricornctl why`: one record in full, in words. Not for: finding records (`records`).
+//! `ferricornctl why`: an incident or a record in full, in words. Not for: lists of them (`incidents`, `records`), and not for
+//! the words of an incident, which others need, too (`core::incident::report`).
 
+use crate::command::Format;
 use crate::failure::Failure;
+use crate::stores;
 use crate::units::{bytes, printable, span};
+use crate::workers::write_json;
 use ferricorn_core::evidence::{Evidence, Frame, Pressure, Thread};
+use ferricorn_core::incident::{Incident, report};
 use ferricorn_core::record::{Blocked, Death, Outcome, Record, Request, Timeout};
+use ferricorn_reflex::store::{RecordFilter, Store};
 use ferricorn_sys::clock;
 use std::io::{self, Write};
 
 /// Most neighbours that are named.
 const NEIGHBOURS_MAX: usize = 12;
 
-/// Chooses the record of a request, or what is known of a worker: its death before its late requests.
-pub(crate) fn choose<'a>(records: &'a [Record], id: &str) -> Result<&'a Record, Failure> {
-    let by_request = |record: &&Record| match record {
-        Record::Timeout(timeout) => timeout.request.id == id,
-        Record::Blocked(blocked) => blocked.hold.request.as_ref().is_some_and(|request| request.id == id),
-        Record::Death(_) => false,
-    };
-    let of_worker = |record: &&Record| id.parse() == Ok(record.pid());
-    let death = |record: &&Record| matches!(record, Record::Death(_)) && of_worker(record);
-    let found = records.iter().find(by_request).or_else(|| records.iter().find(death));
-    found.or_else(|| records.iter().find(of_worker)).ok_or_else(|| {
-        Failure::new(
-            format!("there is no record of {}", printable(id)),
-            "no request of this id was late and no worker of this pid has died, or its record has been given up for newer ones",
-            "`ferricornctl timeouts` lists the records there are",
-        )
-    })
+/// What somebody can ask about.
+pub(crate) enum Found {
+    /// One trouble of many requests.
+    Incident(Box<Incident>),
+    /// One late request, dead worker, or held loop.
+    Record(Box<Record>),
 }
 
-/// Writes a record.
-pub(crate) fn text(record: &Record, out: &mut dyn Write) -> io::Result<()> {
+/// Finds what somebody knows the name of: an incident, a request, or what is known of a worker: its death before its late
+/// requests. Names of incidents begin with a date, which no pid is as long as; should one be, both are looked for.
+pub(crate) fn find(stores: &[Store], name: &str) -> Result<Found, Failure> {
+    let incidents =
+        stores::read(stores, |store| store.incident(name).map(|found| found.into_iter().collect()))?;
+    if let Some(incident) = incidents.into_iter().max_by(|one, other| one.last_at.total_cmp(&other.last_at)) {
+        return Ok(Found::Incident(Box::new(incident)));
+    }
+    let newest = RecordFilter { limit: 1, ..RecordFilter::default() };
+    let mut filters = vec![RecordFilter { request: Some(name), ..newest }];
+    if let Ok(pid) = name.parse() {
+        filters.push(RecordFilter { pid: Some(pid), kind: Some("death"), ..newest });
+        filters.push(RecordFilter { pid: Some(pid), ..newest });
+    }
+    for filter in filters {
+        let records = stores::read(stores, |store| store.records(&filter))?;
+        if let Some(record) = records.into_iter().max_by(|one, other| one.at_s().total_cmp(&other.at_s())) {
+            return Ok(Found::Record(Box::new(record)));
+        }
+    }
+    Err(Failure::new(
+        format!("nothing is known of {}", printable(name)),
+        "no incident has this name, no request of this id was late and no worker of this pid has died, or its record has been given up for others",
+        "`ferricornctl incidents --all` and `ferricornctl timeouts` list what there is",
+    ))
+}
+
+/// Writes what was found, as it is wanted.
+pub(crate) fn write(found: &Found, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    match (found, format) {
+        (Found::Incident(incident), Format::Json) => write_json(incident, out),
+        (Found::Incident(incident), Format::Text) => out.write_all(report::text(incident, &stamp).as_bytes()),
+        (Found::Incident(incident), Format::Markdown) => {
+            out.write_all(report::markdown(incident, &stamp).as_bytes())
+        }
+        (Found::Record(record), Format::Json) => write_json(record, out),
+        (Found::Record(record), Format::Text) => out.write_all(text(record).as_bytes()),
+        // It has no headings: as a block it stays as it is.
+        (Found::Record(record), Format::Markdown) => {
+            let page = text(record);
+            let fence = "`".repeat(page.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1);
+            write!(out, "{fence}text\n{page}{fence}\n")
+        }
+    }
+}
+
+fn stamp(at_s: f64) -> String {
+    clock::stamp(at_s as u64)
+}
+
+/// Returns a record in words.
+fn text(record: &Record) -> String {
     let mut page = String::new();
     match record {
         Record::Timeout(timeout) => late(&mut page, timeout),
         Record::Death(death) => dead(&mut page, death),
         Record::Blocked(blocked) => held(&mut page, blocked),
     }
-    out.write_all(page.as_bytes())
+    page
 }
 
 /// Adds a line; what comes from the network or the application cannot steer the terminal.
@@ -81,6 +126,12 @@ fn late(page: &mut String, timeout: &Timeout) {
         add(page, &format!("route    {route}"));
     }
     add(page, &format!("doing    {}", timeout.doing));
+    of_incident(page, timeout.incident.as_deref());
+    if let Some(diagnosis) = &timeout.diagnosis {
+        add(page, "");
+        // Its lines are safe already.
+        page.push_str(&report::diagnosis(diagnosis));
+    }
     add(page, "");
     add(page, &format!("The stack, the innermost call first ({}):", timeout.source));
     stack(page, &timeout.frames);
@@ -114,6 +165,7 @@ fn dead(page: &mut String, death: &Death) {
         add(page, "cost     these requests, which its guardian answered:");
         requests(page, &death.requests);
     }
+    of_incident(page, death.incident.as_deref());
     for evidence in &death.evidence {
         add(page, "");
         surroundings(page, evidence, death.worker.threads, death.worker.queued);
@@ -128,6 +180,7 @@ fn held(page: &mut String, blocked: &Blocked) {
     add(page, &written(blocked.at_s, blocked.worker.pid, &blocked.server));
     add(page, "");
     add(page, &format!("doing    {}", hold.doing));
+    of_incident(page, blocked.incident.as_deref());
     add(page, "");
     add(page, "The stack, the innermost call first:");
     stack(page, &hold.frames);
@@ -135,6 +188,12 @@ fn held(page: &mut String, blocked: &Blocked) {
         add(page, "");
         add(page, "Requests that could not go on meanwhile:");
         requests(page, &hold.concurrent);
+    }
+}
+
+fn of_incident(page: &mut String, incident: Option<&str>) {
+    if let Some(incident) = incident {
+        add(page, &format!("incident {incident}: ferricornctl why {incident}"));
     }
 }
 
@@ -152,7 +211,7 @@ fn or_nobody(client: &str) -> &str {
     if client.is_empty() { "a unix socket" } else { client }
 }
 
-/// Adds a stack; the application's own code is marked.
+/// Adds a stack with what is known of its variables; the application's own code is marked.
 pub(crate) fn stack(page: &mut String, frames: &[Frame]) {
     if frames.is_empty() {
         add(page, "    not known");
@@ -160,6 +219,9 @@ pub(crate) fn stack(page: &mut String, frames: &[Frame]) {
     for frame in frames {
         let mark = if frame.is_application() { '>' } else { ' ' };
         add(page, &format!("  {mark} {frame}"));
+        for (name, value) in &frame.locals {
+            add(page, &format!("        {name} = {value}"));
+        }
     }
 }
 

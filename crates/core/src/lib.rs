@@ -21,3 +21,4 @@ pub mod scoreboard;
 pub mod snapshot;
 pub mod sql;
 pub mod stack;
+pub mod units;

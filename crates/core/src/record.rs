@@ -2,7 +2,7 @@
 //! everything that was known then stands in it. One JSON object each; its shape is public (docs/deadlines.md): add
 //! fields, never change one.
 //!
-//! Not for: finding any of it out (`reflex`), files (`reflex::journal`), or printing (`cli`).
+//! Not for: finding any of it out (`reflex`), files (`reflex::store`), or printing (`cli`).
 
 use crate::diagnosis::Diagnosis;
 use crate::evidence::{Evidence, Frame, Source};
@@ -41,6 +41,51 @@ impl Record {
             Self::Timeout(timeout) => timeout.worker.pid,
             Self::Death(death) => death.worker.pid,
             Self::Blocked(blocked) => blocked.worker.pid,
+        }
+    }
+
+    /// Returns its kind, as its JSON has it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "timeout",
+            Self::Death(_) => "death",
+            Self::Blocked(_) => "blocked",
+        }
+    }
+
+    /// Returns its server.
+    pub fn server(&self) -> &Server {
+        match self {
+            Self::Timeout(timeout) => &timeout.server,
+            Self::Death(death) => &death.server,
+            Self::Blocked(blocked) => &blocked.server,
+        }
+    }
+
+    /// Returns the request that it is about; none for a death, and where that is not known.
+    pub fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Timeout(timeout) => Some(&timeout.request),
+            Self::Death(_) => None,
+            Self::Blocked(blocked) => blocked.hold.request.as_ref(),
+        }
+    }
+
+    /// Returns where the application was, the innermost call first.
+    pub fn frames(&self) -> &[Frame] {
+        match self {
+            Self::Timeout(timeout) => &timeout.frames,
+            Self::Death(_) => &[],
+            Self::Blocked(blocked) => &blocked.hold.frames,
+        }
+    }
+
+    /// Returns the incident that it belongs to.
+    pub fn incident(&self) -> Option<&str> {
+        match self {
+            Self::Timeout(timeout) => timeout.incident.as_deref(),
+            Self::Death(death) => death.incident.as_deref(),
+            Self::Blocked(blocked) => blocked.incident.as_deref(),
         }
     }
 }
@@ -99,6 +144,9 @@ pub struct Death {
     pub requests: Vec<Request>,
     /// What was last seen of it, if anything.
     pub evidence: Vec<Evidence>,
+    /// The incident that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub incident: Option<String>,
 }
 
 /// An event loop that something held, so that requests waited.
@@ -115,6 +163,9 @@ pub struct Blocked {
     /// How it was.
     #[serde(flatten)]
     pub hold: Hold,
+    /// The incident that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub incident: Option<String>,
 }
 
 /// How an event loop was held.
@@ -177,6 +228,10 @@ pub struct Server {
     pub name: String,
     /// Ferricorn's version.
     pub version: String,
+    /// When its arbiter started, by its host's monotonic clock: tells servers apart that had the same pid one after the
+    /// other, as every container's has. 0 where that is not known.
+    #[serde(default)]
+    pub started_ns: u64,
 }
 
 /// A worker.

@@ -11,7 +11,7 @@ use ferricorn_arbiter::{
 };
 use ferricorn_cli::SCOREBOARD_NAME;
 use ferricorn_core::event::Event;
-use ferricorn_reflex::{journal, observer};
+use ferricorn_reflex::{observer, store};
 use ferricorn_settings::{BindAddress, ParsedArgs, Settings};
 use ferricorn_sys::daemon::{Daemon, daemonize};
 use ferricorn_sys::exit::exit_now;
@@ -306,7 +306,7 @@ impl Host for PythonHost<'_, '_> {
 
     fn observe(&mut self, observation: Observation) {
         let settings = &self.configured.settings;
-        let folder = settings.state_dir.clone().or_else(journal::default_folder);
+        let folder = settings.state_dir.clone().or_else(store::default_folder);
         let logger = self.server.getattr("log").map(Bound::unbind);
         let in_python = self.file.is_none();
         let log = |level: Level, message: &str| match &logger {

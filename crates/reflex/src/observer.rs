@@ -5,7 +5,7 @@
 //! Not for: capturing itself (`evidence`), and not for any decision: nothing here touches a worker.
 
 use crate::evidence::{Aim, Lens};
-use crate::journal::Journal;
+use crate::store::{Scribe, Store, StoreError};
 use ferricorn_core::event::{Died, Event, Late, Seen};
 use ferricorn_core::evidence::{Evidence, Frame, Source, told};
 use ferricorn_core::log::Level;
@@ -65,28 +65,29 @@ pub fn run(context: &Context<'_>) {
     if context.folder.is_none() {
         (context.log)(level, "Records of timeouts are not kept: this user has no home. Set --state-dir");
     }
-    let folder = context.folder.and_then(|folder| {
-        let journal = Journal::create(folder);
-        let why = |error: &std::io::Error| {
+    let store = context.folder.and_then(|folder| {
+        let store = Store::create(folder);
+        let why = |error: &StoreError| {
             let folder = folder.display();
             let message = format!(
                 "Records of timeouts are not kept: {folder} cannot be used: {error}. Set --state-dir"
             );
             (context.log)(level, &message);
         };
-        journal.inspect_err(why).ok()
+        store.inspect_err(why).ok()
     });
-    let text = if folder.is_some() { context.folder } else { None };
+    let text = if store.is_some() { context.folder } else { None };
     let bytes = text.map(|path| path.as_os_str().as_encoded_bytes()).unwrap_or_default();
     context.board.state_dir.store(bytes);
     let server = Server {
         pid: context.parent.unsigned_abs(),
         name: context.name.to_owned(),
         version: context.version.to_owned(),
+        started_ns: context.board.started_ns.load(Relaxed),
     };
     let mut observer = Observer {
         context,
-        folder,
+        scribe: store.map(|store| Scribe::new(store, server.clone())),
         server,
         lens: Lens::default(),
         watched: BTreeMap::new(),
@@ -97,7 +98,7 @@ pub fn run(context: &Context<'_>) {
 
 struct Observer<'a> {
     context: &'a Context<'a>,
-    folder: Option<Journal>,
+    scribe: Option<Scribe>,
     server: Server,
     lens: Lens,
     /// By worker's pid and request's number.
@@ -140,6 +141,7 @@ impl Observer<'_> {
             if leaves {
                 return self.finish();
             }
+            self.keep(Scribe::tick);
         }
     }
 
@@ -271,6 +273,7 @@ impl Observer<'_> {
             cause: died.cause,
             requests: died.requests,
             evidence: evidence.into_iter().rev().take(1).collect(),
+            incident: None,
         })));
     }
 
@@ -292,6 +295,7 @@ impl Observer<'_> {
             server: self.server.clone(),
             worker: worker.unwrap_or(Worker { pid, ..Worker::default() }),
             hold,
+            incident: None,
         })));
     }
 
@@ -371,17 +375,23 @@ impl Observer<'_> {
         }
     }
 
-    fn write(&self, record: Record) {
-        if let Some(journal) = &self.folder
-            && let Err(error) = journal.append(&record)
-        {
-            let message = format!("A record of pid {} could not be written: {error}", record.pid());
-            (self.context.log)(Level::Warning, &message);
+    fn write(&mut self, record: Record) {
+        if let Some(scribe) = &mut self.scribe {
+            scribe.record(record);
+        }
+    }
+
+    /// Has the scribe write, and says what it has to say.
+    fn keep(&mut self, write: impl FnOnce(&mut Scribe, f64) -> Option<(Level, String)>) {
+        let said = self.scribe.as_mut().and_then(|scribe| write(scribe, clock::wall_time_s()));
+        if let Some((level, text)) = said {
+            (self.context.log)(level, &text);
         }
     }
 
     /// What is known is written down.
     fn finish(&mut self) {
         self.settle_all(|_, watch| watch.late.is_some().then_some(Outcome::Ended));
+        self.keep(Scribe::end);
     }
 }

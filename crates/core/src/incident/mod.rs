@@ -2,7 +2,9 @@
 //! trouble, however many requests it hits; it is updated in place until it is over. The JSON is public (docs/incidents.md):
 //! add fields, never change one.
 //!
-//! Not for: the cause of one request ([`crate::diagnosis`]), storing and showing (`reflex`, `cli`).
+//! Not for: the cause of one request ([`crate::diagnosis`]), storing (`reflex`). [`report`] tells one in words.
+
+pub mod report;
 
 mod desk;
 mod fingerprint;
@@ -62,6 +64,19 @@ pub enum Trigger {
     Workers,
     /// An event loop that is held again and again.
     Blocked,
+}
+
+impl Trigger {
+    /// Returns what it means, as the end of a sentence.
+    pub fn means(self) -> &'static str {
+        match self {
+            Self::Losses => "more requests are lost than chance explains",
+            Self::Latency => "requests take longer than they did",
+            Self::Capacity => "most threads are stuck at once",
+            Self::Workers => "workers die, or do not boot",
+            Self::Blocked => "an event loop is held again and again",
+        }
+    }
 }
 
 /// One trouble.

@@ -2,7 +2,7 @@
 //! Not for: JSON, which carries plain numbers.
 
 /// Returns a duration in the two units that matter at its size.
-pub(crate) fn span(seconds: f64) -> String {
+pub fn span(seconds: f64) -> String {
     let whole = seconds as u64;
     let (minutes, hours, days) = (whole / 60, whole / 3600, whole / 86_400);
     match whole {
@@ -15,7 +15,7 @@ pub(crate) fn span(seconds: f64) -> String {
 }
 
 /// Returns microseconds as milliseconds with three significant digits, or `-` where nothing was measured.
-pub(crate) fn millis(us: Option<u64>) -> String {
+pub fn millis(us: Option<u64>) -> String {
     match us {
         None => "-".to_owned(),
         Some(us @ 0..10_000) => format!("{:.2}", us as f64 / 1e3),
@@ -25,7 +25,7 @@ pub(crate) fn millis(us: Option<u64>) -> String {
 }
 
 /// Returns a number with its thousands apart.
-pub(crate) fn count(number: u64) -> String {
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -38,12 +38,12 @@ pub(crate) fn count(number: u64) -> String {
 }
 
 /// Returns a rate: whole from ten on, with one digit behind the point below.
-pub(crate) fn rate(per_second: f64) -> String {
+pub fn rate(per_second: f64) -> String {
     if per_second < 9.95 { format!("{per_second:.1}") } else { count(per_second.round() as u64) }
 }
 
 /// Returns bytes in the largest unit that leaves at least one.
-pub(crate) fn bytes(number: u64) -> String {
+pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if number < 1000 {
         return format!("{number} B");
@@ -60,17 +60,28 @@ pub(crate) fn bytes(number: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
-/// Returns text with control characters escaped: what a client sends must not steer the operator's terminal.
-pub(crate) fn printable(text: &str) -> String {
+/// Returns text with control characters escaped, and those that turn the direction of writing: what a client sends must not
+/// steer the operator's terminal.
+pub fn printable(text: &str) -> String {
+    let turns = |character| matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if character.is_control() || turns(character) {
             safe.extend(character.escape_default());
         } else {
             safe.push(character);
         }
     }
     safe
+}
+
+/// Returns the beginning of a text, at most so many bytes of it, up to where a character ends.
+pub fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 #[cfg(test)]
@@ -124,8 +135,18 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_cut_where_a_character_ends() {
+        for (text, max, expected) in
+            [("abc", 5, "abc"), ("abc", 2, "ab"), ("éé", 3, "é"), ("é", 1, ""), ("", 0, "")]
+        {
+            assert_eq!(cut(text, max), expected, "{text} {max}");
+        }
+    }
+
+    #[test]
     fn a_client_cannot_move_the_cursor() {
         assert_eq!(printable("/a\u{1b}[2J\n/é"), "/a\\u{1b}[2J\\n/é");
         assert_eq!(printable("/b\u{9b}1m"), "/b\\u{9b}1m");
+        assert_eq!(printable("/c\u{202e}gpj.exe"), "/c\\u{202e}gpj.exe");
     }
 }

@@ -1,0 +1,90 @@
+//! What an observer wants back after it was started again: small values by name, of one server. Not for: what people read.
+
+use super::open::server_id;
+use super::{Store, StoreError};
+use ferricorn_core::record::Server;
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Bytes of a value.
+const BYTES_MAX: usize = 1 << 20;
+
+impl Store {
+    /// Keeps a value under a name, in the place of the one before.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn remember(
+        &self,
+        server: &Server,
+        key: &str,
+        now_s: f64,
+        value: &impl Serialize,
+    ) -> Result<(), StoreError> {
+        let body = serde_json::to_string(value)?;
+        if body.len() > BYTES_MAX {
+            return Err(StoreError::TooLarge { what: "a value to remember", bytes: body.len() });
+        }
+        self.write(|connection| {
+            let query = "INSERT INTO state (server, key, at, body) VALUES (?1, ?2, ?3, ?4) \
+                         ON CONFLICT DO UPDATE SET at = excluded.at, body = excluded.body";
+            let server = server_id(connection, server, now_s)?;
+            connection.prepare_cached(query)?.execute(params![server, key, now_s, body])?;
+            let query = "DELETE FROM state WHERE rowid IN (SELECT rowid FROM state ORDER BY at DESC LIMIT -1 OFFSET ?1)";
+            connection.prepare_cached(query)?.execute([self.bounds().state_rows.cast_signed()])?;
+            Ok(())
+        })
+    }
+
+    /// Returns what was kept under a name; none if nothing was, or it has another shape by now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn remembered<T: DeserializeOwned>(
+        &self,
+        server: &Server,
+        key: &str,
+    ) -> Result<Option<T>, StoreError> {
+        let query = "SELECT body FROM state JOIN servers ON servers.id = state.server \
+                     WHERE pid = ?1 AND name = ?2 AND started_ns = ?3 AND key = ?4";
+        let mut statement = self.connection().prepare_cached(query)?;
+        let key = params![server.pid, server.name, server.started_ns.cast_signed(), key];
+        let body: Option<String> = statement.query_row(key, |row| row.get(0)).optional()?;
+        Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::bounds::Bounds;
+    use crate::store::tests::{opened, server};
+
+    #[test]
+    fn values_of_servers_that_came_and_went_make_room() {
+        let (_folder, store) = opened(Bounds { state_rows: 3, ..Bounds::default() });
+        for number in 1..=5 {
+            store.remember(&server(number), "baseline", f64::from(number), &number).expect("kept");
+        }
+        let kept = |number| store.remembered::<u32>(&server(number), "baseline").expect("read");
+        assert_eq!((1..=5).filter_map(kept).collect::<Vec<_>>(), [3, 4, 5]);
+    }
+
+    #[test]
+    fn a_value_is_its_servers_alone_and_the_last_one_counts() {
+        let (_folder, store) = opened(Bounds::default());
+        store.remember(&server(1), "baseline", 1.0, &[1, 2]).expect("kept");
+        store.remember(&server(1), "baseline", 2.0, &[3]).expect("kept");
+        store.remember(&server(2), "baseline", 2.0, &"words").expect("kept");
+        assert_eq!(store.remembered::<Vec<u32>>(&server(1), "baseline").expect("read"), Some(vec![3]));
+        assert_eq!(
+            store.remembered::<Vec<u32>>(&server(2), "baseline").expect("read"),
+            None,
+            "another shape"
+        );
+        assert_eq!(store.remembered::<String>(&server(1), "other").expect("read"), None);
+        let large = "x".repeat(BYTES_MAX);
+        assert!(matches!(store.remember(&server(1), "x", 1.0, &large), Err(StoreError::TooLarge { .. })));
+    }
+}
