@@ -19,3 +19,5 @@ pub mod route;
 pub mod scoreboard;
 pub mod snapshot;
 pub mod stack;
+pub mod sums;
+pub mod totals;
