@@ -38,13 +38,12 @@ impl Histogram {
         bump(&self.buckets[bucket(us)], 1);
     }
 
-    /// Reads the histogram. A reader may see a record half done (count without its bucket); the next read has it.
+    /// Reads the histogram. A reader may see a record half done (in the sum, not in its bucket); the next read has it. The count is
+    /// that of the buckets, whatever is under way: who reads both must find them equal.
     pub fn read(&self) -> Distribution {
-        Distribution {
-            count: self.count.load(Relaxed),
-            sum_us: self.sum_us.load(Relaxed),
-            buckets: self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect(),
-        }
+        let sum_us = self.sum_us.load(Relaxed);
+        let buckets: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        Distribution { count: buckets.iter().sum(), sum_us, buckets }
     }
 
     /// Sets everything to zero, for a slot's next worker.

@@ -21,4 +21,6 @@ pub mod scoreboard;
 pub mod snapshot;
 pub mod sql;
 pub mod stack;
+pub mod sums;
+pub mod totals;
 pub mod units;

@@ -263,7 +263,7 @@ impl Worker {
             threads: slot.threads.load(Relaxed),
             queued: slot.queued.load(Relaxed),
             uptime_s: seconds(slot.spawned_ns.load(Relaxed), now_ns),
-            requests: slot.requests.load(Relaxed),
+            requests: slot.counted().requests,
         }
     }
 }

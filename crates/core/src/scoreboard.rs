@@ -10,6 +10,7 @@
 use crate::claim::Client;
 use crate::histogram::Histogram;
 use crate::latency::Cells;
+use crate::totals::{COUNTERS, Totals};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -20,7 +21,7 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most requests of a worker that the application works on at one time: in app threads, or one for each connection in tasks.
@@ -210,7 +211,8 @@ pub struct WorkerSlot {
     pub connections: AtomicU32,
     /// 1 while a thread of ours holds the loop because Python is slow.
     pub taken_over: AtomicU32,
-    /// Requests completed.
+    /// Requests completed. This and what follows up to [`Self::taken_in`] is counted on by whoever comes next in the slot, so that
+    /// the sum over all slots only ever grows: [`Self::counted`] has a worker's own.
     pub requests: AtomicU64,
     /// Responses by class: 1xx to 5xx.
     pub statuses: [AtomicU64; 5],
@@ -228,6 +230,8 @@ pub struct WorkerSlot {
     pub handed_over: AtomicU64,
     /// Connections taken from siblings.
     pub taken_in: AtomicU64,
+    /// What stood in these counters when the worker came.
+    before: [AtomicU64; COUNTERS],
     /// Places of [`Self::in_flight`] that have ever been used: those beyond would cost their memory if they were looked at.
     pub records: AtomicU32,
     reserved: AtomicU32,
@@ -257,21 +261,10 @@ impl WorkerSlot {
             &self.taken_over,
         ];
         zero32.iter().for_each(|cell| cell.store(0, Relaxed));
-        let zero64 = [
-            &self.ready_ns,
-            &self.beat_ns,
-            &self.requests,
-            &self.refused,
-            &self.shed,
-            &self.timed_out,
-            &self.bytes_sent,
-            &self.takeovers,
-            &self.handed_over,
-            &self.taken_in,
-            &self.flight_next,
-        ];
+        let zero64 = [&self.ready_ns, &self.beat_ns, &self.flight_next];
         zero64.iter().for_each(|cell| cell.store(0, Relaxed));
-        self.statuses.iter().for_each(|cell| cell.store(0, Relaxed));
+        let counters = self.counters().into_iter().zip(&self.before);
+        counters.for_each(|(counter, before)| before.store(counter.load(Relaxed), Relaxed));
         self.timed.iter().for_each(Histogram::clear);
         self.used_records().iter().for_each(|record| record.phase.store(Phase::Idle as u32, Relaxed));
         self.records.store(0, Relaxed);
@@ -287,6 +280,37 @@ impl WorkerSlot {
     /// Gives the slot back. Its flight recorder stays readable until the next [`Self::claim`].
     pub fn release(&self) {
         self.state.store(State::Free as u32, Release);
+    }
+
+    /// In the order of [`Totals`].
+    fn counters(&self) -> [&AtomicU64; COUNTERS] {
+        let [one, two, three, four, five] = &self.statuses;
+        [
+            &self.requests,
+            one,
+            two,
+            three,
+            four,
+            five,
+            &self.refused,
+            &self.shed,
+            &self.timed_out,
+            &self.bytes_sent,
+            &self.takeovers,
+            &self.handed_over,
+            &self.taken_in,
+        ]
+    }
+
+    /// Returns what all workers of the slot have counted.
+    pub fn counted_ever(&self) -> Totals {
+        Totals::of(self.counters().map(|counter| counter.load(Relaxed)))
+    }
+
+    /// Returns what its present worker has counted.
+    pub fn counted(&self) -> Totals {
+        let before = Totals::of(self.before.each_ref().map(|before| before.load(Relaxed)));
+        self.counted_ever().since(&before)
     }
 
     /// Returns the requests in the application.

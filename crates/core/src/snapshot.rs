@@ -12,6 +12,7 @@ use crate::route;
 use crate::scoreboard::{
     Exit, FlightView, InFlightView, MAGIC, Phase, Scoreboard, State, VERSION, WorkerSlot,
 };
+use crate::totals::Totals;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Shape of the JSON; changes if a field ever changes its meaning.
 pub const SCHEMA: u32 = 1;
 /// A worker whose loop has made no progress for so long gives no sign of life: several of its heartbeats.
-const SILENT_S: f64 = 3.0;
+pub(crate) const SILENT_S: f64 = 3.0;
 
 /// Which server it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,9 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Workers that have ended, by why.
     pub exits: BTreeMap<Exit, u64>,
+    /// What all workers have counted since the arbiter started, those that have ended too.
+    #[serde(default)]
+    pub totals: Totals,
     /// What could not be seen of the server, and how it could be.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub gaps: Vec<String>,
@@ -271,6 +275,7 @@ pub fn read(board: &Scoreboard, now_ns: u64, at_s: f64) -> Result<Snapshot, Unre
         recent,
         routes: routes(board.used().iter().flat_map(|slot| slot.routes.read())),
         exits: exits.filter(|(_, count)| *count > 0).collect(),
+        totals: board.used().iter().map(WorkerSlot::counted_ever).sum(),
         gaps: Vec::new(),
     })
 }
@@ -306,6 +311,7 @@ fn worker(slot: &WorkerSlot, requests: &[Running], now_ns: u64) -> Worker {
     let since = |ns: u64| (ns != 0).then(|| seconds(ns, now_ns));
     let ready_ns = slot.ready_ns.load(Relaxed);
     let pid = slot.pid.load(Relaxed);
+    let counted = slot.counted();
     let mut worker = Worker {
         pid,
         age: slot.age.load(Relaxed),
@@ -320,15 +326,15 @@ fn worker(slot: &WorkerSlot, requests: &[Running], now_ns: u64) -> Worker {
         queued: slot.queued.load(Relaxed),
         connections: slot.connections.load(Relaxed),
         taken_over: slot.taken_over.load(Relaxed) != 0,
-        requests: slot.requests.load(Relaxed),
-        statuses: std::array::from_fn(|class| slot.statuses[class].load(Relaxed)),
-        refused: slot.refused.load(Relaxed),
-        shed: slot.shed.load(Relaxed),
-        timed_out: slot.timed_out.load(Relaxed),
-        bytes_sent: slot.bytes_sent.load(Relaxed),
-        takeovers: slot.takeovers.load(Relaxed),
-        handed_over: slot.handed_over.load(Relaxed),
-        taken_in: slot.taken_in.load(Relaxed),
+        requests: counted.requests,
+        statuses: counted.statuses,
+        refused: counted.refused,
+        shed: counted.shed,
+        timed_out: counted.timed_out,
+        bytes_sent: counted.bytes_sent,
+        takeovers: counted.takeovers,
+        handed_over: counted.handed_over,
+        taken_in: counted.taken_in,
         timed: slot.timed.iter().map(|histogram| histogram.read()).collect(),
     };
     let mine = requests.iter().filter(|request| request.pid == pid);

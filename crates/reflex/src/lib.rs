@@ -2,11 +2,14 @@
 //! and why, and keeps records. It shares no fate with what it observes: killed, it is started again, and no request notices.
 //!
 //! [`observer`] is the process, [`evidence`] what is seen at one moment ([`stack`]: Python, [`kernel`]: the rest), [`store`]
-//! what is kept. Not for: answering clients, freeing threads, deciding about workers; and it knows nothing of the server's
+//! what is kept, [`export`] and [`admin`] how others are told. Not for: answering clients, freeing threads, deciding about
+//! workers; and it knows nothing of the server's
 //! code but the scoreboard.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod evidence;
+pub mod export;
 mod kernel;
 mod object;
 pub mod observer;

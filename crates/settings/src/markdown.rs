@@ -144,7 +144,7 @@ mod tests {
         let table = [
             (
                 "statsd_prefix",
-                "\n### statsd_prefix\n\n- flag: `--statsd-prefix STATSD_PREFIX`\n- type: text\n- default: `''`\n\nWhat stands before the name of every metric.\n\n**Not served yet:** metrics are not sent to statsd yet.\n\nSince Gunicorn 19.2.\n",
+                "\n### statsd_prefix\n\n- flag: `--statsd-prefix STATSD_PREFIX`\n- type: text\n- default: `''`\n\nWhat stands before the name of every metric.\n\nSince Gunicorn 19.2.\n",
             ),
             (
                 "pre_fork",

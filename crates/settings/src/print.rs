@@ -1,8 +1,9 @@
 //! What `--print-config` shows. Not for: what else that flag does.
 
 use crate::address::BindAddress;
+use crate::destination;
 use crate::said::Said;
-use crate::setting::Kind;
+use crate::setting::{Kind, Setting};
 use crate::value::{Value, quoted};
 
 /// Returns a line `name = value` for each setting, by name, in the columns and the notation of Gunicorn.
@@ -10,17 +11,21 @@ pub fn print_config(said: &Said) -> String {
     let mut rows: Vec<_> = said.all().collect();
     rows.sort_by_key(|(setting, ..)| setting.name);
     let width = rows.iter().map(|(setting, ..)| setting.name.len()).max().unwrap_or(0);
-    let line = |(setting, value, _): (&crate::Setting, Value, _)| {
-        format!("{:width$} = {}\n", setting.name, shown(&setting.kind, &value))
+    let line = |(setting, value, _): (&Setting, Value, _)| {
+        format!("{:width$} = {}\n", setting.name, shown(setting, &value))
     };
     rows.into_iter().map(line).collect()
 }
 
-fn shown(kind: &Kind, value: &Value) -> String {
-    match (kind, value) {
+fn shown(setting: &Setting, value: &Value) -> String {
+    match (&setting.kind, value) {
         (Kind::Hook { .. } | Kind::Class, Value::Object(name)) => format!("<{name}()>"),
         (Kind::Hook { .. }, Value::Str(path)) => format!("<{}()>", path.rsplit('.').next().unwrap_or(path)),
         (Kind::Address, Value::Str(text)) => address(text),
+        // Its URLs hold tokens, and what is printed here is often kept.
+        (_, Value::List(texts)) if setting.name == "notify" => {
+            Value::List(texts.iter().map(|text| destination::shown_text(text)).collect()).shown()
+        }
         _ => value.shown(),
     }
 }
@@ -49,7 +54,7 @@ mod tests {
         let text = print_config(&Said::default());
         let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
         assert!(names.is_sorted(), "{names:?}");
-        assert_eq!(names.len(), 137);
+        assert_eq!(names.len(), 140);
         assert!(text.lines().all(|line| line.get(34..37) == Some(" = ")), "{text}");
     }
 
@@ -79,6 +84,7 @@ mod tests {
             ("post_fork", Some(Value::from("pkg.hooks.forked")), "<forked()>"),
             ("worker_class", None, "sync"),
             ("worker_class", object("MyWorker"), "<MyWorker()>"),
+            ("notify", texts(&["slack=https://h.example/s3cret"]), "['slack=https://h.example/...']"),
             ("statsd_host", None, "None"),
             ("statsd_host", Some(Value::from("Localhost")), "('localhost', 8125)"),
             ("statsd_host", Some(Value::from("unix:///s")), "/s"),

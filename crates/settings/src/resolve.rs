@@ -3,6 +3,7 @@
 
 use crate::address::BindAddress;
 use crate::check::{Invalid, check, seconds};
+use crate::destination::{Destination, shown_text, url_of};
 use crate::network::AllowList;
 use crate::said::{Said, Source};
 use crate::surroundings::Surroundings;
@@ -150,6 +151,25 @@ pub struct Settings {
     pub body_limit: u64,
     /// `error_page`, absolute.
     pub error_page: Option<PathBuf>,
+    /// `statsd_host` with what belongs to it.
+    pub statsd: Option<Statsd>,
+    /// `admin_bind`.
+    pub admin_bind: Option<BindAddress>,
+    /// `otlp_endpoint`.
+    pub otlp_endpoint: Option<String>,
+    /// `notify`.
+    pub notify: Vec<Destination>,
+}
+
+/// Where statsd listens, and what every metric carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statsd {
+    /// Host and port, or a path.
+    pub address: BindAddress,
+    /// `statsd_prefix`, with the dot that ends it, or empty.
+    pub prefix: String,
+    /// `dogstatsd_tags`.
+    pub tags: String,
 }
 
 /// A kind of worker.
@@ -327,6 +347,10 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         body_memory_limit: read.count("body_memory_limit"),
         body_limit: read.count("body_limit"),
         error_page: read.text("error_page").map(|path| chdir.join(path)),
+        statsd: read.statsd(),
+        admin_bind: read.admin_bind()?,
+        otlp_endpoint: read.said_text("otlp_endpoint", |text| url_of(&text))?,
+        notify: read.notify()?,
         chdir,
         said: said.clone(),
     })
@@ -432,6 +456,49 @@ impl Reading<'_> {
         let texts = self.list(name);
         AllowList::parse(texts.iter().map(String::as_str))
             .map_err(|error| self.invalid(name, error.to_string()))
+    }
+
+    fn said_text<T>(
+        &self,
+        name: &str,
+        read: impl Fn(String) -> Result<T, String>,
+    ) -> Result<Option<T>, Invalid> {
+        let text = self.text(name).filter(|text| !text.is_empty());
+        text.map(|text| read(text).map_err(|reason| self.invalid(name, reason))).transpose()
+    }
+
+    fn statsd(&self) -> Option<Statsd> {
+        let text = self.text("statsd_host")?;
+        // Older versions of Gunicorn took `unix:8125` for a host of that name, and that has stayed.
+        let port = text.strip_prefix("unix:").and_then(|digits| digits.parse().ok());
+        let address = match port {
+            Some(port) => BindAddress::Tcp { host: "unix".to_owned(), port },
+            None => BindAddress::with_port(&text, 8125).ok()?,
+        };
+        let prefix = self.text("statsd_prefix").unwrap_or_default();
+        let prefix = prefix.trim_end_matches('.');
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
+        Some(Statsd { address, prefix, tags: self.text("dogstatsd_tags").unwrap_or_default() })
+    }
+
+    fn admin_bind(&self) -> Result<Option<BindAddress>, Invalid> {
+        self.said_text("admin_bind", |text| {
+            // No port is so well known that it could be guessed.
+            let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+            match BindAddress::parse(&text).map_err(|error| error.to_string())? {
+                BindAddress::Fd(_) => Err("it must be HOST:PORT or unix:PATH".to_owned()),
+                BindAddress::Tcp { .. } if !has_port => Err("it needs a port: HOST:PORT".to_owned()),
+                address => Ok(address),
+            }
+        })
+    }
+
+    fn notify(&self) -> Result<Vec<Destination>, Invalid> {
+        self.each("notify", Destination::parse).map_err(|error| {
+            // What it holds may be a token.
+            let texts = self.list("notify").iter().map(|text| shown_text(text)).collect();
+            Invalid { value: Value::List(texts).shown(), ..error }
+        })
     }
 
     fn identity(&self, name: &str, own: u32) -> Result<Identity, Invalid> {

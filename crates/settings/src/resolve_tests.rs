@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::args::parse_args;
+use crate::destination::Form;
 use crate::said::{Source, merge};
 use crate::surroundings::environment;
 use crate::words::split_words;
@@ -160,8 +161,41 @@ fn further_fields_are_read() {
 }
 
 #[test]
+fn who_is_told_is_read() {
+    let settings = from_line(
+        "--statsd-host h --statsd-prefix web. --dogstatsd-tags a:b --admin-bind [::1]:9100 \
+         --otlp-endpoint http://c:4318 --notify slack=https://s.example/x --notify http://am/api/v2/alerts",
+    );
+    let tcp = |host: &str, port| BindAddress::Tcp { host: host.to_owned(), port };
+    let statsd = Statsd { address: tcp("h", 8125), prefix: "web.".to_owned(), tags: "a:b".to_owned() };
+    assert_eq!(settings.statsd, Some(statsd));
+    assert_eq!(settings.admin_bind, Some(tcp("::1", 9100)));
+    assert_eq!(settings.otlp_endpoint.as_deref(), Some("http://c:4318"));
+    let forms: Vec<Form> = settings.notify.iter().map(|destination| destination.form).collect();
+    assert_eq!(forms, [Form::Slack, Form::Alertmanager]);
+    let settings = from_line("--statsd-host unix:99 --admin-bind unix:/run/a.sock");
+    assert_eq!(settings.statsd.expect("statsd").address, tcp("unix", 99));
+    assert_eq!(settings.admin_bind, Some(BindAddress::Unix { path: "/run/a.sock".into() }));
+    let settings = from_line("");
+    assert_eq!((settings.statsd, settings.admin_bind, settings.otlp_endpoint), (None, None, None));
+    assert_eq!(settings.notify, []);
+}
+
+#[test]
+fn a_secret_in_a_bad_value_is_not_shown() {
+    let error = resolved("--notify slack=ftp://h/s3cret", &[], &[]).expect_err("a scheme");
+    assert_eq!(error.reason, "the URL must begin with http:// or https://");
+    assert!(!error.message().contains("s3cret") && error.message().contains("slack=ftp://h"), "{error:?}");
+}
+
+#[test]
 fn values_that_make_no_sense_are_named() {
     let table = [
+        ("--admin-bind localhost", "admin_bind", "it needs a port: HOST:PORT"),
+        ("--admin-bind [::1]", "admin_bind", "it needs a port: HOST:PORT"),
+        ("--admin-bind fd://3", "admin_bind", "it must be HOST:PORT or unix:PATH"),
+        ("--admin-bind h:x", "admin_bind", "'x' is not a valid port number."),
+        ("--otlp-endpoint c:4318", "otlp_endpoint", "the URL must begin with http:// or https://"),
         ("-b host:http", "bind", "'http' is not a valid port number."),
         ("-e NAME", "raw_env", "environment setting 'NAME' invalid"),
         ("-u 5000000000", "user", "no such user: 5000000000"),

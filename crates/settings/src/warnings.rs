@@ -46,10 +46,12 @@ mod tests {
                 ),
             ),
             (
-                "statsd_host",
-                Value::from("h:1"),
+                "enable_backlog_metric",
+                Value::Bool(true),
                 Source::CommandLine,
-                Some("setting statsd_host (command line) has no effect: metrics are not sent to statsd yet"),
+                Some(
+                    "setting enable_backlog_metric (command line) has no effect: the length of the listeners' queues is not looked at yet",
+                ),
             ),
             (
                 "worker_class",
@@ -79,6 +81,7 @@ mod tests {
                 ),
             ),
             ("http_protocols", texts(&["h1"]), Source::File, None),
+            ("statsd_host", Value::from("h:1"), Source::CommandLine, None),
             ("http_parser", Value::from("python"), Source::File, None),
             ("protocol", Value::from("http"), Source::File, None),
             ("reload", Value::Bool(false), Source::File, None),

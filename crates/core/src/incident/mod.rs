@@ -79,6 +79,42 @@ impl Trigger {
     }
 }
 
+/// How urgent an incident is, in the words of Prometheus's alerts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Somebody should look today.
+    Warning,
+    /// Requests are lost: somebody should look now.
+    Critical,
+}
+
+impl Severity {
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl Incident {
+    /// Returns how urgent it is: critical where requests are lost, or no thread or worker is left for them.
+    pub fn severity(&self) -> Severity {
+        match self.trigger {
+            Some(Trigger::Losses | Trigger::Capacity | Trigger::Workers) => Severity::Critical,
+            _ if self.requests_lost > 0 => Severity::Critical,
+            _ => Severity::Warning,
+        }
+    }
+
+    /// Tells whether it goes on, or may at any moment.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open | State::Mitigated)
+    }
+}
+
 /// One trouble.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
@@ -161,4 +197,26 @@ pub struct Moment {
     pub at: f64,
     /// What happened.
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_loses_requests_is_urgent() {
+        let of = |trigger, requests_lost| Incident { trigger, requests_lost, ..Incident::default() };
+        let table = [
+            (Some(Trigger::Losses), 0, Severity::Critical),
+            (Some(Trigger::Capacity), 0, Severity::Critical),
+            (Some(Trigger::Workers), 0, Severity::Critical),
+            (Some(Trigger::Latency), 0, Severity::Warning),
+            (Some(Trigger::Latency), 1, Severity::Critical),
+            (Some(Trigger::Blocked), 0, Severity::Warning),
+            (None, 0, Severity::Warning),
+        ];
+        for (trigger, lost, severity) in table {
+            assert_eq!(of(trigger, lost).severity(), severity, "{trigger:?} {lost}");
+        }
+    }
 }

@@ -110,24 +110,24 @@ pub(super) const ROWS: &[Setting] = &[
     .flags(&["-R", "--enable-stdio-inheritance"]),
 ];
 
-const NO_STATSD: &str = "metrics are not sent to statsd yet";
-
 pub(super) const STATSD: &[Setting] = &[
-    Setting::new("statsd_host", Kind::Address, NONE, "Where statsd listens: `HOST:PORT` or `unix://PATH`.")
-        .flags(&["--statsd-host"])
-        .metavar("STATSD_ADDR")
-        .since("19.1")
-        .not_yet(NO_STATSD),
+    Setting::new(
+        "statsd_host",
+        Kind::Address,
+        NONE,
+        "Where statsd listens: `HOST:PORT` or `unix://PATH`. See [Metrics](metrics.md#statsd).",
+    )
+    .flags(&["--statsd-host"])
+    .metavar("STATSD_ADDR")
+    .since("19.1"),
     Setting::new("dogstatsd_tags", STR, text(""), "Tags for every metric, with commas between them.")
         .flags(&["--dogstatsd-tags"])
         .metavar("DOGSTATSD_TAGS")
-        .since("20")
-        .not_yet(NO_STATSD),
+        .since("20"),
     Setting::new("statsd_prefix", STR, text(""), "What stands before the name of every metric.")
         .flags(&["--statsd-prefix"])
         .metavar("STATSD_PREFIX")
-        .since("19.2")
-        .not_yet(NO_STATSD),
+        .since("19.2"),
     Setting::new(
         "enable_backlog_metric",
         SWITCH,
@@ -135,5 +135,5 @@ pub(super) const STATSD: &[Setting] = &[
         "Send how many connections wait to be accepted as the metric `gunicorn.backlog`.",
     )
     .flags(&["--enable-backlog-metric"])
-    .not_yet(NO_STATSD),
+    .not_yet("the length of the listeners' queues is not looked at yet"),
 ];

@@ -1,6 +1,6 @@
 //! Section "Ferricorn": what Gunicorn has no setting for.
 
-use super::{COUNT, NONE, PATH, choice, int, text};
+use super::{COUNT, EMPTY, NONE, PATH, STR, choice, int, text};
 use crate::setting::{DefaultValue, Kind, Setting};
 
 pub(super) const ROWS: &[Setting] = &[
@@ -192,6 +192,41 @@ pub(super) const ROWS: &[Setting] = &[
     )
     .flags(&["--error-page"])
     .metavar("FILE")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "admin_bind",
+        STR,
+        NONE,
+        "Where metrics, health and incidents are served over HTTP: `HOST:PORT` or `unix:PATH`.\n\n\
+         Whoever can connect can read: it asks for no password, so bind it to a loopback or private address. Without it there \
+         is still the Unix socket in `state_dir`, for the server's own user alone. See [Metrics](metrics.md).",
+    )
+    .flags(&["--admin-bind"])
+    .metavar("ADDRESS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "otlp_endpoint",
+        STR,
+        NONE,
+        "Where metrics are sent by the OpenTelemetry protocol, as in `http://127.0.0.1:4318`.\n\n\
+         Over HTTP, as protobuf. Without it the variable `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT` counts. See [Metrics](metrics.md#opentelemetry).",
+    )
+    .flags(&["--otlp-endpoint"])
+    .metavar("URL")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "notify",
+        Kind::List,
+        EMPTY,
+        "Who is told of incidents: `webhook=URL`, `alertmanager=URL` or `slack=URL`.\n\n\
+         The flag may be repeated. Each incident is one message that is brought up to date: when it opens, when its cause is \
+         known better, when it has stopped. See [Metrics](metrics.md#notifications).",
+    )
+    .flags(&["--notify"])
+    .metavar("FORM=URL")
     .since("0.1.0")
     .ours(),
 ];

@@ -1,0 +1,203 @@
+//! Sends one body to one URL and says what became of it. The system's certificates are trusted, no proxy is asked, no redirect is
+//! followed. URLs and header fields may hold tokens: no text from here holds any of them.
+//!
+//! Not for: trying again, which is the caller's; it is told whether that makes sense.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, Error};
+
+/// How long a name may take to be found and a connection to be made.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Most bytes of an answer that are read.
+const ANSWER_MAX: u64 = 64 << 10;
+/// The longest wait that another server may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// The first wait between two attempts; each further one is twice as long.
+const BACKOFF: Duration = Duration::from_secs(1);
+/// The longest one.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It was accepted, with this answer.
+    Accepted(Vec<u8>),
+    /// It was not, and may be the next time.
+    Later {
+        /// Why, as the end of a sentence.
+        why: String,
+        /// When it may be tried again, if the other server says so.
+        after: Option<Duration>,
+    },
+    /// It was not, and will not be.
+    Refused {
+        /// Why, as the end of a sentence.
+        why: String,
+    },
+}
+
+/// Sends requests, one at a time.
+#[derive(Debug)]
+pub(crate) struct Poster {
+    agent: Agent,
+    within: Duration,
+}
+
+impl Poster {
+    /// Makes one whose requests take no longer than `within`.
+    pub(crate) fn new(within: Duration) -> Self {
+        let tls = TlsConfig::builder().root_certs(RootCerts::Specific(certificates())).build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            .proxy(None)
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .timeout_global(Some(within))
+            .timeout_resolve(Some(CONNECT.min(within)))
+            .timeout_connect(Some(CONNECT.min(within)))
+            // A connection that waits for the next request in a minute would have been closed by then.
+            .max_idle_connections(0)
+            .user_agent(concat!("ferricorn/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { agent: config.new_agent(), within }
+    }
+
+    /// Sends it.
+    pub(crate) fn post(&self, url: &str, headers: &[(String, String)], kind: &str, body: &[u8]) -> Outcome {
+        let mut request = self.agent.post(url).header("Content-Type", kind);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        match request.send(body) {
+            Ok(mut answer) => {
+                let status = answer.status().as_u16();
+                let field = answer.headers().get("retry-after").and_then(|field| field.to_str().ok());
+                let after = field.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+                let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec();
+                self.outcome(status, after, body.unwrap_or_default())
+            }
+            Err(error) => Outcome::Later { why: self.why(&error), after: None },
+        }
+    }
+
+    fn outcome(&self, status: u16, after: Option<Duration>, body: Vec<u8>) -> Outcome {
+        let code = code_word(&body).map_or(String::new(), |code| format!(" ({code})"));
+        let why = format!("it answered {status}{code}");
+        match status {
+            200..=299 => Outcome::Accepted(body),
+            // What other servers mean by "not now".
+            408 | 425 | 429 | 500..=599 => {
+                Outcome::Later { why, after: after.map(|after| after.min(RETRY_AFTER_MAX)) }
+            }
+            _ => Outcome::Refused { why },
+        }
+    }
+
+    /// ureq's own words may hold the URL.
+    fn why(&self, error: &Error) -> String {
+        match error {
+            Error::Timeout(_) => format!("no answer within {} s", self.within.as_secs()),
+            Error::HostNotFound => "nobody knows its host".to_owned(),
+            Error::ConnectionFailed => "no connection could be made".to_owned(),
+            Error::Io(error) => error.to_string(),
+            Error::Rustls(error) => format!("TLS: {error}"),
+            Error::Tls(error) => format!("TLS: {error}"),
+            Error::BadUri(_) | Error::Http(_) => "its URL or a header field cannot be read".to_owned(),
+            Error::Protocol(_) => "it does not speak HTTP".to_owned(),
+            _ => "the request failed".to_owned(),
+        }
+    }
+}
+
+/// Returns an answer that is one word, as Slack's are: longer ones may repeat what they were asked.
+fn code_word(body: &[u8]) -> Option<&str> {
+    const CODE_MAX: usize = 40;
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let is_code = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    (!text.is_empty() && text.len() <= CODE_MAX && is_code).then_some(text)
+}
+
+/// Returns how long to wait after so many attempts without success.
+pub(crate) fn backoff(attempts: u32) -> Duration {
+    let doubled = BACKOFF.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX));
+    doubled.min(BACKOFF_MAX)
+}
+
+/// The certificates that the system trusts, read once; without them nothing is sent by https.
+fn certificates() -> Arc<Vec<Certificate<'static>>> {
+    static READ: OnceLock<Arc<Vec<Certificate<'static>>>> = OnceLock::new();
+    let read = || {
+        let found = rustls_native_certs::load_native_certs().certs;
+        Arc::new(found.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
+    };
+    READ.get_or_init(read).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fake::{Reply, Server};
+
+    #[test]
+    fn waits_grow_within_bounds() {
+        let waits: Vec<u64> = [0, 1, 2, 3, 6, 7, 8, 40, u32::MAX].map(|n| backoff(n).as_secs()).into();
+        assert_eq!(waits, [1, 1, 2, 4, 32, 60, 60, 60, 60]);
+    }
+
+    #[test]
+    fn answers_say_whether_to_try_again() {
+        let table = [
+            (Reply::status(200), "accepted"),
+            (Reply::status(204), "accepted"),
+            (Reply::status(301).header("Location", "http://127.0.0.1:1/"), "refused: it answered 301"),
+            (Reply::status(403).body("invalid_token"), "refused: it answered 403 (invalid_token)"),
+            (Reply::status(404).body("Cannot POST /hook/s3cret"), "refused: it answered 404"),
+            (Reply::status(429).header("Retry-After", "7"), "later in 7 s: it answered 429"),
+            (Reply::status(503).header("Retry-After", "86400"), "later in 300 s: it answered 503"),
+            (Reply::status(500), "later: it answered 500"),
+            (Reply::nothing(), "later: "),
+        ];
+        for (reply, expected) in table {
+            let server = Server::start(vec![reply]);
+            let poster = Poster::new(Duration::from_secs(5));
+            let url = format!("{}/hook/s3cret", server.url());
+            let header = [("Authorization".to_owned(), "Bearer s3cret".to_owned())];
+            let told = match poster.post(&url, &header, "application/json", b"{}") {
+                Outcome::Accepted(_) => "accepted".to_owned(),
+                Outcome::Later { why, after: None } => format!("later: {why}"),
+                Outcome::Later { why, after: Some(after) } => {
+                    format!("later in {} s: {why}", after.as_secs())
+                }
+                Outcome::Refused { why } => format!("refused: {why}"),
+            };
+            assert!(told.starts_with(expected) && !told.contains("s3cret"), "{told} for {expected}");
+            let request = server.next();
+            assert_eq!((request.path.as_str(), request.body.as_slice()), ("/hook/s3cret", &b"{}"[..]));
+            assert_eq!(request.field("authorization"), Some("Bearer s3cret"));
+        }
+    }
+
+    #[test]
+    fn who_is_not_there_is_said_without_the_url() {
+        let poster = Poster::new(Duration::from_secs(5));
+        for url in ["http://127.0.0.1:1/s3cret", "http://no-such-host.invalid/s3cret", "http://a:b:c/s3cret"]
+        {
+            match poster.post(url, &[], "text/plain", b"") {
+                Outcome::Later { why, .. } => assert!(!why.is_empty() && !why.contains("s3cret"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn who_does_not_answer_is_left_in_time() {
+        let server = Server::start(vec![Reply::never()]);
+        let poster = Poster::new(Duration::from_secs(1));
+        match poster.post(&server.url(), &[], "text/plain", b"") {
+            Outcome::Later { why, .. } => assert_eq!(why, "no answer within 1 s"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
