@@ -25,6 +25,8 @@ mod ticks;
 #[cfg(test)]
 mod scan_tests;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod slow_tests;
 
 pub use alarm::{ALPHA, Alarm, Among, EVENTS_MIN, MERGE_S};
