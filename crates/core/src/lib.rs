@@ -5,6 +5,7 @@
 
 pub mod claim;
 pub mod deadline;
+pub mod detect;
 pub mod diagnosis;
 pub mod event;
 pub mod evidence;
