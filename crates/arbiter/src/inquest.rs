@@ -35,8 +35,11 @@ impl Inquest {
         let worker = Worker::of(slot, now_ns);
         // Those that were late had their answer already.
         let owed = |view: &InFlightView| view.deadline_ns == 0 || now_ns < view.deadline_ns;
-        let owed: Vec<InFlightView> = slot.requests().filter(owed).collect();
-        owed.iter().for_each(|view| count_lost(slot, view, now_ns));
+        let (owed, late): (Vec<InFlightView>, Vec<InFlightView>) = slot.requests().partition(owed);
+        // Of the late ones, those whose thread had not come free yet are not counted so far.
+        let counted = |view: &&InFlightView| slot.flights.iter().any(|flight| flight.is_of(view.id));
+        let uncounted = late.iter().filter(|view| !counted(view));
+        owed.iter().chain(uncounted).for_each(|view| count_lost(slot, view, now_ns));
         let requests = owed.iter().take(REQUESTS_MAX);
         let requests = requests.map(|view| Request::of(pid.unsigned_abs(), view, now_ns)).collect();
         // Whom nobody asks about was told to go.

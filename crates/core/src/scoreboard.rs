@@ -511,6 +511,28 @@ impl InFlight {
         self.phase.load(Relaxed) != Phase::Idle as u32
     }
 
+    /// Tells whether the application has had its time for the request and still works on it. Without reading the record, so that
+    /// it may be another's by now.
+    pub fn is_late(&self, now_ns: u64) -> bool {
+        let deadline_ns = self.deadline_ns.load(Relaxed);
+        self.phase.load(Relaxed) == Phase::App as u32 && deadline_ns > 0 && now_ns >= deadline_ns
+    }
+
+    /// Tells whether the request has had so many per cent of its time; or, if it has no deadline, so much time. As [`Self::is_late`].
+    pub fn has_lasted(&self, now_ns: u64, percent: u64, age_ns: u64) -> bool {
+        let (app_ns, deadline_ns) = (self.app_ns(), self.deadline_ns());
+        let lasted_ns = now_ns.saturating_sub(app_ns);
+        match deadline_ns {
+            0 => lasted_ns >= age_ns,
+            _ => lasted_ns >= deadline_ns.saturating_sub(app_ns) / 100 * percent,
+        }
+    }
+
+    /// Returns the number of the request, if there is one. As [`Self::is_late`].
+    pub fn number(&self) -> Option<u64> {
+        self.is_busy().then(|| self.id.load(Relaxed))
+    }
+
     /// Says that the thread is free again.
     pub fn leave(&self) {
         self.phase.store(Phase::Idle as u32, Release);
@@ -606,6 +628,11 @@ pub struct Landing {
 }
 
 impl Flight {
+    /// Tells whether this is about the request with that number.
+    pub fn is_of(&self, id: u64) -> bool {
+        self.id.load(Relaxed) == id
+    }
+
     /// Overwrites this place with a finished request.
     pub fn record(&self, landing: &Landing, method: &[u8], path: &[u8]) {
         let seq = open(&self.seq);

@@ -10,7 +10,7 @@ use crate::life::Life;
 use crate::record::{Request, request_id};
 use crate::route;
 use crate::scoreboard::{
-    Exit, FlightView, InFlightView, MAGIC, Phase, Scoreboard, State, VERSION, WorkerSlot,
+    Exit, FlightView, InFlight, InFlightView, MAGIC, Phase, Scoreboard, State, VERSION, WorkerSlot,
 };
 use crate::totals::Totals;
 use serde::{Deserialize, Serialize};
@@ -241,6 +241,21 @@ pub enum Unreadable {
 /// # Errors
 /// It is none, or another version's.
 pub fn read(board: &Scoreboard, now_ns: u64, at_s: f64) -> Result<Snapshot, Unreadable> {
+    let mut snapshot = read_workers(board, now_ns, at_s)?;
+    let living = || board.used().iter().filter(|slot| slot.state() != State::Free);
+    snapshot.requests = living().flat_map(|slot| running(slot, now_ns)).collect();
+    snapshot.requests.sort_by(|one, other| other.age_s.total_cmp(&one.age_s));
+    snapshot.recent = living().flat_map(|slot| finished(slot, now_ns)).collect();
+    snapshot.recent.sort_by(|one, other| one.end_ago_s().total_cmp(&other.end_ago_s()));
+    snapshot.routes = routes(board.used().iter().flat_map(|slot| slot.routes.read()));
+    Ok(snapshot)
+}
+
+/// Reads of it what costs little: server and workers, without requests and routes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_workers(board: &Scoreboard, now_ns: u64, at_s: f64) -> Result<Snapshot, Unreadable> {
     if board.magic.load(Relaxed) != MAGIC {
         return Err(Unreadable::NotAScoreboard);
     }
@@ -249,13 +264,9 @@ pub fn read(board: &Scoreboard, now_ns: u64, at_s: f64) -> Result<Snapshot, Unre
         other => return Err(Unreadable::Version(other)),
     }
     let timeout_ns = board.timeout_ns.load(Relaxed);
-    let living = || board.used().iter().filter(|slot| slot.state() != State::Free);
-    let mut requests: Vec<Running> = living().flat_map(|slot| running(slot, now_ns)).collect();
-    requests.sort_by(|one, other| other.age_s.total_cmp(&one.age_s));
-    let mut workers: Vec<Worker> = living().map(|slot| worker(slot, &requests, now_ns)).collect();
+    let living = board.used().iter().filter(|slot| slot.state() != State::Free);
+    let mut workers: Vec<Worker> = living.map(|slot| worker(slot, now_ns)).collect();
     workers.sort_by_key(|worker| worker.age);
-    let mut recent: Vec<Finished> = living().flat_map(|slot| finished(slot, now_ns)).collect();
-    recent.sort_by(|one, other| one.end_ago_s().total_cmp(&other.end_ago_s()));
     let exits = Exit::ALL.into_iter().map(|exit| (exit, board.exits[exit as usize].load(Relaxed)));
     Ok(Snapshot {
         schema: SCHEMA,
@@ -271,12 +282,9 @@ pub fn read(board: &Scoreboard, now_ns: u64, at_s: f64) -> Result<Snapshot, Unre
         workers_target: board.workers_target.load(Relaxed),
         generation: board.generation.load(Relaxed),
         workers,
-        requests,
-        recent,
-        routes: routes(board.used().iter().flat_map(|slot| slot.routes.read())),
         exits: exits.filter(|(_, count)| *count > 0).collect(),
         totals: board.used().iter().map(WorkerSlot::counted_ever).sum(),
-        gaps: Vec::new(),
+        ..Snapshot::default()
     })
 }
 
@@ -306,7 +314,7 @@ fn running(slot: &WorkerSlot, now_ns: u64) -> Vec<Running> {
     slot.requests().map(|view| Running::of(pid, &view, now_ns)).collect()
 }
 
-fn worker(slot: &WorkerSlot, requests: &[Running], now_ns: u64) -> Worker {
+fn worker(slot: &WorkerSlot, now_ns: u64) -> Worker {
     let spawned_ns = slot.spawned_ns.load(Relaxed);
     let since = |ns: u64| (ns != 0).then(|| seconds(ns, now_ns));
     let ready_ns = slot.ready_ns.load(Relaxed);
@@ -337,18 +345,15 @@ fn worker(slot: &WorkerSlot, requests: &[Running], now_ns: u64) -> Worker {
         taken_in: counted.taken_in,
         timed: slot.timed.iter().map(|histogram| histogram.read()).collect(),
     };
-    let mine = requests.iter().filter(|request| request.pid == pid);
-    worker.life = life(&worker, mine, slot.retiring.load(Relaxed) != 0);
+    worker.life = life(&worker, slot, now_ns);
     worker
 }
 
-/// Returns what a worker is doing with its life. `condemned`: it is to be replaced.
-pub fn life<'a>(worker: &Worker, mut requests: impl Iterator<Item = &'a Running>, condemned: bool) -> Life {
-    let mut busy = false;
-    let late = requests.any(|request| {
-        busy = true;
-        request.phase == "app" && request.share().is_some_and(|share| share >= 1.0)
-    });
+/// Returns what a worker is doing with its life.
+fn life(worker: &Worker, slot: &WorkerSlot, now_ns: u64) -> Life {
+    let busy = slot.used_records().iter().any(InFlight::is_busy);
+    let late = busy && slot.used_records().iter().any(|record| record.is_late(now_ns));
+    let condemned = slot.retiring.load(Relaxed) != 0;
     let silent = worker.beat_age_s.is_some_and(|age_s| age_s > SILENT_S);
     match worker.state {
         State::Booting | State::Free => Life::Booting,

@@ -68,6 +68,53 @@ pub(crate) fn strain() -> Pressure {
     }
 }
 
+/// Returns the state letter of a process's main thread.
+pub(crate) fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Returns for how long the calling process's main thread, though ready to compute, has waited for a processor, in all.
+pub(crate) fn waited_ns() -> Option<u64> {
+    fs::read_to_string("/proc/self/schedstat").ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// How much of the host's processors is in use.
+#[derive(Debug, Default)]
+pub(crate) struct Processors {
+    /// Ticks in all, and idle ones, at the last reading.
+    before: Option<(u64, u64)>,
+    busy: Option<f64>,
+}
+
+impl Processors {
+    /// Reads the counters; a share is known from the second time on.
+    pub(crate) fn measure(&mut self) {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let Some(now) = text.lines().next().and_then(ticks) else { return };
+        if let Some(before) = self.before.replace(now) {
+            let (all, idle) = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
+            self.busy = (all > 0).then(|| 1.0 - idle as f64 / all as f64);
+        }
+    }
+
+    /// Returns the share that was in use between the last two readings.
+    pub(crate) fn busy(&self) -> Option<f64> {
+        self.busy
+    }
+}
+
+/// Reads `cpu  user nice system idle iowait ...`: ticks in all, and those in which there was nothing to do.
+fn ticks(line: &str) -> Option<(u64, u64)> {
+    let numbers: Vec<u64> = line
+        .strip_prefix("cpu ")?
+        .split_ascii_whitespace()
+        .take(8)
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    Some((numbers.iter().sum(), numbers.get(3)? + numbers.get(4)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +126,24 @@ mod tests {
         assert!(memory(pid).rss.is_some_and(|rss| rss > 1 << 20));
         assert_eq!(memory(u32::MAX), Memory::default());
         assert!(threads(u32::MAX).is_empty());
+        assert!(state(pid).is_some_and(|state| "RS".contains(state)));
+        assert_eq!(state(u32::MAX), None);
+    }
+
+    #[test]
+    fn the_share_of_processors_in_use_is_measured() {
+        assert_eq!(ticks("cpu  10 0 20 60 10 0 0 0 5 5"), Some((100, 70)));
+        for text in ["", "cpu0 1 2 3 4 5", "cpu  1 2 3"] {
+            assert_eq!(ticks(text), None, "{text}");
+        }
+        let mut processors = Processors::default();
+        processors.measure();
+        assert_eq!(processors.busy(), None);
+        let begun = std::time::Instant::now();
+        while processors.busy().is_none() && begun.elapsed() < std::time::Duration::from_secs(10) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            processors.measure();
+        }
+        assert!(processors.busy().is_some_and(|share| (0.0..=1.0).contains(&share)));
     }
 }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+mod engine;
 pub mod evidence;
 pub mod export;
 mod kernel;

@@ -12,6 +12,7 @@ use ferricorn_core::evidence::{Frame, told as lines_of};
 use ferricorn_core::record::Request;
 use ferricorn_core::route::named;
 use ferricorn_core::scoreboard::{InFlight, InFlightView, REQUESTS_MAX};
+use ferricorn_sys::clock;
 use ferricorn_sys::task::{Task, doing};
 use ferricorn_sys::unblock::{identity, shut_waited};
 use std::fs;
@@ -255,13 +256,15 @@ fn look<A: Interpreter>(
     };
     hub.log.log(level, &format!("  request {request}: {subject} is {doing}"));
     let (log, teller, id, over) = (hub.log.clone(), hub.teller.clone(), view.id, level == Level::Critical);
+    let deadline_ns = view.deadline_ns;
     let tell = move |sight: Sight| {
         let sight = Sight { route: sight.route.as_deref().map(named), ..sight };
         let folder = std::env::current_dir().unwrap_or_default();
         let mut found = lines_of(&sight.frames, &folder.to_string_lossy(), line_of_code);
         found.extend(sight.route.as_ref().map(|route| format!("route {route}")));
         let Sight { source, frames, route } = sight;
-        if over {
+        // What was asked before the deadline and is answered after it would replace what is seen there.
+        if over || clock::now_ns() < deadline_ns {
             teller.tell(&Event::Seen(Seen { pid: process::id(), id, source, frames, route }));
         }
         let left_out = found.len().saturating_sub(lines);

@@ -36,6 +36,17 @@ impl Store {
         self.write(|connection| put(connection, incident))
     }
 
+    /// Forgets one that turned out to be none: its requests belong to another.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn forget_incident(&self, id: &str) -> Result<(), StoreError> {
+        self.write(|connection| {
+            connection.prepare_cached("DELETE FROM incidents WHERE id = ?1")?.execute([id])?;
+            Ok(())
+        })
+    }
+
     /// Returns incidents, the newest first.
     ///
     /// # Errors

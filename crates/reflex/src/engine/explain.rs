@@ -1,0 +1,232 @@
+//! From what was seen to a diagnosis: gathers for the rules what they need to know of the server round a request, and of deaths and
+//! held loops. Not for: the rules themselves (`core::diagnosis`).
+
+use super::watch::Watch;
+use crate::kernel;
+use ferricorn_core::diagnosis::{
+    Case, Cause, Diagnosis, Finding, Fixes, History, Subject, Surroundings, diagnose,
+};
+use ferricorn_core::event::Died;
+use ferricorn_core::evidence::{Evidence, Source};
+use ferricorn_core::histogram::Distribution;
+use ferricorn_core::incident::Troubled;
+use ferricorn_core::latency::Class;
+use ferricorn_core::life::Life;
+use ferricorn_core::record::{Hold, Request, Worker};
+use ferricorn_core::route;
+use ferricorn_core::snapshot::{self, Route, Running, Snapshot};
+use std::collections::BTreeMap;
+
+/// A worker that gives no sign of life for so long has fallen silent.
+const SILENT_S: f64 = 2.5;
+/// So long after a pause requests are late because of it, seconds.
+const AFTER_PAUSE_S: f64 = 1.0;
+
+/// What is known of the server.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    worker_class: String,
+    /// Threads of all workers that can work on requests.
+    pub(super) threads: u32,
+    /// Requests that are as slow as those that are looked at.
+    pub(super) stuck: u32,
+    queued: u32,
+    all_silent: bool,
+    /// When we were stopped last, and for how long, seconds.
+    pub(super) paused: Option<(f64, f64)>,
+    ready: usize,
+    workers: BTreeMap<u32, snapshot::Worker>,
+    /// Routes with the durations of what has come to its end, by method.
+    routes: Vec<(String, String, bool, Distribution)>,
+    host: kernel::Processors,
+}
+
+impl Facts {
+    /// Takes the latest snapshot.
+    pub(super) fn update(&mut self, snapshot: &Snapshot) {
+        let living = || snapshot.workers.iter().filter(|worker| worker.life != Life::Booting);
+        self.worker_class.clone_from(&snapshot.worker_class);
+        self.threads = living().map(|worker| worker.threads).sum();
+        self.queued = living().map(|worker| worker.queued).sum();
+        self.ready = living().filter(|worker| worker.life != Life::Draining).count();
+        let silent = |worker: &snapshot::Worker| worker.beat_age_s.is_some_and(|age_s| age_s > SILENT_S);
+        // Of one alone nobody can tell; its own state does.
+        self.all_silent = living().count() > 1 && living().all(silent);
+        self.workers = snapshot.workers.iter().map(|worker| (worker.pid, worker.clone())).collect();
+        if self.routes.is_empty() {
+            self.learn(&snapshot.routes);
+        }
+        self.host.measure();
+    }
+
+    /// Learns how long routes take.
+    pub(super) fn learn(&mut self, routes: &[Route]) {
+        let mut known: BTreeMap<(String, String, bool), Distribution> = BTreeMap::new();
+        for Route { key, phases } in routes {
+            let durations = known.entry((key.method.clone(), key.route.clone(), key.named)).or_default();
+            if !matches!(key.class, Class::Lost | Class::Informational) {
+                durations.merge(&phases.app);
+            }
+        }
+        self.routes = known
+            .into_iter()
+            .map(|((method, route, named), durations)| (method, route, named, durations))
+            .collect();
+    }
+
+    /// Tells whether requests are tasks or greenlets.
+    pub(super) fn is_nested(&self) -> bool {
+        let class = self.worker_class.to_ascii_lowercase();
+        ["asgi", "gevent", "uvicorn", "tornado"].iter().any(|name| class.contains(name))
+    }
+
+    /// Returns how many workers serve.
+    pub(super) fn ready(&self) -> usize {
+        self.ready
+    }
+
+    /// Returns what is known of a worker, as records have it.
+    pub(super) fn worker(&self, pid: u32) -> Worker {
+        let Some(worker) = self.workers.get(&pid) else { return Worker { pid, ..Worker::default() } };
+        Worker {
+            pid,
+            age: worker.age,
+            generation: worker.generation,
+            threads: worker.threads,
+            queued: worker.queued,
+            uptime_s: worker.uptime_s,
+            requests: worker.requests,
+        }
+    }
+
+    /// Adds the route to a request whose path fits one that a framework has named, or else what its path is like.
+    pub(super) fn with_route(&self, running: &Running) -> Running {
+        Running { request: self.routed(&running.request), ..running.clone() }
+    }
+
+    /// The same for a request.
+    pub(super) fn routed(&self, request: &Request) -> Request {
+        let route = || self.route_of(request).map(|(_, route, ..)| route.clone());
+        Request { route: request.route.clone().or_else(route), ..request.clone() }
+    }
+
+    fn route_of(&self, request: &Request) -> Option<&(String, String, bool, Distribution)> {
+        let fits = |(method, route, ..): &&(String, String, bool, Distribution)| {
+            *method == request.method && route::fits(route, &request.path)
+        };
+        self.routes.iter().filter(fits).max_by_key(|(_, route, named, _)| (*named, route::closeness(route)))
+    }
+
+    fn history(&self, request: &Request) -> Option<History> {
+        let of_route = |route: &str| {
+            self.routes.iter().find(|(method, known, ..)| *method == request.method && known == route)
+        };
+        let named = request.route.as_deref().and_then(of_route).or_else(|| self.route_of(request))?;
+        let durations = &named.3;
+        let seconds = |q| durations.quantile_us(q).map(|us| us as f64 / 1e6);
+        Some(History { count: durations.count, p50_s: seconds(0.5)?, p99_s: seconds(0.99)? })
+    }
+
+    /// Explains a request.
+    pub(super) fn diagnose(&self, watch: &Watch) -> Diagnosis {
+        // What was at work through a pause of us all is late for that alone.
+        let through = |(at_s, lasted_s): (f64, f64)| {
+            let look_s = watch.looks.last().map_or(at_s, |look| look.at_s);
+            (0.0..AFTER_PAUSE_S).contains(&(look_s - at_s)) && watch.running.request.app_s >= lasted_s
+        };
+        let server = Surroundings {
+            worker_class: self.worker_class.clone(),
+            threads: self.threads,
+            stuck: self.stuck,
+            queued: self.queued,
+            host_cpu: self.host.busy(),
+            all_silent: self.all_silent || self.paused.is_some_and(through),
+        };
+        let request = self.routed(&watch.running.request);
+        let case = watch.case(self.is_nested(), self.history(&request), server);
+        let route = case.request.route.clone().or(request.route);
+        diagnose(&Case { request: Request { route, ..case.request.clone() }, ..case })
+    }
+}
+
+/// Explains what held an event loop.
+pub(super) fn held(hold: &Hold, worker: &Worker) -> Troubled {
+    let request = hold.request.clone().unwrap_or_default();
+    let place = hold.frames.iter().find(|frame| frame.is_application());
+    let application = hold.frames.iter().filter(|frame| frame.is_application()).take(3).cloned().collect();
+    let at = place.map(ToString::to_string);
+    let diagnosis = Diagnosis {
+        cause: Cause::BlockingInLoop,
+        confidence: if place.is_some() { 0.95 } else { 0.85 },
+        summary: format!("A {}.", hold.told(at.as_deref())),
+        evidence: vec![Finding {
+            source: "stack".to_owned(),
+            text: format!("the loop's thread was {} for {:.1} s", hold.doing, hold.lasted_s),
+            weight: 3,
+        }],
+        subject: Subject { frames: application, ..Subject::default() },
+        fixes: Fixes {
+            next: vec![format!(
+                "await an asynchronous client at {}, or run the call in a thread",
+                at.unwrap_or_else(|| "that place".to_owned())
+            )],
+            ..Fixes::default()
+        },
+        ..Diagnosis::default()
+    };
+    Troubled {
+        request,
+        worker: worker.clone(),
+        diagnosis,
+        source: Source::Outside,
+        frames: hold.frames.clone(),
+    }
+}
+
+/// Explains a worker's death.
+pub(super) fn death(died: &Died, last: Option<&Evidence>) -> Diagnosis {
+    use ferricorn_core::scoreboard::Exit;
+    let said = |source: &str, text: String| Finding { source: source.to_owned(), text, weight: 3 };
+    let summary = format!("Worker {} has died: {}.", died.worker.pid, died.cause);
+    let main = |last: &Evidence| {
+        let request = Request { tid: died.worker.pid, ..died.requests.first().cloned().unwrap_or_default() };
+        diagnose(&Case { request, looks: std::slice::from_ref(last), ..Case::default() })
+    };
+    match died.exit {
+        Exit::OutOfMemory => Diagnosis {
+            cause: Cause::WorkerMemory,
+            confidence: 0.97,
+            evidence: vec![said("kernel", died.cause.clone())],
+            fixes: Fixes {
+                now: vec!["raise the memory limit, or run fewer workers".to_owned()],
+                next: vec![
+                    "max_requests with max_requests_jitter replaces workers before they are too large"
+                        .to_owned(),
+                ],
+                proper: vec!["find what grows: tracemalloc, memray".to_owned()],
+            },
+            summary,
+            ..Diagnosis::default()
+        },
+        Exit::Boot => Diagnosis {
+            cause: Cause::BootSlowImport,
+            confidence: 0.8,
+            evidence: vec![said("log", died.cause.clone())],
+            summary,
+            ..Diagnosis::default()
+        },
+        // What it was at when it was last seen.
+        Exit::Timeout => last.map(main).filter(|found| found.cause != Cause::Unknown).unwrap_or(Diagnosis {
+            summary: summary.clone(),
+            evidence: vec![said("log", died.cause.clone())],
+            confidence: 0.3,
+            ..Diagnosis::default()
+        }),
+        _ => Diagnosis {
+            summary,
+            evidence: vec![said("log", died.cause.clone())],
+            confidence: 0.3,
+            ..Diagnosis::default()
+        },
+    }
+}

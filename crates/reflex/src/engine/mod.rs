@@ -1,0 +1,385 @@
+//! The engine of an observer, whatever it observes: takes requests in flight and what is told of them, looks at those that get late,
+//! explains them, and brings together what they have in common. Two processes drive it: the observer of our own server
+//! (`crate::observer`) and that of a stock Gunicorn (`crate::attached`).
+//!
+//! Not for: where requests and events come from, and for no decision about a process.
+
+mod boots;
+mod detectors;
+mod explain;
+mod outlet;
+mod watch;
+
+pub(crate) use outlet::Outlet;
+pub(crate) use watch::Key;
+
+use crate::evidence::{Aim, Lens};
+use boots::Boots;
+use detectors::Detectors;
+use explain::Facts;
+use ferricorn_core::event::{Died, Late, Seen};
+use ferricorn_core::evidence::{Evidence, Frame};
+use ferricorn_core::incident::{Desk, Effect, Sign, Troubled};
+use ferricorn_core::life::{Change, Life, Lives};
+use ferricorn_core::record::{Blocked, Death, Hold, Outcome, Record, Request, SCHEMA, Server};
+use ferricorn_core::scoreboard::Exit;
+use ferricorn_core::snapshot::{Running, Snapshot};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use watch::{Watch, Watches};
+
+/// One look serves all requests of a worker that are due within this time, seconds.
+const SHARED_S: f64 = 0.05;
+/// Most looks in a second, over all workers: a storm of late requests must not make the observer a burden.
+const LOOKS_MAX: u32 = 40;
+/// How long it takes at most until it is known what became of a late request's thread, seconds.
+const SETTLED_S: f64 = 1.5;
+/// A loop that was held for less is no trouble.
+const HELD_MIN_S: f64 = 1.0;
+/// A share of its time from which on a request counts as stuck; and an age, where it has no deadline.
+const STUCK_SHARE: f64 = 0.5;
+const STUCK_S: f64 = 5.0;
+
+/// The engine.
+pub(crate) struct Engine<'a> {
+    server: Server,
+    lens: Lens,
+    watches: Watches,
+    /// The last look at each worker, and when it was.
+    recent: BTreeMap<u32, (f64, Evidence)>,
+    /// By worker's pid, where its event loop is held: what its main thread is at.
+    held: BTreeMap<u32, Vec<Frame>>,
+    facts: Facts,
+    desk: Desk,
+    lives: Lives,
+    boots: Boots,
+    detectors: Detectors,
+    outlet: Outlet<'a>,
+    /// Looks in the current second.
+    looks: (u64, u32),
+}
+
+impl<'a> Engine<'a> {
+    /// Returns an engine for a server; takes up what the last one has left.
+    pub(crate) fn new(server: Server, mut outlet: Outlet<'a>, now_s: f64) -> Self {
+        let mut desk = Desk::new(server.clone());
+        let mut detectors = Detectors::default();
+        desk.resume(outlet.unfinished(now_s));
+        if let Some(kept) = outlet.remembered("detectors", now_s) {
+            detectors.resume(kept);
+        }
+        Self {
+            server,
+            lens: Lens::default(),
+            watches: Watches::default(),
+            recent: BTreeMap::new(),
+            held: BTreeMap::new(),
+            facts: Facts::default(),
+            desk,
+            lives: Lives::default(),
+            boots: Boots::default(),
+            detectors,
+            outlet,
+            looks: (0, 0),
+        }
+    }
+
+    /// Looks at those of the requests in flight that are due; `running` need not have those that are young. Returns in how many
+    /// seconds the next one is.
+    pub(crate) fn requests(&mut self, running: &[Running], all: All<'_>, now_s: f64) -> f64 {
+        self.facts.stuck = running.iter().filter(|running| is_stuck(running)).count() as u32;
+        let mut next_s = f64::MAX;
+        for request in running {
+            if let Some(percent) = self.watches.due(request) {
+                let request = self.facts.with_route(request);
+                self.capture(&request, percent, all, now_s);
+            }
+            next_s = next_s.min(self.watches.next_s(request).unwrap_or(f64::MAX));
+        }
+        next_s
+    }
+
+    /// Looks at a request and explains it, unless too much has been looked at in this second.
+    fn capture(&mut self, request: &Running, percent: u32, all: All<'_>, now_s: f64) {
+        let second = now_s as u64;
+        if self.looks.0 != second {
+            self.looks = (second, 0);
+        }
+        let pid = request.pid;
+        let recent = self.recent.get(&pid).filter(|(at_s, _)| (0.0..SHARED_S).contains(&(now_s - at_s)));
+        let evidence = match recent {
+            Some((_, evidence)) => Evidence { percent, ..evidence.clone() },
+            None if self.looks.1 >= LOOKS_MAX => return,
+            None => {
+                self.looks.1 += 1;
+                let requests = all(pid);
+                let evidence =
+                    self.lens.look(&Aim { pid, requests: &requests, percent, all: true, serves: None });
+                self.recent.insert(pid, (now_s, evidence.clone()));
+                evidence
+            }
+        };
+        let key = (pid, request.number);
+        let known = self.watches.get(key).and_then(|watch| watch.looks.last());
+        // The databases' last word holds until the next.
+        let databases = known.map(|look| look.databases.clone()).unwrap_or_default();
+        self.watches.add(request, Evidence { databases, ..evidence }, &all(pid));
+        self.explain(key, now_s);
+    }
+
+    /// Explains a request with all that is known of it.
+    fn explain(&mut self, key: Key, now_s: f64) {
+        let Some(watch) = self.watches.get(key) else { return };
+        let diagnosis = self.facts.diagnose(watch);
+        let (source, frames) = watch.place();
+        let request = self.facts.with_route(&watch.running).request;
+        let worker = self.facts.worker(key.0);
+        let troubled = Troubled { request, worker, diagnosis: diagnosis.clone(), source, frames };
+        if let Some(watch) = self.watches.get_mut(key) {
+            watch.diagnosis = Some(diagnosis);
+        }
+        self.sign(Sign::Stuck(Box::new(troubled)), now_s);
+    }
+
+    /// Gives a sign to the desk, and does what it says.
+    fn sign(&mut self, sign: Sign, now_s: f64) {
+        if self.desk.needs_name()
+            && let Some(id) = self.outlet.next_id(now_s)
+        {
+            self.desk.name_next(id);
+        }
+        for effect in self.desk.on(sign, now_s) {
+            match effect {
+                Effect::Save(incident) => self.outlet.save(&incident, now_s),
+                Effect::Tell(incident) => self.outlet.tell(&incident),
+                Effect::Drop(id) => self.outlet.forget(&id, now_s),
+            }
+        }
+    }
+
+    /// A request was answered in the application's place.
+    pub(crate) fn late(&mut self, late: &Late, at_s: f64, all: All<'_>, now_s: f64) {
+        let key = (late.pid, late.id);
+        let stale = self
+            .watches
+            .get(key)
+            .and_then(|watch| watch.looks.last())
+            .is_none_or(|look| now_s - look.at_s > 2.0 * SHARED_S);
+        // If it has come free by now, there is nothing to see.
+        let mut running = if stale { all(late.pid).into_iter() } else { Vec::new().into_iter() };
+        if let Some(request) = running.find(|running| running.number == late.id) {
+            let request = self.facts.with_route(&request);
+            self.capture(&request, 100, all, now_s);
+        }
+        let watch = self.watches.entry(key);
+        if watch.running.pid == 0 {
+            watch.running = Running {
+                pid: late.pid,
+                number: late.id,
+                request: late.request.clone(),
+                ..Running::default()
+            };
+        }
+        watch.late = Some(late.clone());
+        watch.lost_s = Some(at_s);
+        self.lost(&late.request, late.pid, &late.answer, now_s);
+    }
+
+    /// A request was lost, whoever has answered it.
+    pub(crate) fn lost(&mut self, request: &Request, pid: u32, answer: &str, now_s: f64) {
+        self.detectors.lose();
+        let request = self.facts.routed(request);
+        let (id, request) = (request.id.clone(), Box::new(request));
+        self.sign(Sign::Lost { id, request, pid, answer: answer.to_owned() }, now_s);
+    }
+
+    /// The interpreter has told where a request is.
+    pub(crate) fn seen(&mut self, seen: Seen, now_s: f64) {
+        let key = (seen.pid, seen.id);
+        if let Some(watch) = self.watches.get_mut(key) {
+            watch.seen = Some(seen);
+            self.explain(key, now_s);
+        }
+    }
+
+    /// Something holds a worker's event loop: sees what, in case that the worker cannot.
+    pub(crate) fn holds(&mut self, pid: u32) {
+        let frames = self.lens.main_stack(pid);
+        self.held.insert(pid, frames);
+    }
+
+    /// It does not any more.
+    pub(crate) fn held(&mut self, pid: u32, mut hold: Hold, now_s: f64) {
+        let frames = self.held.remove(&pid).unwrap_or_default();
+        if hold.frames.is_empty() {
+            hold.frames = frames;
+        }
+        let worker = self.facts.worker(pid);
+        if hold.lasted_s >= HELD_MIN_S {
+            let troubled = explain::held(&hold, &worker);
+            self.sign(Sign::Blocked(Box::new(troubled)), now_s);
+        }
+        let blocked = Blocked {
+            schema: SCHEMA,
+            at_s: now_s,
+            server: self.server.clone(),
+            worker,
+            hold,
+            incident: None,
+        };
+        self.outlet.record(Record::Blocked(Box::new(blocked)));
+    }
+
+    /// A worker has died: what was looked at last tells most of it.
+    pub(crate) fn died(&mut self, died: Died, now_s: f64) {
+        let pid = died.worker.pid;
+        self.detectors.die();
+        self.lives.explain(pid, died.exit, died.cause.clone());
+        let evidence: Vec<Evidence> =
+            self.watches.of_worker(pid).filter_map(|watch| watch.looks.last().cloned()).collect();
+        let answered: Vec<String> = self
+            .watches
+            .of_worker(pid)
+            .filter(|watch| watch.lost_s.is_some())
+            .map(|watch| watch.running.request.id.clone())
+            .collect();
+        for request in died.requests.iter().filter(|request| !answered.contains(&request.id)) {
+            self.lost(request, pid, "lost with its worker", now_s);
+        }
+        if died.exit != Exit::Planned {
+            let diagnosis = explain::death(&died, evidence.last());
+            let text = format!("worker {pid} has died: {}", died.cause);
+            let grave = self.facts.ready() == 0 && died.exit == Exit::OutOfMemory;
+            self.sign(Sign::Worker { pid, diagnosis: Box::new(diagnosis), text, grave }, now_s);
+        }
+        self.settle_all(now_s, |key, watch| (key.0 == pid && watch.late.is_some()).then_some(Outcome::Ended));
+        self.watches.retain(|key, _| key.0 != pid);
+        self.forget(pid);
+        self.outlet.record(Record::Death(Box::new(Death {
+            schema: SCHEMA,
+            at_s: now_s,
+            server: self.server.clone(),
+            worker: died.worker,
+            cause: died.cause,
+            requests: died.requests,
+            evidence: evidence.into_iter().rev().take(1).collect(),
+            incident: None,
+        })));
+    }
+
+    fn forget(&mut self, pid: u32) {
+        self.held.remove(&pid);
+        self.recent.remove(&pid);
+        self.lens.forget(pid);
+        self.boots.forget(pid);
+    }
+
+    /// Writes the records of late requests whose thread has come free, or has had time enough to. `alive` are the requests in
+    /// flight, `ended` tells workers that are not there any more.
+    pub(crate) fn settle(&mut self, alive: &[Key], now_s: f64, ended: impl Fn(u32) -> bool) {
+        self.settle_all(now_s, |key, watch| {
+            let after_s = (now_s - watch.late.as_ref().and(watch.lost_s)?).max(0.0);
+            match alive.contains(key) {
+                false if ended(key.0) => Some(Outcome::Ended),
+                false => Some(Outcome::Freed { after_s }),
+                true if after_s >= SETTLED_S => Some(Outcome::Stuck { after_s }),
+                true => None,
+            }
+        });
+        self.watches.retain(|key, _| alive.contains(key));
+    }
+
+    fn settle_all(&mut self, now_s: f64, outcome: impl Fn(&Key, &Watch) -> Option<Outcome>) {
+        let mut records = Vec::new();
+        for (key, watch) in self.watches.iter_mut().filter(|(_, watch)| !watch.written) {
+            let Some(outcome) = outcome(key, watch) else { continue };
+            watch.written = true;
+            if let Some(late) = watch.late.take() {
+                let at_s = watch.lost_s.unwrap_or(now_s);
+                let worker = self.facts.worker(key.0);
+                let mut record = watch.record(&late, outcome, worker, &self.server, at_s);
+                record.incident = self.desk.of_request(&record.request.id).map(str::to_owned);
+                records.push(Record::Timeout(Box::new(record)));
+            }
+        }
+        records.into_iter().for_each(|record| self.outlet.record(record));
+    }
+
+    /// Once a second: server and workers, without routes. Returns what has changed in the lives of workers.
+    pub(crate) fn second(&mut self, snapshot: &Snapshot, now_s: f64) -> Vec<Change> {
+        self.facts.update(snapshot);
+        let changes = self.lives.observe(snapshot);
+        let ends = changes.iter().filter(|change| change.life == Life::Exited);
+        ends.map(|change| change.pid).collect::<Vec<u32>>().into_iter().for_each(|pid| self.forget(pid));
+        self.outlet.changes(&changes, now_s);
+        for sign in self.boots.look(snapshot, &mut self.lens) {
+            self.sign(sign, now_s);
+        }
+        if !self.facts.is_nested() {
+            self.sign(Sign::Capacity { stuck: self.facts.stuck, threads: self.facts.threads }, now_s);
+        }
+        self.sign(Sign::Tick, now_s);
+        changes
+    }
+
+    /// Shows others a whole snapshot.
+    pub(crate) fn publish(&self, mut snapshot: Snapshot) {
+        for running in &mut snapshot.requests {
+            *running = self.facts.with_route(running);
+        }
+        self.outlet.publish(Arc::new(snapshot), &self.desk.incidents());
+    }
+
+    /// Every ten seconds: what has been gained since, for the detectors.
+    pub(crate) fn ten_seconds(&mut self, snapshot: &Snapshot, now_s: f64) {
+        let gains = self.detectors.gains(&snapshot.routes);
+        self.outlet.gained(&gains);
+        for sign in self.detectors.tick(&gains, snapshot, now_s as u64) {
+            self.sign(sign, now_s);
+        }
+        self.facts.learn(&snapshot.routes);
+    }
+
+    /// Every tick: writes down what has come.
+    pub(crate) fn tick(&mut self, now_s: f64) {
+        self.outlet.tick(now_s);
+    }
+
+    /// Every minute, and at the end: what has to survive.
+    pub(crate) fn keep(&mut self, now_s: f64) {
+        let detectors = self.detectors.keep();
+        self.outlet.minute(&detectors, now_s);
+    }
+
+    /// What is known is written down.
+    pub(crate) fn finish(&mut self, now_s: f64) {
+        self.settle_all(now_s, |_, watch| watch.late.is_some().then_some(Outcome::Ended));
+        self.keep(now_s);
+        self.outlet.end(now_s);
+    }
+
+    /// The observer itself has been stopped for so long; whoever did that may have stopped everybody.
+    pub(crate) fn paused(&mut self, lasted_s: f64, now_s: f64) {
+        self.facts.paused = Some((now_s, lasted_s));
+    }
+
+    /// Returns what was last seen of a request's thread, for the log.
+    pub(crate) fn last_frames(&self, key: Key, id: &str) -> Option<&[Frame]> {
+        let last = self.watches.get(key)?.looks.last()?;
+        last.threads
+            .iter()
+            .find(|thread| thread.request.as_deref() == Some(id))
+            .map(|thread| &thread.frames[..])
+    }
+}
+
+/// Returns the requests that a worker is at.
+pub(crate) type All<'a> = &'a dyn Fn(u32) -> Vec<Running>;
+
+/// Tells whether a request is as slow as those that are looked at.
+fn is_stuck(running: &Running) -> bool {
+    match running.share() {
+        Some(share) => share >= STUCK_SHARE,
+        None => running.request.app_s >= STUCK_S,
+    }
+}

@@ -1,0 +1,162 @@
+//! Where the engine's words go: the store, exports, the log. Each may be missing, and none is waited for.
+//! Not for: deciding what is said.
+
+use crate::export::{Exports, Shared};
+use crate::store::{Scribe, Store, StoreError};
+use ferricorn_core::incident::{Incident, State};
+use ferricorn_core::latency::{Key, Phases};
+use ferricorn_core::life::Change;
+use ferricorn_core::log::Level;
+use ferricorn_core::record::{Record, Server};
+use ferricorn_core::snapshot::Snapshot;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Incidents that are over and still published.
+const OVER_MAX: usize = 32;
+
+/// Writes a line to the log.
+pub(crate) type Log<'a> = &'a dyn Fn(Level, &str);
+
+/// Everything that an engine tells.
+pub(crate) struct Outlet<'a> {
+    server: Server,
+    scribe: Option<Scribe>,
+    exports: Option<Exports>,
+    shared: Arc<Shared>,
+    log: Log<'a>,
+    /// What routes have gained in this minute.
+    minute: BTreeMap<Key, Phases>,
+    /// Those that are over, the oldest first.
+    over: Vec<Incident>,
+}
+
+impl<'a> Outlet<'a> {
+    /// Returns an outlet; without a store nothing is kept.
+    pub(crate) fn new(
+        server: Server,
+        store: Option<Store>,
+        exports: Option<Exports>,
+        shared: Arc<Shared>,
+        log: Log<'a>,
+    ) -> Self {
+        let scribe = store.map(|store| Scribe::new(store, server.clone()));
+        Self { server, scribe, exports, shared, log, minute: BTreeMap::new(), over: Vec::new() }
+    }
+
+    fn write<T>(
+        &mut self,
+        now_s: f64,
+        work: impl FnOnce(&Store, &Server) -> Result<T, StoreError>,
+    ) -> Option<T> {
+        let server = &self.server;
+        self.scribe.as_mut()?.write(now_s, |store| work(store, server))
+    }
+
+    /// Returns the incidents that an earlier observer of this server has left open.
+    pub(crate) fn unfinished(&mut self, now_s: f64) -> Vec<Incident> {
+        let found = self.write(now_s, Store::unfinished).unwrap_or_default();
+        if let Some(exports) = &self.exports {
+            exports.resume(&found);
+        }
+        found
+    }
+
+    /// Returns what was kept under a name.
+    pub(crate) fn remembered(&mut self, name: &str, now_s: f64) -> Option<serde_json::Value> {
+        self.write(now_s, |store, server| store.remembered(server, name)).flatten()
+    }
+
+    /// Returns a name for the next incident.
+    pub(crate) fn next_id(&mut self, now_s: f64) -> Option<String> {
+        self.write(now_s, |store, _| store.next_id(now_s))
+    }
+
+    /// Stores an incident as it is now.
+    pub(crate) fn save(&mut self, incident: &Incident, now_s: f64) {
+        self.write(now_s, |store, _| store.save(incident));
+        if incident.state == State::Closed && incident.opened_at.is_some() {
+            if self.over.len() >= OVER_MAX {
+                self.over.remove(0);
+            }
+            self.over.push(incident.clone());
+        }
+    }
+
+    /// Forgets what turned out to be none.
+    pub(crate) fn forget(&mut self, id: &str, now_s: f64) {
+        self.write(now_s, |store, _| store.forget_incident(id));
+    }
+
+    /// Tells people of an incident: receivers of notifications, and who reads the log.
+    pub(crate) fn tell(&self, incident: &Incident) {
+        if let Some(exports) = &self.exports {
+            exports.incident_changed(incident);
+        }
+        let Incident { id, verdict, cause, confidence, .. } = incident;
+        let (level, text) = match incident.state {
+            State::Open => (
+                Level::Error,
+                format!("Incident {id}: {verdict} ({cause}, {confidence:.2}); more: ferricornctl why {id}"),
+            ),
+            State::Mitigated => (Level::Info, format!("Incident {id}: no sign of it any more ({cause})")),
+            State::Closed => (Level::Info, format!("Incident {id}: over ({cause})")),
+            State::Note => return,
+        };
+        (self.log)(level, &text);
+    }
+
+    /// Keeps a record.
+    pub(crate) fn record(&mut self, record: Record) {
+        if let Some(scribe) = &mut self.scribe {
+            scribe.record(record);
+        }
+    }
+
+    /// Keeps what has changed in the lives of workers.
+    pub(crate) fn changes(&mut self, changes: &[Change], now_s: f64) {
+        if !changes.is_empty() {
+            self.write(now_s, |store, server| store.append_changes(server, changes));
+        }
+    }
+
+    /// Adds up what routes have gained.
+    pub(crate) fn gained(&mut self, gains: &[(Key, Phases)]) {
+        for (key, phases) in gains {
+            self.minute.entry(key.clone()).or_default().merge(phases);
+        }
+    }
+
+    /// Keeps the minute that is over, and what has to survive a restart.
+    pub(crate) fn minute(&mut self, detectors: &serde_json::Value, now_s: f64) {
+        let gained: Vec<(Key, Phases)> = std::mem::take(&mut self.minute).into_iter().collect();
+        if !gained.is_empty() {
+            self.write(now_s, |store, server| store.add_minute(server, (now_s / 60.0) as u64, &gained));
+        }
+        self.write(now_s, |store, server| store.remember(server, "detectors", now_s, detectors));
+    }
+
+    /// Shows others what there is now.
+    pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, incidents: &[&Incident]) {
+        let shown = incidents.iter().copied().chain(self.over.iter().rev());
+        self.shared.publish(snapshot, shown.cloned().collect());
+    }
+
+    /// Writes down what has come, and says what there is to say.
+    pub(crate) fn tick(&mut self, now_s: f64) {
+        self.shared.tick();
+        if let Some((level, text)) = self.scribe.as_mut().and_then(|scribe| scribe.tick(now_s)) {
+            (self.log)(level, &text);
+        }
+        for (level, text) in self.shared.lines() {
+            (self.log)(level, &text);
+        }
+    }
+
+    /// Writes down what is left.
+    pub(crate) fn end(&mut self, now_s: f64) {
+        if let Some((level, text)) = self.scribe.as_mut().and_then(|scribe| scribe.end(now_s)) {
+            (self.log)(level, &text);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Requests that are getting late: when each is looked at, what was seen of it, and what it came to. Not for: looking
+//! ([`crate::evidence`]), and not for what it means (`core::diagnosis`).
+
+use ferricorn_core::diagnosis::{Case, Diagnosis, History, Surroundings, Told};
+use ferricorn_core::event::{Late, Seen};
+use ferricorn_core::evidence::{Evidence, Source};
+use ferricorn_core::record::{Outcome, Request, SCHEMA, Server, Timeout, Worker};
+use ferricorn_core::snapshot::Running;
+use std::collections::BTreeMap;
+
+/// At how many per cent of its time a request is looked at, and how long after that once more: what changes in between tells
+/// computing from waiting. The deadline itself is told.
+const MARKS: [(u32, f64); 5] = [(50, 0.0), (50, 0.15), (80, 0.0), (80, 0.15), (95, 0.0)];
+/// The ages at which one without a deadline is looked at, seconds.
+const AGES_S: [f64; 5] = [5.0, 5.15, 10.0, 20.0, 60.0];
+/// Most looks at one request that are kept; the first and the last stay.
+const LOOKS_MAX: usize = 6;
+/// Most requests that are watched at a time; beyond that, evidence is not captured.
+const WATCHED_MAX: usize = 256;
+/// Most neighbours that a record names.
+const NEIGHBOURS_MAX: usize = 64;
+
+/// A request by its worker's pid and its number there.
+pub(crate) type Key = (u32, u64);
+
+/// The requests that are watched.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    by: BTreeMap<Key, Watch>,
+}
+
+/// A request that gets late.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    pub(super) running: Running,
+    pub(super) looks: Vec<Evidence>,
+    /// How many of its marks are behind it.
+    taken: usize,
+    /// When its mark was reached whose second look is due; seconds in the application.
+    marked_s: f64,
+    pub(super) concurrent: Vec<Request>,
+    pub(super) late: Option<Late>,
+    /// When its time was over, seconds since 1970.
+    pub(super) lost_s: Option<f64>,
+    pub(super) seen: Option<Seen>,
+    pub(super) diagnosis: Option<Diagnosis>,
+    /// Its record is written.
+    pub(super) written: bool,
+}
+
+impl Watches {
+    /// Returns the percentage at which a request is to be looked at now, if that is due.
+    pub(super) fn due(&self, running: &Running) -> Option<u32> {
+        let key = (running.pid, running.number);
+        let watch = self.by.get(&key);
+        if watch.is_none() && self.by.len() >= WATCHED_MAX || running.phase == "websocket" {
+            return None;
+        }
+        let (taken, marked_s) = watch.map_or((0, 0.0), |watch| (watch.taken, watch.marked_s));
+        let app_s = running.request.app_s;
+        let reached = |at: usize| match running.share() {
+            Some(share) => MARKS.get(at).is_some_and(|(percent, after_s)| {
+                share * 100.0 >= f64::from(*percent) && (*after_s == 0.0 || app_s >= marked_s + after_s)
+            }),
+            None => AGES_S.get(at).is_some_and(|age_s| app_s >= *age_s),
+        };
+        reached(taken).then(|| running.share().map_or(0, |share| (share * 100.0) as u32))
+    }
+
+    /// Returns in how many seconds the next look at a request is due, if there is one.
+    pub(super) fn next_s(&self, running: &Running) -> Option<f64> {
+        let watch = self.by.get(&(running.pid, running.number));
+        let (taken, marked_s) = watch.map_or((0, 0.0), |watch| (watch.taken, watch.marked_s));
+        let at_s = match running.request.deadline_s.filter(|deadline_s| *deadline_s > 0.0) {
+            Some(deadline_s) => {
+                let (percent, after_s) = MARKS.get(taken)?;
+                let mark_s = deadline_s * f64::from(*percent) / 100.0;
+                if *after_s > 0.0 { marked_s + after_s } else { mark_s }
+            }
+            None => *AGES_S.get(taken)?,
+        };
+        Some((at_s - running.request.app_s).max(0.0))
+    }
+
+    /// Keeps what was seen of a request, with its neighbours.
+    pub(super) fn add(&mut self, running: &Running, look: Evidence, all: &[Running]) -> &mut Watch {
+        let watch = self.by.entry((running.pid, running.number)).or_default();
+        watch.running = Running { request: watch.merged(&running.request), ..running.clone() };
+        // Only the last one has what the other threads did: a record has a limit.
+        if let Some(last) = watch.looks.last_mut() {
+            last.threads.retain(|thread| thread.request.is_some());
+            last.children.clear();
+        }
+        if watch.looks.len() >= LOOKS_MAX {
+            watch.looks.remove(1);
+        }
+        watch.looks.push(look);
+        let reached = first_beyond(running);
+        watch.taken = if watch.taken >= reached { watch.taken + 1 } else { reached };
+        if MARKS.get(watch.taken).is_some_and(|(_, after_s)| *after_s > 0.0) {
+            watch.marked_s = running.request.app_s;
+        }
+        let neighbours =
+            all.iter().filter(|other| other.pid == running.pid && other.number != running.number);
+        watch.concurrent = neighbours.take(NEIGHBOURS_MAX).map(|other| other.request.clone()).collect();
+        watch
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Watch> {
+        self.by.get(&key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Watch> {
+        self.by.get_mut(&key)
+    }
+
+    /// Returns a request's watch, a new one for who has not been looked at.
+    pub(super) fn entry(&mut self, key: Key) -> &mut Watch {
+        self.by.entry(key).or_default()
+    }
+
+    pub(super) fn of_worker(&self, pid: u32) -> impl Iterator<Item = &Watch> {
+        self.by.range((pid, 0)..=(pid, u64::MAX)).map(|(_, watch)| watch)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Watch)> {
+        self.by.iter_mut()
+    }
+
+    /// Lets go of those that are not there any more.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Key, &Watch) -> bool) {
+        self.by.retain(|key, watch| keep(key, watch));
+    }
+}
+
+/// The first mark that lies beyond what a request has reached. Two looks that should be apart are not made at once.
+fn first_beyond(running: &Running) -> usize {
+    let app_s = running.request.app_s;
+    match running.share() {
+        Some(share) => {
+            let beyond = MARKS
+                .iter()
+                .position(|(percent, _)| f64::from(*percent) > share * 100.0)
+                .unwrap_or(MARKS.len());
+            // The second look of the last mark reached is still to come.
+            let has_second = beyond > 0 && MARKS[beyond - 1].1 > 0.0;
+            if has_second { beyond - 1 } else { beyond }
+        }
+        None => AGES_S.iter().position(|age_s| *age_s > app_s).unwrap_or(AGES_S.len()),
+    }
+}
+
+impl Watch {
+    /// What was found out of a request in the meantime is kept.
+    fn merged(&self, request: &Request) -> Request {
+        let route = self.seen.as_ref().and_then(|seen| seen.route.clone());
+        Request { route: route.or_else(|| request.route.clone()), ..request.clone() }
+    }
+
+    /// Returns what the rules need to know of the request.
+    pub(super) fn case(&self, nested: bool, history: Option<History>, server: Surroundings) -> Case<'_> {
+        let told = self.seen.as_ref().filter(|seen| !seen.frames.is_empty());
+        Case {
+            request: self.merged(&self.running.request),
+            client_fd: (self.running.fd > 0).then_some(self.running.fd),
+            nested,
+            looks: &self.looks,
+            told: told.map(|seen| Told { source: seen.source, frames: seen.frames.clone() }),
+            history,
+            server,
+        }
+    }
+
+    /// Returns how its stack was found out and where it was.
+    pub(super) fn place(&self) -> (Source, Vec<ferricorn_core::evidence::Frame>) {
+        let id = &self.running.request.id;
+        let outside = self
+            .looks
+            .iter()
+            .rev()
+            .flat_map(|look| &look.threads)
+            .find(|thread| thread.request.as_ref() == Some(id) && !thread.frames.is_empty())
+            .map(|thread| (Source::Outside, thread.frames.clone()));
+        let seen = self.seen.as_ref().filter(|seen| !seen.frames.is_empty());
+        let seen = seen.map(|seen| (seen.source, seen.frames.clone()));
+        // From outside, a request whose tasks wait looks like the loop that waits for them all.
+        let in_tasks = seen.as_ref().is_some_and(|(source, _)| *source == Source::Task);
+        let found = if in_tasks { seen } else { outside.or(seen) };
+        found.unwrap_or((Source::Kernel, Vec::new()))
+    }
+
+    /// Makes the record of a request whose time was over.
+    pub(super) fn record(
+        &self,
+        late: &Late,
+        outcome: Outcome,
+        worker: Worker,
+        server: &Server,
+        at_s: f64,
+    ) -> Timeout {
+        let (source, frames) = self.place();
+        Timeout {
+            schema: SCHEMA,
+            at_s,
+            server: server.clone(),
+            worker,
+            request: self.merged(&late.request),
+            answer: late.answer.clone(),
+            answered_by: late.by.clone(),
+            thread: outcome,
+            doing: late.doing.clone(),
+            source,
+            frames,
+            evidence: self.looks.clone(),
+            concurrent: self.concurrent.clone(),
+            diagnosis: self.diagnosis.clone(),
+            incident: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(app_s: f64, deadline_s: Option<f64>) -> Running {
+        let request = Request { app_s, deadline_s, ..Request::default() };
+        Running { pid: 7, number: 1, phase: "app".to_owned(), request, ..Running::default() }
+    }
+
+    /// Lets a request grow older by a tenth of a second at a time; returns when it was looked at.
+    fn looked_at(deadline_s: Option<f64>, until_s: f64) -> Vec<f64> {
+        let mut watches = Watches::default();
+        let mut looks = Vec::new();
+        for tick in 0..(until_s * 10.0) as u32 {
+            let now = running(f64::from(tick) / 10.0, deadline_s);
+            if watches.due(&now).is_some() {
+                looks.push(now.request.app_s);
+                watches.add(&now, Evidence::default(), &[]);
+            }
+        }
+        looks
+    }
+
+    #[test]
+    fn a_request_is_looked_at_twice_at_half_time_and_before_its_end() {
+        assert_eq!(looked_at(Some(30.0), 31.0), [15.0, 15.2, 24.0, 24.2, 28.5]);
+        assert_eq!(looked_at(Some(2.0), 3.0), [1.0, 1.2, 1.6, 1.8, 1.9]);
+        assert_eq!(looked_at(None, 70.0), [5.0, 5.2, 10.0, 20.0, 60.0]);
+        assert!(looked_at(Some(30.0), 14.0).is_empty());
+    }
+
+    #[test]
+    fn who_is_seen_late_is_looked_at_once_for_all_that_was_missed() {
+        let mut watches = Watches::default();
+        let late = running(29.0, Some(30.0));
+        assert_eq!(watches.due(&late), Some(96));
+        watches.add(&late, Evidence::default(), &[]);
+        assert_eq!(watches.due(&late), None);
+        assert_eq!(watches.next_s(&late), None);
+    }
+
+    #[test]
+    fn the_next_look_is_known() {
+        let mut watches = Watches::default();
+        assert_eq!(watches.next_s(&running(10.0, Some(30.0))), Some(5.0));
+        watches.add(&running(15.0, Some(30.0)), Evidence::default(), &[]);
+        let next_s = watches.next_s(&running(15.1, Some(30.0))).expect("a second look");
+        assert!((next_s - 0.05).abs() < 1e-9, "{next_s}");
+        assert_eq!(watches.next_s(&Running { number: 2, ..running(3.0, None) }), Some(2.0));
+    }
+
+    #[test]
+    fn looks_and_requests_have_limits() {
+        let mut watches = Watches::default();
+        for percent in 0..20 {
+            let look = Evidence { percent, ..Evidence::default() };
+            watches.add(&running(29.0, Some(30.0)), look, &[]);
+        }
+        let kept: Vec<u32> =
+            watches.of_worker(7).flat_map(|watch| &watch.looks).map(|look| look.percent).collect();
+        assert_eq!((kept.len(), kept[0], kept[LOOKS_MAX - 1]), (LOOKS_MAX, 0, 19));
+        for number in 2..1000 {
+            let other = Running { number, ..running(29.0, Some(30.0)) };
+            if watches.due(&other).is_some() {
+                watches.add(&other, Evidence::default(), &[]);
+            }
+        }
+        assert_eq!(watches.of_worker(7).count(), WATCHED_MAX);
+    }
+}
