@@ -217,7 +217,7 @@ fn a_port_that_is_taken_is_waited_for() {
     assert!(line.contains(&format!("127.0.0.1:{port}")) && line.contains("Another process has it"), "{line}");
     drop(other);
     assert_eq!(ask(&server, "GET", "/healthz").status, 200);
-    assert!(server.shared.lines()[0].1.contains("are served at"));
+    assert!(server.shared.lines()[0].1.starts_with("Metrics and health are served at: http://127.0.0.1:"));
 }
 
 #[test]
