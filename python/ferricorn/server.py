@@ -22,6 +22,7 @@ from ferricorn import __version__, hooks, stacks
 from ferricorn.app import Application, prepare_path
 from ferricorn.config import DEFAULT_LOGGER, Config
 from ferricorn.errors import AppImportError, StartupError
+from ferricorn.glogging import Logger
 from ferricorn.timeouts import catch_interrupts
 from ferricorn.wsgi import FileWrapper, WSGIErrorsWrapper
 
@@ -273,6 +274,14 @@ class Server:
         custom = cfg.settings["logger_class"].value not in (None, "simple", DEFAULT_LOGGER)
         custom = custom or cfg.statsd_host is not None
         return bool(custom or cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json or cfg.syslog)
+
+    def tells_of_requests(self) -> bool:
+        """Tells whether the logger in Python wants to hear of each request.
+
+        It does for its access log, or to do something else with it: one that counts does so without a log.
+        """
+        own = getattr(type(self.log), "access", None) is not Logger.access
+        return bool(own or getattr(self.log, "access_log_enabled", True))
 
     def _export_env(self) -> None:
         for name, value in self.cfg.env.items():

@@ -214,7 +214,7 @@ class Server:
 
 def environment(extra, path):
     """The environment of a server: ours without what would configure it."""
-    unwanted = ("GUNICORN_", "FERRICORN_", "LISTEN_", "WEB_CONCURRENCY", "PORT", "FORWARDED_ALLOW_IPS", "SENDFILE")
+    unwanted = ("GUNICORN_", "FERRICORN_", "LISTEN_", "OTEL_", "WEB_CONCURRENCY", "PORT", "FORWARDED_ALLOW_IPS", "SENDFILE")
     env = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
     env["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in path)
     env["PYTHONDONTWRITEBYTECODE"] = "1"

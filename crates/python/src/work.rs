@@ -150,8 +150,7 @@ pub(crate) struct Access {
 /// The file cannot be opened.
 pub(crate) fn access_log(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Access> {
     if server.call_method0("logs_in_python")?.extract()? {
-        let enabled = server.getattr("log")?.getattr_opt("access_log_enabled")?;
-        let in_python = enabled.is_none_or(|enabled| enabled.is_truthy().unwrap_or(true));
+        let in_python = server.call_method0("tells_of_requests")?.extract()?;
         return Ok(Access { ours: None, in_python });
     }
     let Some(name) = &settings.accesslog else { return Ok(Access { ours: None, in_python: false }) };

@@ -4,9 +4,25 @@ use crate::said::{Said, Source};
 use crate::setting::{Kind, Served, Setting};
 use crate::value::Value;
 
+/// What the observer does, and nobody without it.
+const OF_OBSERVER: [&str; 3] = ["admin_bind", "notify", "otlp_endpoint"];
+
 /// Returns a line for each setting that somebody set, to something else than its default, and that is not served.
 pub fn warnings(said: &Said) -> Vec<String> {
-    said.all().filter_map(|(setting, value, source)| warning(setting, &value, source)).collect()
+    let observed = said.value("reflex") != Value::Bool(false);
+    let line = |(setting, value, source): (&'static Setting, Value, Source)| {
+        let line = warning(setting, &value, source);
+        let is_lost = !observed && OF_OBSERVER.contains(&setting.name) && value != setting.default.value();
+        let lost = || {
+            format!(
+                "setting {} ({}) has no effect: there is no observer (reflex)",
+                setting.name,
+                source.words()
+            )
+        };
+        line.or_else(|| is_lost.then(lost))
+    };
+    said.all().filter_map(line).collect()
 }
 
 fn warning(setting: &Setting, value: &Value, source: Source) -> Option<String> {
@@ -31,6 +47,18 @@ fn warning(setting: &Setting, value: &Value, source: Source) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_needs_the_observer_is_named_without_it() {
+        let said = |reflex| {
+            let mut said = Said::default();
+            said.say("admin_bind", Value::from("127.0.0.1:9100"), Source::CommandLine).expect("a setting");
+            said.say("reflex", Value::Bool(reflex), Source::File).expect("a setting");
+            warnings(&said)
+        };
+        let line = "setting admin_bind (command line) has no effect: there is no observer (reflex)";
+        assert_eq!((said(true), said(false)), (vec![], vec![line.to_owned()]));
+    }
 
     #[test]
     fn what_is_set_and_not_served_is_named() {

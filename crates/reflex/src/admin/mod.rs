@@ -54,8 +54,9 @@ pub(crate) fn start(places: Places, shared: &Arc<Shared>) -> Admin {
     let own = places.socket.and_then(|path| own_socket(&path, shared));
     let bind = places.bind.map(|place| {
         let listener = listen::open(&place, listen::GROUP_MODE);
-        if let Err(error) = &listener {
-            shared.say(Level::Error, unbound(&place, error));
+        match &listener {
+            Ok(bound) => shared.say(Level::Info, served(&place, bound)),
+            Err(error) => shared.say(Level::Error, unbound(&place, error)),
         }
         (place, listener.ok())
     });
@@ -95,6 +96,13 @@ fn own_socket(path: &Path, shared: &Shared) -> Option<Bound> {
     let place = BindAddress::Unix { path: path.to_owned() };
     let failed = |error: &io::Error| shared.say(Level::Warning, unbound(&place, error));
     listen::open(&place, listen::OWN_MODE).inspect_err(failed).ok()
+}
+
+fn served(place: &BindAddress, bound: &Bound) -> String {
+    match bound.address() {
+        Some(address) => format!("Metrics and health are served at: http://{address}"),
+        None => format!("Metrics and health are served at: {place}"),
+    }
 }
 
 fn unbound(place: &BindAddress, error: &io::Error) -> String {
@@ -167,7 +175,7 @@ async fn again(place: &BindAddress, shared: &Shared, address: &OnceLock<SocketAd
         tokio::time::sleep(RETRY).await;
         if let Ok(bound) = listen::open(place, listen::GROUP_MODE) {
             note(&bound, address);
-            shared.say(Level::Info, format!("Metrics and health are served at {place} now"));
+            shared.say(Level::Info, served(place, &bound));
             return bound;
         }
     }

@@ -45,8 +45,8 @@ pub(crate) struct Exponential {
 }
 
 /// Folds into exponential buckets of [`SCALE`]. Each of our buckets goes whole into the one that holds its middle (geometric): edges
-/// of powers of two of a microsecond are none of a second, so that few coincide. A duration is therefore shown at most a
-/// factor of 1.11 beside what it was: half of our bucket (1.061) and one of theirs (1.045).
+/// of powers of two of a microsecond are none of a second, so that few coincide. A duration of 8 µs and more is
+/// therefore shown at most a factor of 1.11 beside what it was: half of our bucket (1.061) and one of theirs (1.045).
 pub(crate) fn exponential(distribution: &Distribution) -> Exponential {
     let filled = || distribution.buckets.iter().zip(INDICES.iter()).skip(1).filter(|(count, _)| **count > 0);
     let zero = distribution.buckets.first().copied().unwrap_or_default();

@@ -187,3 +187,70 @@ impl Drop for Exports {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferricorn_settings::{Said, Source, Surroundings, Value, resolve};
+
+    fn settings(values: &[(&str, Value)]) -> Settings {
+        let mut said = Said::default();
+        for (name, value) in values {
+            said.say(name, value.clone(), Source::CommandLine).expect("a setting");
+        }
+        let surroundings = Surroundings {
+            variable: &|_| None,
+            directory: Path::new("/"),
+            exists: &|_| true,
+            user: 0,
+            group: 0,
+        };
+        resolve(&said, &surroundings).expect("settings")
+    }
+
+    #[test]
+    fn who_is_told_comes_from_settings_and_variables() {
+        let nothing = Config::of(&settings(&[]), None, 7, &|_| None);
+        assert!(nothing.otlp.is_none() && nothing.statsd.is_none() && nothing.notify.is_empty());
+        assert!(nothing.admin.socket.is_none() && nothing.admin.bind.is_none());
+        assert!(!nothing.host.is_empty() && nothing.complaints.is_empty());
+        let receivers = vec!["webhook=http://h/".to_owned(); RECEIVERS_MAX + 2];
+        let settings = settings(&[
+            ("admin_bind", Value::from("127.0.0.1:9100")),
+            ("statsd_host", Value::from("h:1")),
+            ("notify", Value::List(receivers)),
+        ]);
+        let variable = |name: &str| match name {
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("http://c:4317".to_owned()),
+            "OTEL_EXPORTER_OTLP_PROTOCOL" => Some("grpc".to_owned()),
+            _ => None,
+        };
+        let config = Config::of(&settings, Some(Path::new("/state")), 7, &variable);
+        assert_eq!(config.admin.socket.as_deref(), Some(Path::new("/state/7.sock")));
+        assert!(config.admin.bind.is_some() && config.statsd.is_some() && config.otlp.is_none());
+        assert_eq!(config.notify.len(), RECEIVERS_MAX);
+        assert!(config.complaints[0].contains("grpc") && config.complaints[1].starts_with("2 of"));
+    }
+
+    #[test]
+    fn what_is_started_ends() {
+        let shared = Shared::new().expect("a place");
+        let folder = tempfile::tempdir().expect("a folder");
+        let notify = vec![Destination::parse("webhook=http://127.0.0.1:1/").expect("a destination")];
+        let socket = Some(folder.path().join("7.sock"));
+        let config = Config {
+            admin: Places { socket, bind: None },
+            notify,
+            complaints: vec!["something is odd".to_owned()],
+            ..Config::default()
+        };
+        let exports = start(config, &shared);
+        exports.incident_changed(&Incident::default());
+        assert!(folder.path().join("7.sock").exists());
+        assert_eq!(shared.lines(), [(Level::Warning, "something is odd".to_owned())]);
+        drop(exports);
+        assert!(!folder.path().join("7.sock").exists());
+        // Nobody else holds it any more: all threads have ended.
+        assert_eq!(Arc::strong_count(&shared), 1);
+    }
+}

@@ -48,7 +48,11 @@ pub(crate) struct Poster {
 impl Poster {
     /// Makes one whose requests take no longer than `within`.
     pub(crate) fn new(within: Duration) -> Self {
-        let tls = TlsConfig::builder().root_certs(RootCerts::Specific(certificates())).build();
+        Self::trusting(certificates(), within)
+    }
+
+    fn trusting(certificates: Arc<Vec<Certificate<'static>>>, within: Duration) -> Self {
+        let tls = TlsConfig::builder().root_certs(RootCerts::Specific(certificates)).build();
         let config = Agent::config_builder()
             .tls_config(tls)
             .proxy(None)
@@ -101,6 +105,9 @@ impl Poster {
             Error::Timeout(_) => format!("no answer within {} s", self.within.as_secs()),
             Error::HostNotFound => "nobody knows its host".to_owned(),
             Error::ConnectionFailed => "no connection could be made".to_owned(),
+            Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                format!("TLS: {error}")
+            }
             Error::Io(error) => error.to_string(),
             Error::Rustls(error) => format!("TLS: {error}"),
             Error::Tls(error) => format!("TLS: {error}"),
@@ -139,6 +146,9 @@ fn certificates() -> Arc<Vec<Certificate<'static>>> {
 mod tests {
     use super::*;
     use crate::export::fake::{Reply, Server};
+    use std::io::{BufRead, BufReader};
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
 
     #[test]
     fn waits_grow_within_bounds() {
@@ -189,6 +199,61 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// A server in Python that speaks TLS with a certificate of its own and answers 501 to every POST; returns its port.
+    fn with_tls(folder: &Path) -> (Child, u16) {
+        let openssl = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=ferricorn test", "-days", "2"])
+            .args([
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+            ])
+            .current_dir(folder)
+            .output();
+        assert!(openssl.expect("openssl").status.success());
+        let code = "import http.server as h, ssl\n\
+                    class Answer(h.BaseHTTPRequestHandler): pass\n\
+                    server = h.ThreadingHTTPServer(('127.0.0.1', 0), Answer)\n\
+                    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+                    tls.load_cert_chain('cert.pem', 'key.pem')\n\
+                    server.socket = tls.wrap_socket(server.socket, server_side=True)\n\
+                    print(server.server_port, flush=True)\n\
+                    server.serve_forever()\n";
+        let python = std::env::var("PYO3_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let mut child = Command::new(python)
+            .args(["-c", code])
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a Python");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("its output")).read_line(&mut line).expect("a port");
+        (child, line.trim().parse().expect("a port"))
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_trusts_ends_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut server, port) = with_tls(folder.path());
+        let url = format!("https://localhost:{port}/s3cret");
+        let pem = std::fs::read(folder.path().join("cert.pem")).expect("a certificate");
+        let own = Arc::new(vec![Certificate::from_pem(&pem).expect("a certificate").to_owned()]);
+        let within = Duration::from_secs(10);
+        let told = |poster: &Poster| match poster.post(&url, &[], "text/plain", b"x") {
+            Outcome::Later { why, .. } => why,
+            other => format!("{other:?}"),
+        };
+        let strangers = told(&Poster::new(within));
+        let friends = told(&Poster::trusting(own, within));
+        server.kill().expect("ended");
+        server.wait().expect("reaped");
+        assert!(strangers.starts_with("TLS: invalid peer certificate"), "{strangers}");
+        assert_eq!(friends, "it answered 501");
     }
 
     #[test]
