@@ -13,7 +13,7 @@ pub(crate) struct Command {
     pub server: Server,
     /// For a script instead of a person.
     pub json: bool,
-    /// Where to look for records instead of where servers keep them.
+    /// Where to look for records instead of where servers keep them, and for observers besides.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -45,11 +45,12 @@ pub(crate) enum Server {
     Pidfile(PathBuf),
 }
 
-const ABOUT: &str = "See inside a running Ferricorn.";
+const ABOUT: &str = "See inside a running Ferricorn, or a Gunicorn with an observer beside it.";
 
 const AFTER: &str = "\
 Which server: give its pid or its pidfile (`--pid` of the server). Give neither, and the one server
-that you may look into is used; if there are several, they are listed.
+that you may look into is used; if there are several, they are listed. A stock Gunicorn is seen
+through the observer that stands beside it.
 
 Examples:
   ferricornctl workers                    each worker: load, latency, errors
@@ -117,7 +118,7 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
-    // Only verbs about records have the first, only those about a server the second.
+    // `stack` has none of the first, only verbs about a server have the second.
     let state_dir = options.try_get_one::<PathBuf>("state-dir").ok().flatten().cloned();
     let server = if options.try_contains_id("server").is_ok() { server(options) } else { Server::TheOne };
     Ok(Command { verb, server, json: options.get_flag("json"), state_dir })
@@ -207,8 +208,8 @@ fn state_dir() -> Arg {
         .help("The folder of the records: the server's `state_dir`")
 }
 
-/// The options of every verb.
-fn common() -> [Arg; 4] {
+/// The options of every verb that looks at a server.
+fn common() -> [Arg; 5] {
     [
         Arg::new("pid")
             .long("pid")
@@ -222,6 +223,7 @@ fn common() -> [Arg; 4] {
             .value_parser(value_parser!(PathBuf))
             .conflicts_with("server")
             .help("The server that wrote this pidfile"),
+        state_dir().help("One more folder where an observer of a server may answer"),
         json(),
         Arg::new("server").value_name("SERVER").help("Its pid or its pidfile, instead of the options"),
     ]

@@ -2,8 +2,8 @@
 //!
 //! It reads the server's scoreboard (shared memory that the arbiter and its workers write anyway), the records of late
 //! requests, and stacks out of a worker's memory, so that looking costs the server nothing and works while every worker is
-//! stuck. One verb is one module. Not for: changing a
-//! server, and not for computing numbers, which is `core::snapshot`'s work.
+//! stuck; of a stock Gunicorn it asks the observer. One verb is one module. Not for: changing a server, and not for
+//! computing numbers, which is `core`'s work.
 #![forbid(unsafe_code)]
 
 mod command;
@@ -14,6 +14,8 @@ mod records;
 mod render_tests;
 mod requests;
 mod run;
+mod socket;
+mod source;
 mod stack;
 mod table;
 mod units;

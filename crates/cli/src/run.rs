@@ -1,11 +1,11 @@
 //! From arguments to an exit status. Not for: the shape of any output, which is its verb's.
 
-use crate::command::{self, Command, Server, Verb};
+use crate::command::{self, Command, Verb};
 use crate::failure::{Failure, OK, UNREADABLE, USAGE};
+use crate::source::Source;
 use crate::workers::write_json;
-use crate::{locate, records, requests, stack, why, workers};
-use ferricorn_core::snapshot::{self, Snapshot, Unreadable};
-use ferricorn_sys::clock;
+use crate::{records, requests, stack, why, workers};
+use ferricorn_core::snapshot::Snapshot;
 use std::io::{self, Write};
 
 /// What a verb shows, and how.
@@ -65,7 +65,11 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
         }
         Verb::Workers | Verb::Requests | Verb::Recent(_) => {
-            let snapshot = read(&command.server)?;
+            let source = Source::open(&command.server, command.state_dir.as_deref())?;
+            if matches!(command.verb, Verb::Recent(_)) && !source.remembers() {
+                return Err(no_recorder());
+            }
+            let snapshot = source.read()?;
             show(command, &View { snapshot: &snapshot, colours }, &mut text)
         }
     };
@@ -76,20 +80,12 @@ fn unwritten(error: &io::Error) -> Failure {
     Failure::new("the output could not be written", error.to_string(), "free the place it goes to")
 }
 
-/// Reads a server's scoreboard.
-pub(crate) fn read(server: &Server) -> Result<Snapshot, Failure> {
-    let board = locate::open(server)?;
-    snapshot::read(board.value(), clock::now_ns(), clock::wall_time_s()).map_err(|reason| match reason {
-        Unreadable::NotAScoreboard => Failure::new(
-            "the scoreboard could not be read",
-            "the server has not filled it in yet",
-            "try again in a moment",
-        ),
-        Unreadable::Version(other) => {
-            let why = format!("its layout has number {other}, this program reads another");
-            locate::another_version("the scoreboard could not be read", &why)
-        }
-    })
+fn no_recorder() -> Failure {
+    Failure::new(
+        "the last finished requests could not be shown",
+        "this server is a stock Gunicorn, which has no flight recorder",
+        "leave out `--recent` to see what is running; its access log has what has finished",
+    )
 }
 
 fn show(command: &Command, view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::command::Server;
 use crate::failure::Failure;
-use crate::run;
+use crate::source::Source;
 use crate::units::printable;
 use crate::why;
 use crate::workers::write_json;
@@ -24,7 +24,7 @@ pub(crate) struct Process {
 /// Looks at a process; at all workers where it is an arbiter.
 pub(crate) fn find(pid: u32) -> Result<Vec<Process>, Failure> {
     // Without a scoreboard it is no process of ours, and has threads all the same.
-    let snapshot = run::read(&Server::Pid(pid)).unwrap_or_default();
+    let snapshot = Source::open(&Server::Pid(pid), None).and_then(|source| source.read()).unwrap_or_default();
     let is_wanted = |worker: &&Worker| worker.pid == pid || snapshot.arbiter_pid == pid;
     let of = |worker: &Worker| {
         let mine = snapshot.requests.iter().filter(|running| running.pid == worker.pid);

@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod diagnosis;
 pub mod event;
 pub mod evidence;
+pub mod figures;
 pub mod fleet;
 pub mod histogram;
 pub mod incident;
