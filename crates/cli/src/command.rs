@@ -1,6 +1,10 @@
 //! The command line of `ferricornctl`: verbs, options, and help that teaches.
 //! Not for: doing anything; a [`Command`] says what was asked.
 
+mod viewers;
+
+pub(crate) use viewers::{AccessLog, Slow};
+
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
 
@@ -32,6 +36,8 @@ pub(crate) enum Verb {
     Why(String),
     /// The Python stacks of a process.
     Stack(u32),
+    /// One line per route.
+    Slow(Slow),
 }
 
 /// Which server.
@@ -56,6 +62,7 @@ Examples:
   ferricornctl workers                    each worker: load, latency, errors
   ferricornctl requests                   what is running now, oldest first
   ferricornctl requests --recent 20       the last 20 finished requests
+  ferricornctl slow                       which routes are slow, and what their deadline should be
   ferricornctl timeouts                   late requests and dead workers, newest first
   ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
   ferricornctl stack 4711                 the Python stacks of process 4711, now
@@ -115,6 +122,7 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "workers" => Verb::Workers,
         "timeouts" => Verb::Timeouts(options.get_one::<u64>("limit").map_or(20, |limit| *limit as usize)),
         "why" => Verb::Why(options.get_one::<String>("id").cloned().unwrap_or_default()),
+        "slow" => Verb::Slow(viewers::slow_of(options)),
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
@@ -163,6 +171,7 @@ fn grammar() -> clap::Command {
                         .help("Show the last N finished requests instead, newest first"),
                 )
                 .args(common()),
+            viewers::slow(),
             clap::Command::new("timeouts")
                 .about("Show late requests and dead workers, newest first")
                 .after_help(TIMEOUTS_AFTER)
@@ -232,6 +241,8 @@ fn common() -> [Arg; 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ferricorn_core::advice::By;
+    use std::time::Duration;
 
     fn check(line: &str) -> Result<Command, i32> {
         let argv: Vec<String> =
@@ -263,6 +274,29 @@ mod tests {
         for (line, verb, server, json) in table {
             let state_dir = None;
             assert_eq!(check(line), Ok(Command { verb, server, json, state_dir }), "{line}");
+        }
+    }
+
+    #[test]
+    fn routes_are_ranked_as_asked() {
+        let plain = Slow { by: By::Time, limit: 20, timeout: None, log: None };
+        let log = |format: Option<&str>| {
+            Some(AccessLog { path: "a.log".into(), format: format.map(str::to_owned) })
+        };
+        let table = [
+            ("slow", plain.clone()),
+            ("slow --by deadline --limit 3 web.pid", Slow { by: By::Deadline, limit: 3, ..plain.clone() }),
+            ("slow --access-log a.log", Slow { log: log(None), ..plain.clone() }),
+            (
+                "slow --access-log a.log --format %(U)s%(D)s --timeout 5",
+                Slow { log: log(Some("%(U)s%(D)s")), timeout: Some(Duration::from_secs(5)), ..plain.clone() },
+            ),
+        ];
+        for (line, expected) in table {
+            assert_eq!(check(line).expect(line).verb, Verb::Slow(expected), "{line}");
+        }
+        for line in ["slow --by size", "slow --format x", "slow --access-log a.log 7", "slow --timeout 0"] {
+            assert_eq!(check(line).map(|_| ()), Err(2), "{line}");
         }
     }
 

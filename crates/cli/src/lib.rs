@@ -6,6 +6,7 @@
 //! computing numbers, which is `core`'s work.
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod command;
 mod failure;
 mod locate;
@@ -14,6 +15,7 @@ mod records;
 mod render_tests;
 mod requests;
 mod run;
+mod slow;
 mod socket;
 mod source;
 mod stack;

@@ -4,7 +4,7 @@ use crate::command::{self, Command, Verb};
 use crate::failure::{Failure, OK, UNREADABLE, USAGE};
 use crate::source::Source;
 use crate::workers::write_json;
-use crate::{records, requests, stack, why, workers};
+use crate::{records, requests, slow, stack, why, workers};
 use ferricorn_core::snapshot::Snapshot;
 use std::io::{self, Write};
 
@@ -64,8 +64,12 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
             let found = stack::find(*pid)?;
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
         }
+        Verb::Slow(options) => {
+            let page = slow::find(options, || open(command))?;
+            if command.json { slow::json(&page, &mut text) } else { slow::table(&page, colours, &mut text) }
+        }
         Verb::Workers | Verb::Requests | Verb::Recent(_) => {
-            let source = Source::open(&command.server, command.state_dir.as_deref())?;
+            let source = open(command)?;
             if matches!(command.verb, Verb::Recent(_)) && !source.remembers() {
                 return Err(no_recorder());
             }
@@ -74,6 +78,10 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
         }
     };
     written.map(|()| text).map_err(|error| unwritten(&error))
+}
+
+fn open(command: &Command) -> Result<Source, Failure> {
+    Source::open(&command.server, command.state_dir.as_deref())
 }
 
 fn unwritten(error: &io::Error) -> Failure {

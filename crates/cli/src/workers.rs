@@ -66,7 +66,7 @@ fn row(worker: &Worker) -> [Cell; COLUMNS.len()] {
 }
 
 fn summary(snapshot: &Snapshot) -> String {
-    let sums = figures::totals(snapshot);
+    let sums = figures::all_workers(snapshot);
     format!(
         "arbiter {}, up {}: {} of {} workers ready, {} of {} threads busy, {} queued, {} connections; \
          {} requests, {} answered 5xx, {} refused, {} shed, {} timed out",

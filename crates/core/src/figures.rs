@@ -37,7 +37,7 @@ pub fn timed(worker: &Worker, phase: Timed) -> Option<&Distribution> {
 
 /// Sums over the workers that exist; what ended workers did is not in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct AllWorkers {
     /// Workers that serve and take new requests.
     pub workers_ready: u64,
     /// App threads.
@@ -61,9 +61,9 @@ pub struct Totals {
 }
 
 /// Adds the workers up.
-pub fn totals(snapshot: &Snapshot) -> Totals {
+pub fn all_workers(snapshot: &Snapshot) -> AllWorkers {
     let sum = |of: fn(&Worker) -> u64| snapshot.workers.iter().map(of).fold(0, u64::saturating_add);
-    Totals {
+    AllWorkers {
         workers_ready: sum(|worker| u64::from(worker.state == State::Ready)),
         threads: sum(|worker| worker.threads.into()),
         threads_busy: sum(|worker| threads_busy(worker).into()),
@@ -326,20 +326,20 @@ mod tests {
     }
 
     #[test]
-    fn totals_are_sums_over_workers() {
+    fn workers_add_up() {
         let mut ready = worker(7, 10, &[]);
         (ready.state, ready.threads_free, ready.queued, ready.statuses[4]) = (State::Ready, 1, 3, 2);
         let snapshot = Snapshot { workers: vec![ready, worker(8, 5, &[])], ..Snapshot::default() };
-        let expected = Totals {
+        let expected = AllWorkers {
             workers_ready: 1,
             threads: 4,
             threads_busy: 3,
             queued: 3,
             requests: 15,
             server_errors: 2,
-            ..Totals::default()
+            ..AllWorkers::default()
         };
-        assert_eq!(totals(&snapshot), expected);
+        assert_eq!(all_workers(&snapshot), expected);
         assert_eq!(requests_per_s(&snapshot.workers[0]), Some(1.0));
         assert_eq!(requests_per_s(&Worker { uptime_s: 2.5, ..snapshot.workers[0].clone() }), None);
     }

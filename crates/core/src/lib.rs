@@ -3,6 +3,7 @@
 //! and decisions are returned as actions.
 #![forbid(unsafe_code)]
 
+pub mod advice;
 pub mod claim;
 pub mod deadline;
 pub mod diagnosis;

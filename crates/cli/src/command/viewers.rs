@@ -1,0 +1,107 @@
+//! The command lines of the verbs that look at a server as a whole: `top`, `slow`, `check`. Not for: the options that all
+//! verbs share.
+
+use super::common;
+use clap::{Arg, ArgMatches, value_parser};
+use ferricorn_core::advice::By;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What `slow` is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slow {
+    /// What routes are ranked by.
+    pub by: By,
+    /// How many are shown.
+    pub limit: usize,
+    /// The deadline to compare with, instead of the server's.
+    pub timeout: Option<Duration>,
+    /// The log to read instead of a server.
+    pub log: Option<AccessLog>,
+}
+
+/// An access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AccessLog {
+    /// Where it is; `-` is standard input.
+    pub path: PathBuf,
+    /// Its format, if it is another than the default one with a duration behind it.
+    pub format: Option<String>,
+}
+
+const SLOW_AFTER: &str = "\
+Columns:
+  TIME       share of the time that all routes have spent in the application
+  COUNT      requests, lost ones included
+  P50 ... MAX   time in the application, milliseconds; a lost request counts with the age at which it was given up
+  QUEUE99    wait for an app thread, p99, milliseconds
+  LOST       requests that were answered or cut at their deadline, or died with their worker
+  NEAR       p99 as a share of the deadline
+  SHOULD BE  what the deadline should be: three times what the slowest of a thousand answered requests need, never
+             below what finishes today; `-` with fewer than 100 answers
+
+Below the table stands what is to be done, where anything is.
+
+Examples:
+  ferricornctl slow                       the one server that runs
+  ferricornctl slow --by deadline web.pid nearest their deadline first
+  ferricornctl slow --access-log access.log --timeout 30
+  zcat access.log.*.gz | ferricornctl slow --access-log -
+
+An access log needs a duration: `--access-logformat '... %(D)s'`. Without --format, lines are taken for the default
+format with %(D)s or %(L)s at the end; `--format '%(M)s'` is the default with that at the end. A stock Gunicorn logs
+requests that it killed with a wrong duration, or not at all; a server's own numbers have them.";
+
+pub(super) fn slow() -> clap::Command {
+    clap::Command::new("slow")
+        .about("Show which routes are slow or near their deadline, and what it should be")
+        .after_help(SLOW_AFTER)
+        .args([
+            Arg::new("by")
+                .long("by")
+                .value_name("WHAT")
+                .value_parser(["time", "deadline", "count"])
+                .default_value("time")
+                .help("Rank by time in the application, by nearness to the deadline, or by requests"),
+            Arg::new("limit")
+                .long("limit")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(1..=100_000))
+                .default_value("20")
+                .help("Show the first N routes"),
+            Arg::new("timeout")
+                .long("timeout")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64).range(1..=1_000_000))
+                .help("Compare with this deadline instead of the server's"),
+            Arg::new("access-log")
+                .long("access-log")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with_all(["pid", "pidfile", "server", "state-dir"])
+                .help("Read this access log instead of a server; `-` is standard input"),
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .requires("access-log")
+                .help("The log's `access_log_format`"),
+        ])
+        .args(common())
+}
+
+pub(super) fn slow_of(options: &ArgMatches) -> Slow {
+    let by = match options.get_one::<String>("by").map(String::as_str) {
+        Some("deadline") => By::Deadline,
+        Some("count") => By::Count,
+        _ => By::Time,
+    };
+    let log = options
+        .get_one::<PathBuf>("access-log")
+        .map(|path| AccessLog { path: path.clone(), format: options.get_one::<String>("format").cloned() });
+    Slow {
+        by,
+        limit: options.get_one::<u64>("limit").map_or(20, |limit| *limit as usize),
+        timeout: options.get_one::<u64>("timeout").map(|seconds| Duration::from_secs(*seconds)),
+        log,
+    }
+}
