@@ -28,6 +28,8 @@ pub(crate) enum Verb {
     Workers,
     /// One line per request in flight.
     Requests,
+    /// All that is known of the server at this moment, for scripts.
+    Snapshot,
     /// The last finished requests, at most so many.
     Recent(usize),
     /// One line per late request and dead worker, at most so many.
@@ -93,6 +95,10 @@ Columns:
 
 With --recent: AGO since it began, TOTAL from its first byte to its end, APP the time in the application.";
 
+const SNAPSHOT_AFTER: &str = "\
+What every other verb, the metrics and the admin endpoint show is computed from this document; its shape is stable.
+Histograms are [bucket, count] of the buckets that are not empty; docs/ferricornctl.md tells their bounds.";
+
 const TIMEOUTS_AFTER: &str = "\
 Columns:
   AT         when the deadline was over, or the worker was found dead
@@ -120,6 +126,7 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         || options.get_one::<u64>("recent").map_or(Verb::Requests, |number| Verb::Recent(*number as usize));
     let verb = match name {
         "workers" => Verb::Workers,
+        "snapshot" => Verb::Snapshot,
         "timeouts" => Verb::Timeouts(options.get_one::<u64>("limit").map_or(20, |limit| *limit as usize)),
         "why" => Verb::Why(options.get_one::<String>("id").cloned().unwrap_or_default()),
         "slow" => Verb::Slow(viewers::slow_of(options)),
@@ -170,6 +177,10 @@ fn grammar() -> clap::Command {
                         .value_parser(value_parser!(u64).range(1..=100_000))
                         .help("Show the last N finished requests instead, newest first"),
                 )
+                .args(common()),
+            clap::Command::new("snapshot")
+                .about("Write all that is known of the server at this moment as JSON: routes with their histograms, too")
+                .after_help(SNAPSHOT_AFTER)
                 .args(common()),
             viewers::slow(),
             clap::Command::new("timeouts")
@@ -266,6 +277,7 @@ mod tests {
             ("workers run/web.pid", Workers, Pidfile("run/web.pid".into()), false),
             ("requests --pidfile 7", Requests, Pidfile("7".into()), false),
             ("requests --json", Requests, TheOne, true),
+            ("snapshot 7", Snapshot, Pid(7), false),
             ("requests --recent 20 web.pid", Recent(20), Pidfile("web.pid".into()), false),
             ("timeouts --limit 3 --json", Timeouts(3), TheOne, true),
             ("why 12-7", Why("12-7".into()), TheOne, false),

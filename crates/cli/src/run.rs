@@ -64,6 +64,7 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
             let found = stack::find(*pid)?;
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
         }
+        Verb::Snapshot => write_json(&open(command)?.read()?, &mut text),
         Verb::Slow(options) => {
             let page = slow::find(options, || open(command))?;
             if command.json { slow::json(&page, &mut text) } else { slow::table(&page, colours, &mut text) }

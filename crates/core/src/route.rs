@@ -77,6 +77,12 @@ impl Paths {
     }
 }
 
+/// Returns a framework's pattern as it is counted and shown: Django's begin without a slash, unless they are regular
+/// expressions.
+pub fn named(pattern: &str) -> String {
+    if pattern.starts_with(['/', '^']) { pattern.to_owned() } else { format!("/{pattern}") }
+}
+
 /// Tells whether a part of a path is one of many of its kind: a number, a UUID, a hash, a date, an address, a token.
 fn is_identifier(part: &str) -> bool {
     if part.is_empty() {

@@ -10,6 +10,7 @@ use ferricorn_core::deadline::{Action, Call, Held, Ladder, Plan, Reason};
 use ferricorn_core::event::{Event, Late, Seen};
 use ferricorn_core::evidence::{Frame, told as lines_of};
 use ferricorn_core::record::Request;
+use ferricorn_core::route::named;
 use ferricorn_core::scoreboard::{InFlight, InFlightView, REQUESTS_MAX};
 use ferricorn_sys::task::{Task, doing};
 use ferricorn_sys::unblock::{identity, shut_waited};
@@ -255,6 +256,7 @@ fn look<A: Interpreter>(
     hub.log.log(level, &format!("  request {request}: {subject} is {doing}"));
     let (log, teller, id, over) = (hub.log.clone(), hub.teller.clone(), view.id, level == Level::Critical);
     let tell = move |sight: Sight| {
+        let sight = Sight { route: sight.route.as_deref().map(named), ..sight };
         let folder = std::env::current_dir().unwrap_or_default();
         let mut found = lines_of(&sight.frames, &folder.to_string_lossy(), line_of_code);
         found.extend(sight.route.as_ref().map(|route| format!("route {route}")));

@@ -13,6 +13,7 @@ use crate::http::response::{Exchange, Invalid, Response};
 use crate::options::{Options, Unit};
 use crate::outcome::{GONE, Outcome};
 use crate::spool::{self, Limits, Spool};
+use crate::tally::RouteId;
 use crate::websocket::Handshake;
 use ferricorn_core::claim::{Client, Marks, Standing};
 use ferricorn_core::scoreboard::{InFlight, InFlightView};
@@ -175,6 +176,10 @@ pub struct Conn {
     pub stamps: Stamps,
     /// Bytes of the path that belong to SCRIPT_NAME; the bridge says so.
     pub script_len: usize,
+    /// The route that the application's framework has chosen; the bridge says so.
+    pub route: Option<RouteId>,
+    /// The cell in which the time of its response's sending is to be counted, and since when that is sent.
+    pub(crate) sending: Option<(usize, u64)>,
     /// The record of the request while the application has it.
     pub record: Option<&'static InFlight>,
     /// The number of that record.
@@ -242,6 +247,8 @@ impl Conn {
             file: None,
             stamps: Stamps::default(),
             script_len: 0,
+            route: None,
+            sending: None,
             record: None,
             number: 0,
             time_ns: 0,
@@ -631,6 +638,7 @@ impl Conn {
         self.body = Body::Empty;
         self.stamps = Stamps::default();
         self.script_len = 0;
+        self.route = None;
         self.streamed = 0;
         if self.at >= self.input.len() {
             self.input.clear();

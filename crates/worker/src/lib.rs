@@ -22,6 +22,7 @@ mod route;
 mod run;
 mod spool;
 mod stage;
+mod tally;
 pub mod websocket;
 
 pub use access::{AccessFormat, AccessLog};
@@ -32,3 +33,4 @@ pub use options::{Level, Log, Options, Unit};
 pub use reactor::LATE;
 pub use route::Route;
 pub use run::{Context, Exit, Signals, run};
+pub use tally::RouteId;

@@ -24,6 +24,7 @@ use crate::http::request_start;
 use crate::options::Level;
 use crate::outcome::Outcome;
 use crate::run::Hub;
+use crate::tally::Tally;
 use ferricorn_core::claim::Standing;
 use ferricorn_sys::clock;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -119,6 +120,7 @@ pub(crate) struct Reactor {
     expiry_ns: u64,
     next_id: u64,
     completed: u64,
+    tally: Tally,
     retiring: bool,
     parent_checked_ns: u64,
     drain: Option<Drain>,
@@ -145,6 +147,7 @@ impl Reactor {
             0 => BEAT_NS,
             timeout_ns => BEAT_NS.min(timeout_ns / 4).max(BEAT_NS / 100),
         };
+        let tally = Tally::new(hub.slot);
         let mut reactor = Self {
             hub,
             listeners,
@@ -167,6 +170,7 @@ impl Reactor {
             expiry_ns: u64::MAX,
             next_id: 0,
             completed: 0,
+            tally,
             retiring: false,
             parent_checked_ns: now_ns,
             drain: None,
@@ -277,7 +281,7 @@ impl Reactor {
             conn.conclude();
         }
         if conn.stamps.app_ns > 0 {
-            self.account(&conn);
+            self.account(&mut conn);
         } else {
             self.account_unserved(&conn);
         }
@@ -626,20 +630,25 @@ impl Reactor {
                 let deadline_ns = conn.deadline_ns;
                 self.arm(deadline_ns);
             }
-            Sent::All => match conn.state {
-                State::Closing if conn.gone || !conn.is_lingering() => self.close(token),
-                State::Closing => self.linger(token),
-                State::Head if conn.is_untouched() => {
-                    if conn.served > 0 {
-                        conn.deadline_ns = self.now_ns + self.hub.options.keepalive_ns;
-                        let deadline_ns = conn.deadline_ns;
-                        self.arm(deadline_ns);
-                    }
-                    // A pipelined request may have waited for room.
-                    self.advance(token);
+            Sent::All => {
+                if let Some((cell, since_ns)) = conn.sending.take() {
+                    self.hub.slot.routes.record_write(cell, account::us(since_ns, self.now_ns));
                 }
-                _ => {}
-            },
+                match conn.state {
+                    State::Closing if conn.gone || !conn.is_lingering() => self.close(token),
+                    State::Closing => self.linger(token),
+                    State::Head if conn.is_untouched() => {
+                        if conn.served > 0 {
+                            conn.deadline_ns = self.now_ns + self.hub.options.keepalive_ns;
+                            let deadline_ns = conn.deadline_ns;
+                            self.arm(deadline_ns);
+                        }
+                        // A pipelined request may have waited for room.
+                        self.advance(token);
+                    }
+                    _ => {}
+                }
+            }
         }
     }
 
@@ -699,7 +708,10 @@ impl Reactor {
 
     fn close(&mut self, token: u64) {
         if let Some(place) = place(&mut self.places, token) {
-            place.conn = None;
+            // A client that has not taken it all is the one that took longest.
+            if let Some((cell, since_ns)) = place.conn.take().and_then(|conn| conn.sending) {
+                self.hub.slot.routes.record_write(cell, account::us(since_ns, self.now_ns));
+            }
             self.forget(token);
         }
     }

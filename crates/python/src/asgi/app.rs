@@ -8,6 +8,7 @@ use super::websocket::WebSocket;
 use crate::fnv::BuildFnv;
 use crate::interrupt::{self, Calls, Victims, frames_of, is_main, said};
 use crate::observe::Observer;
+use crate::routes;
 use ferricorn_core::evidence::Source;
 use ferricorn_sys::clock;
 use ferricorn_worker::websocket::{Handshake, Policy};
@@ -80,6 +81,7 @@ const TEND_S: f64 = 1.0;
 
 impl Asgi {
     pub(crate) fn new(py: Python<'_>, parts: AsgiParts) -> PyResult<Self> {
+        routes::prepare(py, "asgi")?;
         let event_loop = parts.event_loop.bind(py);
         let asyncio = event_loop.getattr("loop")?;
         let scopes = Scopes::new(py, event_loop, &parts.names)?;

@@ -1,6 +1,7 @@
 //! The messages of a response (ASGI 3, HTTP 2.3) become bytes of it.
 
 use super::cycle::{Cycle, Stage};
+use crate::routes;
 use ferricorn_worker::http::response::Invalid;
 use ferricorn_worker::{Conn, FileBody};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -47,6 +48,7 @@ pub(super) fn start(cycle: &mut Cycle, message: &Bound<'_, PyDict>) -> PyResult<
     let status: u16 =
         status.ok_or_else(|| PyValueError::new_err("http.response.start has a \"status\""))?.extract()?;
     conn.response.code(status).map_err(invalid)?;
+    conn.route = cycle.scope.as_ref().and_then(|scope| routes::of(scope.bind(py)));
     let named = match message.get_item(intern!(py, "headers"))? {
         Some(headers) => fields(conn, &headers),
         None => Ok(false),

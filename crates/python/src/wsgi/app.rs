@@ -5,6 +5,7 @@ use super::respond::respond;
 use super::start::{Room, StartResponse};
 use crate::interrupt::{self, Passage};
 use crate::observe::Observer;
+use crate::routes;
 use ferricorn_worker::http::refusal::{Form, Page, page};
 use ferricorn_worker::{App, At, Conn, Interpreter, LATE, Stop, Tell};
 use pyo3::intern;
@@ -49,6 +50,7 @@ pub(crate) struct Wsgi {
 
 impl Wsgi {
     pub(crate) fn new(py: Python<'_>, mut parts: WsgiParts) -> PyResult<Self> {
+        routes::prepare(py, "wsgi")?;
         let bases = std::mem::take(&mut parts.bases);
         let environ = Environ::new(py, bases, std::mem::take(&mut parts.script_name))?;
         Ok(Self { parts, environ })
@@ -87,7 +89,7 @@ impl Wsgi {
             }
         };
         let passage = thread.map(|thread| Passage::begin(py, thread, conn.id, conn.record));
-        start.borrow_mut().lend(conn);
+        start.borrow_mut().lend(conn, environ.clone().unbind());
         let outcome = self.call(py, &environ, &start);
         if let Some(passage) = passage {
             passage.end(py);

@@ -3,10 +3,11 @@
 //! The object owns the connection while the application runs, so that everything the application may call works on
 //! the response itself; the bridge takes the connection back when the application is done, and calls after that fail.
 
+use crate::routes;
 use ferricorn_worker::Conn;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use std::sync::Arc;
 
 /// Bytes that may wait in memory before the application waits for its client.
@@ -16,6 +17,8 @@ const UNSENT_MAX: usize = 64 << 10;
 #[pyclass(module = "ferricorn._native", name = "StartResponse", freelist = 8)]
 pub(crate) struct StartResponse {
     conn: Option<Box<Conn>>,
+    /// For the route that a framework leaves there. Given back with the connection: it holds this object, too.
+    environ: Option<Py<PyDict>>,
     write_timeout_ns: u64,
     /// The status line, kept only for hooks and loggers in Python.
     pub(crate) status: Option<Py<PyAny>>,
@@ -33,16 +36,18 @@ pub(crate) trait Room: Send + Sync {
 impl StartResponse {
     /// `keep` says that hooks or a logger want the status as a Python object.
     pub(crate) fn new(write_timeout_ns: u64, keep: bool, room: Option<Arc<dyn Room>>) -> Self {
-        Self { conn: None, write_timeout_ns, status: None, keep, room }
+        Self { conn: None, environ: None, write_timeout_ns, status: None, keep, room }
     }
 
     /// Gives it the connection for the time of the request.
-    pub(crate) fn lend(&mut self, conn: Box<Conn>) {
+    pub(crate) fn lend(&mut self, conn: Box<Conn>, environ: Py<PyDict>) {
         self.conn = Some(conn);
+        self.environ = Some(environ);
     }
 
     /// Takes the connection back.
     pub(crate) fn take(&mut self) -> Option<Box<Conn>> {
+        self.environ = None;
         self.conn.take()
     }
 
@@ -121,6 +126,10 @@ impl StartResponse {
                 conn.response.restart();
             }
             named?;
+            if let Some(environ) = &this.environ {
+                let route = routes::of(environ.bind(slf.py()));
+                this.conn()?.route = route;
+            }
             if this.keep {
                 this.status = Some(status.clone().unbind());
             }

@@ -10,18 +10,24 @@ use std::sync::atomic::Ordering::Relaxed;
 const SWITCHED: u16 = 101;
 
 impl Reactor {
-    pub(super) fn account(&mut self, conn: &Conn) {
+    pub(super) fn account(&mut self, conn: &mut Conn) {
         let (slot, stamps) = (self.hub.slot, &conn.stamps);
         let (app_us, total_us) = (us(stamps.app_ns, stamps.done_ns), us(stamps.begun_ns, stamps.done_ns));
         slot.timed[Timed::Head as usize].record(us(stamps.begun_ns, stamps.head_ns));
         slot.timed[Timed::Body as usize].record(us(stamps.head_ns, stamps.complete_ns));
-        slot.timed[Timed::Queue as usize].record(us(stamps.waits_since_ns(), stamps.app_ns));
-        // How long a WebSocket was open says nothing of how long the application takes.
-        if conn.response.status != SWITCHED {
+        let queue_us = us(stamps.waits_since_ns(), stamps.app_ns);
+        slot.timed[Timed::Queue as usize].record(queue_us);
+        add(&slot.requests, 1);
+        let cell = self.tally.cell(conn);
+        if conn.response.status == SWITCHED {
+            // How long a WebSocket was open says nothing of how long the application takes.
+            slot.routes.record_unserved(cell, queue_us);
+        } else {
             slot.timed[Timed::App as usize].record(app_us);
             slot.timed[Timed::Total as usize].record(total_us);
+            slot.routes.record(cell, queue_us, app_us);
+            conn.sending = Some((cell, conn.stamps.done_ns));
         }
-        add(&slot.requests, 1);
         self.write_line(conn, app_us);
         self.completed += 1;
         let limit = self.hub.options.requests_max;
@@ -37,6 +43,8 @@ impl Reactor {
     pub(super) fn account_unserved(&mut self, conn: &Conn) {
         let waited_us = us(conn.stamps.waits_since_ns(), conn.stamps.done_ns);
         self.hub.slot.timed[Timed::Queue as usize].record(waited_us);
+        let cell = self.tally.cell(conn);
+        self.hub.slot.routes.record_unserved(cell, waited_us);
         self.write_line(conn, 0);
     }
 
@@ -78,6 +86,6 @@ impl Reactor {
     }
 }
 
-fn us(from_ns: u64, to_ns: u64) -> u64 {
+pub(super) fn us(from_ns: u64, to_ns: u64) -> u64 {
     to_ns.saturating_sub(from_ns) / 1000
 }
