@@ -10,6 +10,7 @@ mod access_log;
 mod command;
 mod failure;
 mod locate;
+mod nginx;
 mod records;
 #[cfg(test)]
 mod render_tests;

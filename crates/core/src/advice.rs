@@ -1,7 +1,7 @@
 //! Routes ranked by what they cost and by how near their deadline they come, with what the deadline should be. The rule is
 //! written down for users in docs/ferricornctl.md ("slow").
 //!
-//! Not for: why a request is slow ([`crate::diagnosis`]), nor for settings beside deadlines (`check`).
+//! Not for: why a request is slow ([`crate::diagnosis`]), nor for settings beside deadlines ([`crate::check`]).
 
 use crate::figures::{self, RouteFigures};
 use crate::histogram::Distribution;
