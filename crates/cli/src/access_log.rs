@@ -173,18 +173,15 @@ fn fit(
         }
     };
     ends.any(|end| {
-        let fits = *tries < TRIES_MAX && atom.accepts(&line[at..end]);
-        if fits {
-            spans.push((at, end));
+        if *tries >= TRIES_MAX || !atom.accepts(&line[at..end]) {
+            return false;
         }
-        let fits = fits && {
-            let known = spans.len();
-            let whole = fit(rest, line, end, spans, tries);
-            if !whole {
-                spans.truncate(known - 1);
-            }
-            whole
-        };
+        let known = spans.len();
+        spans.push((at, end));
+        let fits = fit(rest, line, end, spans, tries);
+        if !fits {
+            spans.truncate(known);
+        }
         fits
     })
 }

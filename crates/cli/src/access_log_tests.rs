@@ -1,3 +1,5 @@
+//! Lines, formats, and logs as tables.
+
 use super::*;
 
 fn line(method: &str, path: &str, status: u16, took_us: u64) -> Line {

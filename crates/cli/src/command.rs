@@ -3,7 +3,7 @@
 
 mod viewers;
 
-pub(crate) use viewers::{AccessLog, Slow};
+pub(crate) use viewers::{AccessLog, Check, Slow};
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
@@ -40,6 +40,8 @@ pub(crate) enum Verb {
     Stack(u32),
     /// One line per route.
     Slow(Slow),
+    /// What will go wrong one day.
+    Check(Check),
 }
 
 /// Which server.
@@ -65,6 +67,7 @@ Examples:
   ferricornctl requests                   what is running now, oldest first
   ferricornctl requests --recent 20       the last 20 finished requests
   ferricornctl slow                       which routes are slow, and what their deadline should be
+  ferricornctl check                      what will go wrong one day
   ferricornctl timeouts                   late requests and dead workers, newest first
   ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
   ferricornctl stack 4711                 the Python stacks of process 4711, now
@@ -130,6 +133,7 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "timeouts" => Verb::Timeouts(options.get_one::<u64>("limit").map_or(20, |limit| *limit as usize)),
         "why" => Verb::Why(options.get_one::<String>("id").cloned().unwrap_or_default()),
         "slow" => Verb::Slow(viewers::slow_of(options)),
+        "check" => Verb::Check(viewers::check_of(options)),
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
@@ -183,6 +187,7 @@ fn grammar() -> clap::Command {
                 .after_help(SNAPSHOT_AFTER)
                 .args(common()),
             viewers::slow(),
+            viewers::check(),
             clap::Command::new("timeouts")
                 .about("Show late requests and dead workers, newest first")
                 .after_help(TIMEOUTS_AFTER)
@@ -309,6 +314,29 @@ mod tests {
         }
         for line in ["slow --by size", "slow --format x", "slow --access-log a.log 7", "slow --timeout 0"] {
             assert_eq!(check(line).map(|_| ()), Err(2), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_checked_with_or_without_a_server() {
+        let named = |server_is_named| Check { server_is_named, ..Check::default() };
+        let config = Some("web.py".into());
+        let table = [
+            ("check", named(false)),
+            ("check web.pid", named(true)),
+            ("check --config web.py", Check { config: config.clone(), ..named(false) }),
+            (
+                "check --config web.py --nginx n.conf --database-facts d.json --pid 7",
+                Check {
+                    config,
+                    nginx: Some("n.conf".into()),
+                    databases: Some("d.json".into()),
+                    server_is_named: true,
+                },
+            ),
+        ];
+        for (line, expected) in table {
+            assert_eq!(check(line).expect(line).verb, Verb::Check(expected), "{line}");
         }
     }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+mod check;
 mod command;
 mod failure;
 mod locate;
@@ -22,8 +23,9 @@ mod source;
 mod stack;
 mod table;
 mod units;
+mod vitals;
 mod why;
 mod workers;
 
-pub use locate::SCOREBOARD_NAME;
+pub use locate::{SCOREBOARD_NAME, SETTINGS_NAME};
 pub use run::run;

@@ -8,13 +8,18 @@ use ferricorn_core::snapshot::Kind;
 use ferricorn_sys::shared::SharedMemory;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The name under which the arbiter makes the scoreboard's memfd; `/proc/PID/fd` shows it.
 pub const SCOREBOARD_NAME: &str = "ferricorn-scoreboard";
+
+/// The name under which it hangs out its settings, as lines `name = value`.
+pub const SETTINGS_NAME: &str = "ferricorn-settings";
+/// Most bytes of these.
+const SETTINGS_MAX: u64 = 1 << 20;
 
 /// A server that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,9 +140,21 @@ pub(crate) fn read_pidfile(path: &Path) -> Result<u32, Failure> {
     })
 }
 
+/// Returns the settings that a server has hung out; none if it has not, or may not be looked into.
+pub(crate) fn settings(pid: u32) -> Option<String> {
+    let path = memfd(pid, SETTINGS_NAME).ok()??;
+    let mut text = String::new();
+    File::open(path).ok()?.take(SETTINGS_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
 /// Returns the path through which the process's scoreboard can be opened.
 fn scoreboard_fd(pid: u32) -> std::io::Result<Option<PathBuf>> {
-    let prefix = format!("/memfd:{SCOREBOARD_NAME}");
+    memfd(pid, SCOREBOARD_NAME)
+}
+
+fn memfd(pid: u32, name: &str) -> std::io::Result<Option<PathBuf>> {
+    let prefix = format!("/memfd:{name}");
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let Ok(entry) = entry else { continue };
         // A descriptor may be closed between the listing and the reading of its link.

@@ -1,12 +1,13 @@
 //! From arguments to an exit status. Not for: the shape of any output, which is its verb's.
 
 use crate::command::{self, Command, Verb};
-use crate::failure::{Failure, OK, UNREADABLE, USAGE};
+use crate::failure::{FOUND, Failure, OK, UNREADABLE, USAGE};
 use crate::source::Source;
 use crate::workers::write_json;
-use crate::{records, requests, slow, stack, why, workers};
+use crate::{check, records, requests, slow, stack, why, workers};
 use ferricorn_core::snapshot::Snapshot;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// What a verb shows, and how.
 pub(crate) struct View<'a> {
@@ -19,14 +20,21 @@ pub(crate) struct View<'a> {
 /// Runs `ferricornctl` and returns its exit status: 0 shown, 1 nothing found or not readable, 2 wrong usage.
 ///
 /// `argv[0]` is the program's name. `terminal` tells whether `out` is one; colours also need an empty `NO_COLOR`.
-pub fn run(argv: &[String], out: &mut dyn Write, err: &mut dyn Write, terminal: bool) -> i32 {
+/// `configured` reads a configuration file, which is Python; it returns lines `name = value`, or why it cannot.
+pub fn run(
+    argv: &[String],
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    terminal: bool,
+    configured: &dyn Fn(&Path) -> Result<String, String>,
+) -> i32 {
     let command = match command::parse(argv) {
         Ok(command) => command,
         Err(error) => return usage(&error, out, err),
     };
     let colours = terminal && wants_colours();
-    let text = match text(&command, colours) {
-        Ok(text) => text,
+    let (text, status) = match text(&command, colours, configured) {
+        Ok(shown) => shown,
         Err(failure) => {
             // Where the reason cannot be written, the exit status still tells.
             let _ = failure.write(err);
@@ -39,13 +47,18 @@ pub fn run(argv: &[String], out: &mut dyn Write, err: &mut dyn Write, terminal: 
             let _ = unwritten(&error).write(err);
             UNREADABLE
         }
-        _ => OK,
+        _ => status,
     }
 }
 
-/// Returns what the command shows.
-fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
+/// Returns what the command shows, and its exit status.
+fn text(
+    command: &Command,
+    colours: bool,
+    configured: check::Configured<'_>,
+) -> Result<(Vec<u8>, i32), Failure> {
     let mut text = Vec::new();
+    let mut status = OK;
     let written = match &command.verb {
         Verb::Timeouts(limit) => {
             let found = records::find(command.state_dir.as_deref())?;
@@ -64,6 +77,15 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
             let found = stack::find(*pid)?;
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
         }
+        Verb::Check(options) => {
+            let alone = options.config.is_some() && !options.server_is_named;
+            let source = if alone { None } else { Some(open(command)?) };
+            let page = check::find(options, source.as_ref(), configured)?;
+            if page.is_alarming() {
+                status = FOUND;
+            }
+            if command.json { check::json(&page, &mut text) } else { check::text(&page, colours, &mut text) }
+        }
         Verb::Snapshot => write_json(&open(command)?.read()?, &mut text),
         Verb::Slow(options) => {
             let page = slow::find(options, || open(command))?;
@@ -78,7 +100,7 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
             show(command, &View { snapshot: &snapshot, colours }, &mut text)
         }
     };
-    written.map(|()| text).map_err(|error| unwritten(&error))
+    written.map(|()| (text, status)).map_err(|error| unwritten(&error))
 }
 
 fn open(command: &Command) -> Result<Source, Failure> {

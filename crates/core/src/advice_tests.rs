@@ -1,3 +1,5 @@
+//! Verdicts, ranks and words, as tables.
+
 use super::*;
 use crate::latency::{Class, Key, Phases};
 
@@ -21,7 +23,8 @@ fn routes(path: &str, answered: &[(u64, u64)], lost: &[(u64, u64)]) -> Vec<Route
 fn each_route_gets_its_verdict() {
     use Verdict::*;
     type Counts<'a> = &'a [(u64, u64)];
-    let table: [(Counts<'_>, Counts<'_>, Option<f64>, Verdict, Option<f64>); 13] = [
+    type Case<'a> = (Counts<'a>, Counts<'a>, Option<f64>, Verdict, Option<f64>);
+    let table: [Case<'_>; 13] = [
         // Too few to tell.
         (&[(99, 50 * MS)], &[], Some(30.0), Few, None),
         (&[], &[(500, 30 * S)], Some(30.0), Few, None),
@@ -119,7 +122,7 @@ fn advice_is_one_sentence_with_the_setting() {
     assert_eq!(
         told(&[(1000, 400 * MS)], &[(3, 30 * S)]).as_deref(),
         Some(
-            "3 lost at 30 s while those that finish need 410 ms (p99): they hang, and more time would not help; \
+            "3 lost at 30 s while those that finish need 426 ms (p99): they hang, and more time would not help; \
              `ferricornctl timeouts` shows where"
         )
     );

@@ -29,6 +29,66 @@ pub(crate) struct AccessLog {
     pub format: Option<String>,
 }
 
+/// What `check` is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Check {
+    /// The configuration file to check, with or without a running server.
+    pub config: Option<PathBuf>,
+    /// nginx's configuration.
+    pub nginx: Option<PathBuf>,
+    /// What is known of databases.
+    pub databases: Option<PathBuf>,
+    /// Whether a server was named: without one, a configuration file stands alone.
+    pub server_is_named: bool,
+}
+
+const CHECK_AFTER: &str = "\
+Looked at: the server's settings and its processes, how patient the proxy before it is (`nginx -T`, or --nginx),
+how long systemd waits for its end, and what late requests have shown. Nothing is guessed: what could not be looked
+at is listed, with what would make it visible.
+
+  error      it costs requests as it is, or lets strangers in
+  warning    it will cost requests when something else goes wrong
+  hint       it does not do what it looks like, or could be better
+
+Examples:
+  ferricornctl check                              the one server that runs
+  ferricornctl check web.pid --nginx nginx.txt    with what `nginx -T` has printed on another host
+  ferricornctl check --config gunicorn.conf.py    before it runs; the file is run, as the server does
+  ferricornctl check --json | jq -r '.findings[].code'
+
+What is known of databases is a file for --database-facts:
+  [{\"name\": \"shop\", \"max_connections\": 100, \"reserved\": 3, \"pool_per_worker\": 15,
+    \"pooler\": {\"query_wait_timeout_s\": 120, \"pool_size\": 20, \"max_client_conn\": 100}}]
+
+Exit status: 0 nothing or hints, 1 warnings or errors, or nothing could be read, 2 wrong usage.";
+
+pub(super) fn check() -> clap::Command {
+    let file = |name: &'static str| {
+        Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf))
+    };
+    clap::Command::new("check")
+        .about("Check the settings of a server and of what stands round it, before they cost requests")
+        .after_help(CHECK_AFTER)
+        .args([
+            file("config")
+                .help("Check this configuration file; beside a server's name, instead of its settings"),
+            file("nginx").help("nginx's main file, or what `nginx -T` has printed"),
+            file("database-facts").help("What is known of databases, as JSON"),
+        ])
+        .args(common())
+}
+
+pub(super) fn check_of(options: &ArgMatches) -> Check {
+    let path = |name: &str| options.get_one::<PathBuf>(name).cloned();
+    Check {
+        config: path("config"),
+        nginx: path("nginx"),
+        databases: path("database-facts"),
+        server_is_named: ["pid", "pidfile", "server"].iter().any(|name| options.contains_id(name)),
+    }
+}
+
 const SLOW_AFTER: &str = "\
 Columns:
   TIME       share of the time that all routes have spent in the application

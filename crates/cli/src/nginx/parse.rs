@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Vec<Directive>, String> {
         if words.is_empty() {
             begun = line;
         }
-        let mut begin = |words: &mut Vec<String>| {
+        let begin = |words: &mut Vec<String>| {
             let mut words = std::mem::take(words).into_iter();
             let name = words.next().unwrap_or_default();
             Directive { name, words: words.collect(), block: None, file: file.to_owned(), line: begun }

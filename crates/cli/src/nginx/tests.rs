@@ -1,3 +1,5 @@
+//! A configuration with everything that is read, and what is not one.
+
 use super::*;
 use std::fs;
 

@@ -42,7 +42,7 @@ pub struct Said {
     pub max_requests: Option<u64>,
     pub max_requests_jitter: Option<u64>,
     pub bind: Option<Vec<String>>,
-    pub forwarded_allow_ips: Option<String>,
+    pub forwarded_allow_ips: Option<Vec<String>>,
     pub reflex: Option<bool>,
 }
 

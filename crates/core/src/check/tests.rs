@@ -1,3 +1,5 @@
+//! Each rule with what it finds, and with what it leaves alone.
+
 use super::*;
 use crate::snapshot::Kind;
 
@@ -16,7 +18,7 @@ fn sound() -> Facts {
             max_requests: Some(0),
             max_requests_jitter: Some(0),
             bind: Some(vec!["unix:/run/web.sock".into()]),
-            forwarded_allow_ips: Some("127.0.0.1,::1".into()),
+            forwarded_allow_ips: Some(vec!["127.0.0.1".into(), "::1".into()]),
             reflex: Some(true),
         },
         proxies: Some(vec![proxy()]),
@@ -75,13 +77,13 @@ fn a_sound_server_and_an_unknown_one_raise_nothing() {
 #[test]
 fn each_rule_finds_what_it_is_for() {
     use Level::*;
-    type Change = fn(&mut Facts);
-    let table: [(&str, Change, &[(Level, &str)]); 34] = [
-        ("any forwarder", |f| f.said.forwarded_allow_ips = Some("*".into()), &[]),
+    type Case = (&'static str, fn(&mut Facts), &'static [(Level, &'static str)]);
+    let table: [Case; 34] = [
+        ("any forwarder", |f| f.said.forwarded_allow_ips = Some(vec!["*".into()]), &[]),
         (
             "any forwarder, public",
             |f| {
-                f.said.forwarded_allow_ips = Some("10.0.0.1, *".into());
+                f.said.forwarded_allow_ips = Some(vec!["10.0.0.1".into(), "*".into()]);
                 f.said.bind = Some(vec!["127.0.0.1:80".into(), "0.0.0.0:8000".into()]);
             },
             &[(Error, "security.forwarded_allow_ips")],
@@ -89,7 +91,7 @@ fn each_rule_finds_what_it_is_for() {
         (
             "any forwarder, this host",
             |f| {
-                f.said.forwarded_allow_ips = Some("*".into());
+                f.said.forwarded_allow_ips = Some(vec!["*".into()]);
                 f.said.bind = Some(vec!["localhost:80".into(), "[::1]:8000".into(), "127.1.2.3:1".into()]);
             },
             &[],
