@@ -3,7 +3,7 @@
 
 mod viewers;
 
-pub(crate) use viewers::{AccessLog, Check, Slow};
+pub(crate) use viewers::{AccessLog, Check, Slow, Top};
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
@@ -38,6 +38,8 @@ pub(crate) enum Verb {
     Why(String),
     /// The Python stacks of a process.
     Stack(u32),
+    /// The server as it lives.
+    Top(Top),
     /// One line per route.
     Slow(Slow),
     /// What will go wrong one day.
@@ -63,6 +65,7 @@ that you may look into is used; if there are several, they are listed. A stock G
 through the observer that stands beside it.
 
 Examples:
+  ferricornctl top                        the server as it lives, on one screen
   ferricornctl workers                    each worker: load, latency, errors
   ferricornctl requests                   what is running now, oldest first
   ferricornctl requests --recent 20       the last 20 finished requests
@@ -132,6 +135,7 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "snapshot" => Verb::Snapshot,
         "timeouts" => Verb::Timeouts(options.get_one::<u64>("limit").map_or(20, |limit| *limit as usize)),
         "why" => Verb::Why(options.get_one::<String>("id").cloned().unwrap_or_default()),
+        "top" => Verb::Top(viewers::top_of(options)),
         "slow" => Verb::Slow(viewers::slow_of(options)),
         "check" => Verb::Check(viewers::check_of(options)),
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
@@ -186,6 +190,7 @@ fn grammar() -> clap::Command {
                 .about("Write all that is known of the server at this moment as JSON: routes with their histograms, too")
                 .after_help(SNAPSHOT_AFTER)
                 .args(common()),
+            viewers::top(),
             viewers::slow(),
             viewers::check(),
             clap::Command::new("timeouts")
@@ -291,6 +296,22 @@ mod tests {
         for (line, verb, server, json) in table {
             let state_dir = None;
             assert_eq!(check(line), Ok(Command { verb, server, json, state_dir }), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_watched_at_intervals() {
+        let top = |ms, once| Verb::Top(Top { interval: Duration::from_millis(ms), once });
+        let table = [
+            ("top", top(1000, false)),
+            ("top --interval 0.25 web.pid", top(250, false)),
+            ("top --once --json", top(1000, true)),
+        ];
+        for (line, expected) in table {
+            assert_eq!(check(line).expect(line).verb, expected, "{line}");
+        }
+        for line in ["top --interval 0", "top --interval -1", "top --interval nan", "top --interval soon"] {
+            assert_eq!(check(line).map(|_| ()), Err(2), "{line}");
         }
     }
 

@@ -22,6 +22,7 @@ mod socket;
 mod source;
 mod stack;
 mod table;
+mod top;
 mod units;
 mod vitals;
 mod why;

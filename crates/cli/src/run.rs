@@ -4,7 +4,7 @@ use crate::command::{self, Command, Verb};
 use crate::failure::{FOUND, Failure, OK, UNREADABLE, USAGE};
 use crate::source::Source;
 use crate::workers::write_json;
-use crate::{check, records, requests, slow, stack, why, workers};
+use crate::{check, records, requests, slow, stack, top, why, workers};
 use ferricorn_core::snapshot::Snapshot;
 use std::io::{self, Write};
 use std::path::Path;
@@ -33,6 +33,18 @@ pub fn run(
         Err(error) => return usage(&error, out, err),
     };
     let colours = terminal && wants_colours();
+    if let Verb::Top(options) = &command.verb
+        && terminal
+        && !(options.once || command.json)
+    {
+        return match open(&command).and_then(|source| top::interactive(source, options, colours, err)) {
+            Ok(status) => status,
+            Err(failure) => {
+                let _ = failure.write(err);
+                UNREADABLE
+            }
+        };
+    }
     let (text, status) = match text(&command, colours, configured) {
         Ok(shown) => shown,
         Err(failure) => {
@@ -77,6 +89,7 @@ fn text(
             let found = stack::find(*pid)?;
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
         }
+        Verb::Top(options) => top::once(open(command)?, options, colours, command.json, &mut text)?,
         Verb::Check(options) => {
             let alone = options.config.is_some() && !options.server_is_named;
             let source = if alone { None } else { Some(open(command)?) };

@@ -6,7 +6,7 @@ use crate::source::Source;
 use crate::units::printable;
 use crate::why;
 use crate::workers::write_json;
-use ferricorn_core::evidence::Evidence;
+use ferricorn_core::evidence::{Evidence, Thread};
 use ferricorn_core::snapshot::{Running, Worker};
 use ferricorn_reflex::evidence;
 use ferricorn_reflex::stack::Stacks;
@@ -35,19 +35,43 @@ pub(crate) fn find(pid: u32) -> Result<Vec<Process>, Failure> {
         targets.push((pid, Vec::new()));
     }
     let mut stacks = Stacks::default();
-    let look = |(pid, requests): (u32, Vec<Running>)| {
-        let evidence = evidence::look(&mut stacks, pid, &requests, 0, true);
-        Process { pid, evidence }
+    let mut look = |(pid, requests): (u32, Vec<Running>)| Process {
+        pid,
+        evidence: evidence::look(&mut stacks, pid, &requests, 0, true),
     };
-    let found: Vec<Process> = targets.into_iter().map(look).collect();
+    let found: Vec<Process> = targets.into_iter().map(&mut look).collect();
     let nothing = found.iter().all(|process| process.evidence.threads.is_empty());
     match found.iter().find_map(|process| process.evidence.degraded.as_ref()) {
-        Some(why) if nothing => Err(Failure::new(
-            format!("the stacks of process {pid} could not be read"),
-            why.clone(),
-            "run this as root, or as the process's user; check the pid: `pgrep -af ferricorn`",
-        )),
+        Some(why) if nothing => Err(unreadable(pid, why)),
         _ => Ok(found),
+    }
+}
+
+/// Looks at one process again and again; `requests` are those that it is at.
+pub(crate) fn look(stacks: &mut Stacks, pid: u32, requests: &[Running]) -> Result<Process, Failure> {
+    let evidence = evidence::look(stacks, pid, requests, 0, true);
+    match &evidence.degraded {
+        Some(why) if evidence.threads.is_empty() => Err(unreadable(pid, why)),
+        _ => Ok(Process { pid, evidence }),
+    }
+}
+
+fn unreadable(pid: u32, why: &str) -> Failure {
+    Failure::new(
+        format!("the stacks of process {pid} could not be read"),
+        why,
+        "run this as root, or as the process's user; check the pid: `pgrep -af ferricorn`",
+    )
+}
+
+impl Process {
+    /// Leaves out all threads but that of a request, if that is known.
+    pub(crate) fn only(mut self, request: &str) -> Self {
+        let is_its = |thread: &Thread| thread.request.as_deref() == Some(request);
+        if self.evidence.threads.iter().any(is_its) {
+            self.evidence.threads.retain(is_its);
+        }
+        self
     }
 }
 

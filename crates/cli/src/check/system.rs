@@ -175,7 +175,7 @@ pub(super) fn heartbeat_on_disk(worker: u32) -> Option<String> {
     };
     let (target, path) = file.into_iter().find(|(target, _)| is_heartbeat(target))?;
     let kind = statfs(&path).ok()?.f_type;
-    let in_memory = IN_MEMORY.iter().any(|known| *known == kind);
+    let in_memory = IN_MEMORY.contains(&kind);
     (!in_memory).then(|| target.parent().map(|folder| folder.display().to_string())).flatten()
 }
 

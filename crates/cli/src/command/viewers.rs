@@ -2,10 +2,68 @@
 //! verbs share.
 
 use super::common;
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use ferricorn_core::advice::By;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// What `top` is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Top {
+    /// Time between two frames.
+    pub interval: Duration,
+    /// Whether one frame is wanted.
+    pub once: bool,
+}
+
+/// The shortest and the longest interval, seconds.
+const INTERVALS_S: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
+
+const TOP_AFTER: &str = "\
+One screen: the server, its open incidents, its workers, the requests in flight with the time to their deadline, its
+routes. Rates and percentiles are of the time since the last frame, LOST, COUNT and TIME since the server started.
+Reading costs the server nothing; a closer look reads the stacks of a worker from outside, without stopping it.
+
+Keys:
+  tab, arrows   the next table, another line       enter   look closer: stacks, numbers, a report
+  s             sort by the next column            p       hold the screen still
+  ?             help                               q       quit
+
+Without a terminal, and with --once or --json, one frame is written after one interval:
+  ferricornctl top --once | mail -s 'how it is' you
+  ferricornctl top --json --interval 10 | jq '.routes[] | select(.lost_now > 0)'
+
+Exit status: 0 quit or shown, 1 nothing could be read, or the server has ended, 2 wrong usage.";
+
+pub(super) fn top() -> clap::Command {
+    clap::Command::new("top")
+        .about("Watch a server: workers, requests in flight, routes, incidents")
+        .after_help(TOP_AFTER)
+        .args([
+            Arg::new("interval")
+                .long("interval")
+                .value_name("SECONDS")
+                .default_value("1")
+                .value_parser(interval)
+                .help("Time between two frames, 0.1 to 3600"),
+            Arg::new("once").long("once").action(ArgAction::SetTrue).help("Write one frame as text and end"),
+        ])
+        .args(common())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it is no number of seconds".to_owned())?;
+    if INTERVALS_S.contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(format!("it is not between {} and {}", INTERVALS_S.start(), INTERVALS_S.end()))
+    }
+}
+
+pub(super) fn top_of(options: &ArgMatches) -> Top {
+    let interval = options.get_one::<Duration>("interval").copied();
+    Top { interval: interval.unwrap_or(Duration::from_secs(1)), once: options.get_flag("once") }
+}
 
 /// What `slow` is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
