@@ -78,18 +78,27 @@ class Observer(socketserver.ThreadingUnixStreamServer):
 
 
 @contextlib.contextmanager
-def observed(folder):
-    """A process that stands for a Gunicorn's arbiter, with an observer in ``folder``; gives both."""
-    arbiter = subprocess.Popen(["sleep", "600"])
-    documents = {"/snapshot": snapshot(arbiter.pid), "/incidents": []}
-    observer = Observer(Path(folder) / f"{arbiter.pid}.sock", documents)
+def answering(path, documents):
+    """An observer at a path."""
+    observer = Observer(path, documents)
     thread = threading.Thread(target=observer.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield arbiter, observer
+        yield observer
     finally:
         observer.shutdown()
         thread.join(10)
         observer.server_close()
+
+
+@contextlib.contextmanager
+def observed(folder):
+    """A process that stands for a Gunicorn's arbiter, with an observer in ``folder``; gives both."""
+    arbiter = subprocess.Popen(["sleep", "600"])
+    documents = {"/snapshot": snapshot(arbiter.pid), "/incidents": []}
+    try:
+        with answering(Path(folder) / f"{arbiter.pid}.sock", documents) as observer:
+            yield arbiter, observer
+    finally:
         arbiter.kill()
         arbiter.wait()
