@@ -12,6 +12,8 @@ use std::io::{self, BufRead, Read};
 
 /// Gunicorn's default `access_log_format`, which has no duration.
 const DEFAULT: &str = r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#;
+/// What the server answers at a deadline. Where the log does not tell who has answered, it is taken for the server's.
+const GATEWAY_TIMEOUT: u16 = 504;
 /// Most bytes of a line that are looked at; what is longer is no line of an access log.
 const LINE_MAX: usize = 64 << 10;
 /// Most tries to fit one line; a line that needs more is given up.
@@ -134,14 +136,18 @@ impl Format {
     /// Reads a line; none if it does not fit.
     pub(crate) fn read(&self, line: &str) -> Option<Line> {
         let mut spans = Vec::with_capacity(self.segments.len());
-        fit(&self.segments, line, 0, &mut spans, &mut 0).then(|| {
-            let mut told = Line::default();
-            let mut finest = u64::MAX;
-            for (atom, (from, to)) in self.atoms().zip(spans) {
-                told.take(atom, &line[from..to], &mut finest);
-            }
-            told
-        })
+        if !fit(&self.segments, line, 0, &mut spans, &mut 0) {
+            return None;
+        }
+        let mut told = Line::default();
+        let mut finest = u64::MAX;
+        for (atom, (from, to)) in self.atoms().zip(spans) {
+            told.take(atom, &line[from..to], &mut finest);
+        }
+        if !self.atoms().any(|atom| atom == Atom::Outcome) {
+            told.lost = told.status == Some(GATEWAY_TIMEOUT);
+        }
+        Some(told)
     }
 }
 

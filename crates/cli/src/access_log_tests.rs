@@ -39,6 +39,18 @@ fn lines_are_read_by_their_format() {
             Some(Line { method: "-".into(), status: Some(400), ..Line::default() }),
         ),
         (
+            "%(r)s %(s)s %(D)s",
+            "GET /r H 504 30".into(),
+            Some(Line { lost: true, ..line("GET", "/r", 504, 30) }),
+        ),
+        // Where it is told who has answered, that counts.
+        ("%(r)s %(s)s %({outcome}x)s %(D)s", "GET /r H 504 - 30".into(), Some(line("GET", "/r", 504, 30))),
+        (
+            "%(r)s %(s)s %({outcome}x)s %(D)s",
+            "GET /r H 200 cut 30".into(),
+            Some(Line { lost: true, ..line("GET", "/r", 200, 30) }),
+        ),
+        (
             "%(r)s %(s)s %({Outcome}x)s %(D)s",
             "GET /r HTTP/1.1 504 timeout 30000000".into(),
             Some(Line { lost: true, ..line("GET", "/r", 504, 30_000_000) }),

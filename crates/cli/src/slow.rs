@@ -265,3 +265,65 @@ impl<'a> RouteJson<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferricorn_core::advice::By;
+    use ferricorn_core::latency::{Class, Key, Phases};
+
+    fn routes() -> Vec<Route> {
+        let of = |path: &str, class, count: u64, us: u64| {
+            let mut phases = Phases::default();
+            (0..count).for_each(|_| {
+                phases.app.add(us);
+                phases.queue.add(us / 100);
+            });
+            let key = Key { route: path.into(), named: true, method: "GET".into(), class };
+            Route { key, phases }
+        };
+        vec![
+            of("/", Class::Success, 12_000, 20_000),
+            of("/reports/<int:n>", Class::Success, 400, 19_000_000),
+            of("/reports/<int:n>", Class::Lost, 7, 30_000_000),
+            of("/new\u{1b}[2J", Class::Success, 3, 1_000),
+        ]
+    }
+
+    fn shown(limit: usize) -> Page {
+        let options = Slow { by: By::Time, limit, timeout: None, log: None };
+        page(&routes(), Some(30.0), "since shop started, 2h 01m ago".into(), vec!["a note".into()], &options)
+    }
+
+    #[test]
+    fn routes_for_a_person() {
+        let mut out = Vec::new();
+        table(&shown(20), false, &mut out).expect("memory");
+        insta::assert_snapshot!(String::from_utf8(out).expect("text"), @r#"
+    since shop started, 2h 01m ago, timeout 30 s
+      TIME   COUNT  P50 ms  P95 ms  P99 ms  MAX ms  QUEUE99  LOST   NEAR  SHOULD BE  METHOD  ROUTE
+    97.0 %     407  20,971  20,971  31,457  31,457      327     7  100 %       90 s  GET     /reports/<int:n>
+     3.0 %  12,000    20.5    20.5    20.5    20.5     0.21     0    0 %        1 s  GET     /
+     0.0 %       3    1.02    1.02    1.02    1.02     0.01     0    0 %          -  GET     /new\u{1b}[2J
+
+    GET /reports/<int:n>: 7 lost at 30 s, and those that finish need nearly as long (p99 21 s): the timeout should be 90: `route_timeouts = {"GET /reports/*": 90}`, or better, answer 202 at once and let a job do the work
+    note: a note
+    "#);
+        let mut out = Vec::new();
+        table(&shown(1), false, &mut out).expect("memory");
+        assert!(String::from_utf8_lossy(&out).contains("and 2 more; `--limit 3` shows all\n"));
+    }
+
+    #[test]
+    fn routes_for_a_script() {
+        let mut out = Vec::new();
+        json(&shown(20), &mut out).expect("memory");
+        let document: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!((document["schema"].as_u64(), document["timeout_s"].as_f64()), (Some(1), Some(30.0)));
+        assert_eq!(document["overall"]["verdict"], "fits");
+        let route = &document["routes"][0];
+        assert_eq!((route["count"].as_u64(), route["lost"].as_u64()), (Some(407), Some(7)));
+        assert_eq!((&route["verdict"], &route["should_be_s"]), (&"too_short".into(), &90.0.into()));
+        assert!(document["routes"][2]["should_be_s"].is_null());
+    }
+}

@@ -138,7 +138,7 @@ fn of(figures: RouteFigures, timeout_s: Option<f64>, all_s: f64) -> Rank {
     let mut rank = Rank {
         share: if all_s > 0.0 { figures::sum_s(&app) / all_s } else { 0.0 },
         deadline_s,
-        nearness: deadline_s.zip(p99_s).map(|(deadline_s, p99_s)| p99_s / deadline_s),
+        nearness: deadline_s.zip(p99_s).map(|(deadline_s, p99_s)| nearness(p99_s / deadline_s)),
         should_be_s: None,
         verdict: Verdict::Few,
         figures,
@@ -149,6 +149,11 @@ fn of(figures: RouteFigures, timeout_s: Option<f64>, all_s: f64) -> Rank {
         rank.should_be_s = should_be_s(&rank);
     }
     rank
+}
+
+/// A bucket is up to an eighth wide: what was lost at its deadline is not beyond it.
+fn nearness(share: f64) -> f64 {
+    if share > 1.0 && share <= 1.125 { 1.0 } else { share }
 }
 
 fn verdict(rank: &Rank) -> Verdict {

@@ -93,6 +93,8 @@ fn routes_are_ranked_by_what_is_asked() {
     assert_eq!(order(By::Deadline), ["/late", "/long", "/many"]);
     assert_eq!(order(By::Count), ["/many", "/long", "/late"]);
     let ranking = rank(&all, Some(30.0), By::Time);
+    let nearest = rank(&all, Some(30.0), By::Deadline).rows[0].nearness;
+    assert_eq!(nearest, Some(1.0), "lost at its deadline, not beyond it");
     let shares: f64 = ranking.rows.iter().map(|row| row.share).sum();
     assert!((shares - 1.0).abs() < 1e-9);
     assert!(rank(&[], Some(30.0), By::Time).rows.is_empty());

@@ -55,7 +55,7 @@ pub(crate) fn text(page: &Page, colours: bool, out: &mut dyn Write) -> io::Resul
         writeln!(out, "{}: {}", ink.paint(found.level.name(), colours), printable(&found.what))?;
         writeln!(out, "  why: {}", printable(&found.why))?;
         writeln!(out, "  try: {}", printable(&found.fix))?;
-        writeln!(out, "   is: {}\n", found.code)?;
+        writeln!(out, " code: {}\n", found.code)?;
     }
     if !page.facts.unseen.is_empty() {
         writeln!(out, "not looked at:")?;
@@ -80,4 +80,46 @@ pub(crate) fn text(page: &Page, colours: bool, out: &mut dyn Write) -> io::Resul
 /// Writes the JSON document.
 pub(crate) fn json(page: &Page, out: &mut dyn Write) -> io::Result<()> {
     write_json(page, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferricorn_core::check::Said;
+    use ferricorn_core::diagnosis::Gap;
+
+    #[test]
+    fn findings_for_a_person() {
+        let said = Said {
+            timeout_s: Some(0.0),
+            threads: Some(4),
+            worker_class: Some("sync".into()),
+            ..Said::default()
+        };
+        let unseen = vec![Gap { what: "the proxy".into(), how: "`--nginx FILE`".into() }];
+        let facts = Facts { said, unseen, ..Facts::default() };
+        let page = Page { schema: 1, findings: check::check(&facts), facts };
+        assert!(page.is_alarming());
+        let mut out = Vec::new();
+        text(&page, false, &mut out).expect("memory");
+        insta::assert_snapshot!(String::from_utf8(out).expect("text"), @r#"
+    warning: timeout is 0: requests have no deadline
+      why: one that hangs holds its thread for ever, and its client learns nothing
+      try: `timeout = 30`, and `route_timeouts` for the few that need more; `ferricornctl slow` says how much
+     code: timeout.none
+
+    hint: worker_class is sync, and threads is 4
+      why: with more than one thread the server runs gthread, and the application must be safe in threads
+      try: say `worker_class = "gthread"`
+     code: worker.threads
+
+    not looked at:
+      the proxy; `--nginx FILE`
+
+    0 errors, 1 warning, 1 hint; 1 not looked at
+    "#);
+        let mut out = Vec::new();
+        text(&page, true, &mut out).expect("memory");
+        assert!(String::from_utf8_lossy(&out).starts_with("\x1b[33mwarning\x1b[0m: timeout is 0"));
+    }
 }

@@ -151,7 +151,7 @@ const SLOW_AFTER: &str = "\
 Columns:
   TIME       share of the time that all routes have spent in the application
   COUNT      requests, lost ones included
-  P50 ... MAX   time in the application, milliseconds; a lost request counts with the age at which it was given up
+  P50..MAX   time in the application, milliseconds; a lost request counts with the age at which it was given up
   QUEUE99    wait for an app thread, p99, milliseconds
   LOST       requests that were answered or cut at their deadline, or died with their worker
   NEAR       p99 as a share of the deadline
@@ -167,8 +167,9 @@ Examples:
   zcat access.log.*.gz | ferricornctl slow --access-log -
 
 An access log needs a duration: `--access-logformat '... %(D)s'`. Without --format, lines are taken for the default
-format with %(D)s or %(L)s at the end; `--format '%(M)s'` is the default with that at the end. A stock Gunicorn logs
-requests that it killed with a wrong duration, or not at all; a server's own numbers have them.";
+format with %(D)s or %(L)s at the end; `--format '%(M)s'` is the default with that at the end. Lost are
+those whose %({outcome}x)s says so, and without it those that were answered 504. A stock Gunicorn logs requests that it
+killed with a wrong duration, or not at all; a server's own numbers have them.";
 
 pub(super) fn slow() -> clap::Command {
     clap::Command::new("slow")
