@@ -4,6 +4,7 @@ Not for tests of the Python package or of single crates: those need no running s
 """
 
 from harness.target import ASGI, COMMAND, FERRICORN, NAME, expected
+from harness.ctl import ctl
 from harness.server import Server, free_port, wait_until
 from harness.wire import Connection, Response, exchange, exchange_many, request
 
@@ -15,6 +16,7 @@ __all__ = [
     "Connection",
     "Response",
     "Server",
+    "ctl",
     "exchange",
     "exchange_many",
     "expected",

@@ -11,13 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+from harness.ctl import CTL
 from harness.target import COMMAND, FERRICORN
 from harness.wire import Connection, connect
 
 TESTS = Path(__file__).resolve().parents[1]
 APPS = TESTS / "apps"
 LISTENING = re.compile(r"Listening at: (.*?) \(\d+\)")
-CTL = COMMAND.with_name("ferricornctl")
 BOOTING = re.compile(r"Booting worker with pid: (\d+)")
 
 

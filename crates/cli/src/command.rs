@@ -1,6 +1,10 @@
 //! The command line of `ferricornctl`: verbs, options, and help that teaches.
 //! Not for: doing anything; a [`Command`] says what was asked.
 
+mod viewers;
+
+pub(crate) use viewers::{AccessLog, Check, Slow, Top};
+
 use crate::incidents::Wanted;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
@@ -14,7 +18,7 @@ pub(crate) struct Command {
     pub server: Server,
     /// For a script instead of a person.
     pub json: bool,
-    /// Where to look for records instead of where servers keep them.
+    /// Where to look for records instead of where servers keep them, and for observers besides.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -37,6 +41,12 @@ pub(crate) enum Verb {
     Why(String, Format),
     /// The Python stacks of a process.
     Stack(u32),
+    /// The server as it lives.
+    Top(Top),
+    /// One line per route.
+    Slow(Slow),
+    /// What will go wrong one day.
+    Check(Check),
 }
 
 /// In which form something is shown in full.
@@ -61,18 +71,22 @@ pub(crate) enum Server {
     Pidfile(PathBuf),
 }
 
-const ABOUT: &str = "See inside a running Ferricorn.";
+const ABOUT: &str = "See inside a running Ferricorn, or a Gunicorn with an observer beside it.";
 
 const AFTER: &str = "\
 Which server: give its pid or its pidfile (`--pid` of the server). Give neither, and the one server
-that you may look into is used; if there are several, they are listed.
+that you may look into is used; if there are several, they are listed. A stock Gunicorn is seen
+through the observer that stands beside it.
 
 Examples:
+  ferricornctl top                        the server as it lives, on one screen
   ferricornctl workers                    each worker: load, latency, errors
   ferricornctl requests                   what is running now, oldest first
   ferricornctl requests --recent 20       the last 20 finished requests
   ferricornctl incidents                  what goes wrong again and again, newest first
   ferricornctl why 20261126-7             an incident in full: cause, evidence, what to do
+  ferricornctl slow                       which routes are slow, and what their deadline should be
+  ferricornctl check                      what will go wrong one day
   ferricornctl timeouts                   late requests and dead workers, newest first
   ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
   ferricornctl stack 4711                 the Python stacks of process 4711, now
@@ -152,10 +166,13 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
             notes: options.get_flag("all"),
         }),
         "why" => Verb::Why(options.get_one::<String>("id").cloned().unwrap_or_default(), format(options)),
+        "top" => Verb::Top(viewers::top_of(options)),
+        "slow" => Verb::Slow(viewers::slow_of(options)),
+        "check" => Verb::Check(viewers::check_of(options)),
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
-    // Only verbs about records have the first, only those about a server the second.
+    // `stack` has none of the first, only verbs about a server have the second.
     let state_dir = options.try_get_one::<PathBuf>("state-dir").ok().flatten().cloned();
     let server = if options.try_contains_id("server").is_ok() { server(options) } else { Server::TheOne };
     Ok(Command { verb, server, json: options.get_flag("json"), state_dir })
@@ -224,6 +241,9 @@ fn grammar() -> clap::Command {
                 )
                 .arg(limit("Show the last N instead of 20; JSON has all there are"))
                 .args([state_dir(), json()]),
+            viewers::top(),
+            viewers::slow(),
+            viewers::check(),
             clap::Command::new("timeouts")
                 .about("Show late requests and dead workers, newest first")
                 .after_help(TIMEOUTS_AFTER)
@@ -276,8 +296,8 @@ fn state_dir() -> Arg {
         .help("The folder of the records: the server's `state_dir`")
 }
 
-/// The options of every verb.
-fn common() -> [Arg; 4] {
+/// The options of every verb that looks at a server.
+fn common() -> [Arg; 5] {
     [
         Arg::new("pid")
             .long("pid")
@@ -291,6 +311,7 @@ fn common() -> [Arg; 4] {
             .value_parser(value_parser!(PathBuf))
             .conflicts_with("server")
             .help("The server that wrote this pidfile"),
+        state_dir().help("One more folder where an observer of a server may answer"),
         json(),
         Arg::new("server").value_name("SERVER").help("Its pid or its pidfile, instead of the options"),
     ]
@@ -299,6 +320,8 @@ fn common() -> [Arg; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ferricorn_core::advice::By;
+    use std::time::Duration;
 
     fn check(line: &str) -> Result<Command, i32> {
         let argv: Vec<String> =
@@ -341,6 +364,68 @@ mod tests {
         for (line, verb, server, json) in table {
             let state_dir = None;
             assert_eq!(check(line), Ok(Command { verb, server, json, state_dir }), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_watched_at_intervals() {
+        let top = |ms, once| Verb::Top(Top { interval: Duration::from_millis(ms), once });
+        let table = [
+            ("top", top(1000, false)),
+            ("top --interval 0.25 web.pid", top(250, false)),
+            ("top --once --json", top(1000, true)),
+        ];
+        for (line, expected) in table {
+            assert_eq!(check(line).expect(line).verb, expected, "{line}");
+        }
+        for line in ["top --interval 0", "top --interval -1", "top --interval nan", "top --interval soon"] {
+            assert_eq!(check(line).map(|_| ()), Err(2), "{line}");
+        }
+    }
+
+    #[test]
+    fn routes_are_ranked_as_asked() {
+        let plain = Slow { by: By::Time, limit: 20, timeout: None, log: None };
+        let log = |format: Option<&str>| {
+            Some(AccessLog { path: "a.log".into(), format: format.map(str::to_owned) })
+        };
+        let table = [
+            ("slow", plain.clone()),
+            ("slow --by deadline --limit 3 web.pid", Slow { by: By::Deadline, limit: 3, ..plain.clone() }),
+            ("slow --access-log a.log", Slow { log: log(None), ..plain.clone() }),
+            (
+                "slow --access-log a.log --format %(U)s%(D)s --timeout 5",
+                Slow { log: log(Some("%(U)s%(D)s")), timeout: Some(Duration::from_secs(5)), ..plain.clone() },
+            ),
+        ];
+        for (line, expected) in table {
+            assert_eq!(check(line).expect(line).verb, Verb::Slow(expected), "{line}");
+        }
+        for line in ["slow --by size", "slow --format x", "slow --access-log a.log 7", "slow --timeout 0"] {
+            assert_eq!(check(line).map(|_| ()), Err(2), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_checked_with_or_without_a_server() {
+        let named = |server_is_named| Check { server_is_named, ..Check::default() };
+        let config = Some("web.py".into());
+        let table = [
+            ("check", named(false)),
+            ("check web.pid", named(true)),
+            ("check --config web.py", Check { config: config.clone(), ..named(false) }),
+            (
+                "check --config web.py --nginx n.conf --database-facts d.json --pid 7",
+                Check {
+                    config,
+                    nginx: Some("n.conf".into()),
+                    databases: Some("d.json".into()),
+                    server_is_named: true,
+                },
+            ),
+        ];
+        for (line, expected) in table {
+            assert_eq!(check(line).expect(line).verb, Verb::Check(expected), "{line}");
         }
     }
 

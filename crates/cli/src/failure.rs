@@ -5,6 +5,8 @@ use std::io::{self, Write};
 
 /// Everything worked.
 pub(crate) const OK: i32 = 0;
+/// `check` has found what needs doing.
+pub(crate) const FOUND: i32 = 1;
 /// No server was found, or it could not be read.
 pub(crate) const UNREADABLE: i32 = 1;
 /// The command line was not understood.

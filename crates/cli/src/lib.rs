@@ -6,24 +6,31 @@
 //! server, and not for computing numbers, which is `core::snapshot`'s work.
 #![forbid(unsafe_code)]
 
+mod access_log;
+mod check;
 mod command;
 mod failure;
 mod incidents;
 mod locate;
+mod nginx;
 mod records;
 #[cfg(test)]
 mod render_tests;
 mod requests;
 mod run;
+mod slow;
+mod socket;
+mod source;
 mod stack;
 mod stores;
 mod table;
+mod top;
+mod vitals;
 mod why;
 #[cfg(test)]
 mod why_tests;
 mod workers;
 
 use ferricorn_core::units;
-
-pub use locate::SCOREBOARD_NAME;
+pub use locate::{SCOREBOARD_NAME, SETTINGS_NAME};
 pub use run::run;

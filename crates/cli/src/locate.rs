@@ -1,14 +1,14 @@
 //! Finds a server's scoreboard from outside: by pid, by pidfile, or by looking at every process that this user may
 //! look into. The scoreboard is a memfd, so it is reached through the descriptor of a process that holds it.
-//! Not for: reading what stands in it.
+//! Not for: reading what stands in it, and servers without one (`source`).
 
-use crate::command::Server;
 use crate::failure::Failure;
 use ferricorn_core::scoreboard::Scoreboard;
+use ferricorn_core::snapshot::Kind;
 use ferricorn_sys::shared::SharedMemory;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,29 +16,25 @@ use std::path::{Path, PathBuf};
 /// The name under which the arbiter makes the scoreboard's memfd; `/proc/PID/fd` shows it.
 pub const SCOREBOARD_NAME: &str = "ferricorn-scoreboard";
 
+/// The name under which it hangs out its settings, as lines `name = value`.
+pub const SETTINGS_NAME: &str = "ferricorn-settings";
+/// Most bytes of these.
+const SETTINGS_MAX: u64 = 1 << 20;
+
 /// A server that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// The process that made the scoreboard: the arbiter.
+    /// The arbiter.
     pub pid: u32,
     /// Its command line.
     pub command: String,
+    /// Which server it is.
+    pub kind: Kind,
+    /// Where its observer answers; none where there is a scoreboard.
+    pub socket: Option<PathBuf>,
 }
 
-/// Maps the scoreboard of the server that was asked for.
-pub(crate) fn open(server: &Server) -> Result<SharedMemory<Scoreboard>, Failure> {
-    match server {
-        Server::Pid(pid) => open_pid(*pid, "check the pid: `pgrep -af ferricorn`"),
-        Server::Pidfile(path) => {
-            let pid = read_pidfile(path)?;
-            let hint = format!("look whether the server that wrote {} still runs", path.display());
-            open_pid(pid, &hint)
-        }
-        Server::TheOne => open_pid(the_one(&running())?.pid, "try again: it may just have ended"),
-    }
-}
-
-/// Returns every server whose processes this user may look into, by pid.
+/// Returns every server with a scoreboard whose processes this user may look into, by pid.
 pub(crate) fn running() -> Vec<Found> {
     // Workers inherit the arbiter's descriptor: whoever of its holders started first made it.
     let mut holders: BTreeMap<(u64, u64), (u64, u32)> = BTreeMap::new();
@@ -48,15 +44,16 @@ pub(crate) fn running() -> Vec<Found> {
         let first = holders.entry((file.dev(), file.ino())).or_insert((started, pid));
         *first = (*first).min((started, pid));
     }
-    let mut found: Vec<Found> =
-        holders.into_values().map(|(_, pid)| Found { pid, command: command_line(pid) }).collect();
+    // The one that made it is the arbiter.
+    let of = |(_, pid)| Found { pid, command: command_line(pid), kind: Kind::Ferricorn, socket: None };
+    let mut found: Vec<Found> = holders.into_values().map(of).collect();
     found.sort_by_key(|server| server.pid);
     found
 }
 
 /// Returns the folders in which running servers keep their records, as far as this user may look.
 pub(crate) fn state_dirs() -> Vec<PathBuf> {
-    let boards = running().into_iter().filter_map(|server| open_pid(server.pid, "").ok());
+    let boards = running().into_iter().filter_map(|server| open_pid(server.pid, "").ok().flatten());
     boards
         .map(|board| board.value().state_dir.load())
         .filter(|path| !path.is_empty())
@@ -65,18 +62,20 @@ pub(crate) fn state_dirs() -> Vec<PathBuf> {
 }
 
 /// Returns the only server, or says why there is not one.
-fn the_one(servers: &[Found]) -> Result<&Found, Failure> {
+pub(crate) fn the_one(servers: &[Found]) -> Result<&Found, Failure> {
     match servers {
         [server] => Ok(server),
         [] => Err(Failure::new(
             "no running server was found",
-            "no process that you may look into holds a Ferricorn scoreboard",
+            "no process that you may look into holds a Ferricorn scoreboard, and no observer answers",
             "start one (`ferricorn APP`), or run this as the server's user: `sudo -u USER ferricornctl ...`",
         )),
         several => {
             let list: Vec<String> = several
                 .iter()
-                .map(|server| format!("\n         {:>7}  {}", server.pid, server.command))
+                .map(|server| {
+                    format!("\n         {:>7}  {:<9}  {}", server.pid, server.kind.name(), server.command)
+                })
                 .collect();
             Err(Failure::new(
                 format!("{} servers are running", several.len()),
@@ -87,16 +86,17 @@ fn the_one(servers: &[Found]) -> Result<&Found, Failure> {
     }
 }
 
-fn open_pid(pid: u32, hint: &str) -> Result<SharedMemory<Scoreboard>, Failure> {
+/// Maps the scoreboard that a process holds; none if it holds none.
+pub(crate) fn open_pid(pid: u32, hint: &str) -> Result<Option<SharedMemory<Scoreboard>>, Failure> {
     let what = || format!("process {pid} could not be read");
     let path = match scoreboard_fd(pid) {
         Ok(Some(path)) => path,
-        Ok(None) => return Err(Failure::new(what(), "it is not a Ferricorn: it holds no scoreboard", hint)),
+        Ok(None) => return Ok(None),
         Err(error) => return Err(unreadable(what(), &error, hint)),
     };
     let file = File::options().read(true).write(true).open(&path);
     let file = file.map_err(|error| unreadable(what(), &error, hint))?;
-    SharedMemory::map(OwnedFd::from(file)).map_err(|error| match error.kind() {
+    SharedMemory::map(OwnedFd::from(file)).map(Some).map_err(|error| match error.kind() {
         ErrorKind::InvalidData => another_version(what(), "its scoreboard has another size"),
         _ => unreadable(what(), &error, hint),
     })
@@ -123,7 +123,7 @@ fn unreadable(what: String, error: &std::io::Error, hint: &str) -> Failure {
     }
 }
 
-fn read_pidfile(path: &Path) -> Result<u32, Failure> {
+pub(crate) fn read_pidfile(path: &Path) -> Result<u32, Failure> {
     let what = || format!("pidfile {} could not be used", path.display());
     let text = fs::read_to_string(path).map_err(|error| {
         let hint = "give the path that the server's `--pid` names; the file exists while it runs";
@@ -140,9 +140,21 @@ fn read_pidfile(path: &Path) -> Result<u32, Failure> {
     })
 }
 
+/// Returns the settings that a server has hung out; none if it has not, or may not be looked into.
+pub(crate) fn settings(pid: u32) -> Option<String> {
+    let path = memfd(pid, SETTINGS_NAME).ok()??;
+    let mut text = String::new();
+    File::open(path).ok()?.take(SETTINGS_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
 /// Returns the path through which the process's scoreboard can be opened.
 fn scoreboard_fd(pid: u32) -> std::io::Result<Option<PathBuf>> {
-    let prefix = format!("/memfd:{SCOREBOARD_NAME}");
+    memfd(pid, SCOREBOARD_NAME)
+}
+
+fn memfd(pid: u32, name: &str) -> std::io::Result<Option<PathBuf>> {
+    let prefix = format!("/memfd:{name}");
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let Ok(entry) = entry else { continue };
         // A descriptor may be closed between the listing and the reading of its link.
@@ -163,13 +175,24 @@ fn start_time(pid: u32) -> Option<u64> {
     start_time_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22 of `/proc/PID/stat`. The second, the name in brackets, may itself hold blanks and brackets.
+/// Field 22 of `/proc/PID/stat`.
 fn start_time_of(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    field(stat, 22)?.parse().ok()
 }
 
-fn command_line(pid: u32) -> String {
+/// Returns the parent of a process.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    field(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 4)?.parse().ok()
+}
+
+/// Returns a field of `/proc/PID/stat`, counted from 1 as in proc(5), from the third on. The second, the name in brackets,
+/// may itself hold blanks and brackets.
+pub(crate) fn field(stat: &str, number: usize) -> Option<&str> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)
+}
+
+pub(crate) fn command_line(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     crate::units::printable(words.join(" ").trim_end())
@@ -192,17 +215,21 @@ mod tests {
 
     #[test]
     fn one_server_is_taken_and_none_or_several_are_explained() {
-        let server = |pid, command: &str| Found { pid, command: command.to_owned() };
-        let one = [server(7, "ferricorn a:app")];
+        let server =
+            |pid, kind, command: &str| Found { pid, command: command.to_owned(), kind, socket: None };
+        let one = [server(7, Kind::Ferricorn, "ferricorn a:app")];
         assert_eq!(the_one(&one).map(|server| server.pid), Ok(7));
         let none = the_one(&[]).expect_err("none");
         assert_eq!(none.what, "no running server was found");
-        let several = [server(7, "ferricorn a:app"), server(4711, "ferricorn b:app")];
+        let several = [
+            server(7, Kind::Ferricorn, "ferricorn: master [a]"),
+            server(4711, Kind::Gunicorn, "gunicorn b:app"),
+        ];
         let failure = the_one(&several).expect_err("several");
         assert_eq!(failure.what, "2 servers are running");
         assert_eq!(
             failure.why,
-            "it is not clear which one you mean:\n               7  ferricorn a:app\n            4711  ferricorn b:app"
+            "it is not clear which one you mean:\n               7  ferricorn  ferricorn: master [a]\n            4711  gunicorn   gunicorn b:app"
         );
     }
 
@@ -231,8 +258,10 @@ mod tests {
 
     #[test]
     fn a_process_without_a_scoreboard_or_without_life_is_told_apart() {
-        let mine = open_pid(std::process::id(), "hint").map(drop).expect_err("a test holds no scoreboard");
-        assert_eq!(mine.why, "it is not a Ferricorn: it holds no scoreboard");
+        assert!(
+            open_pid(std::process::id(), "hint").expect("readable").is_none(),
+            "a test holds no scoreboard"
+        );
         // Above the kernel's largest pid.
         let nobody = open_pid(u32::MAX, "hint").map(drop).expect_err("no such process");
         assert_eq!((nobody.why.as_str(), nobody.hint.as_str()), ("there is no such process", "hint"));

@@ -1,12 +1,13 @@
 //! From arguments to an exit status. Not for: the shape of any output, which is its verb's.
 
-use crate::command::{self, Command, Server, Verb};
-use crate::failure::{Failure, OK, UNREADABLE, USAGE};
+use crate::command::{self, Command, Verb};
+use crate::failure::{FOUND, Failure, OK, UNREADABLE, USAGE};
+use crate::source::Source;
 use crate::workers::write_json;
-use crate::{incidents, locate, records, requests, stack, stores, why, workers};
-use ferricorn_core::snapshot::{self, Snapshot, Unreadable};
-use ferricorn_sys::clock;
+use crate::{check, incidents, records, requests, slow, stack, stores, top, why, workers};
+use ferricorn_core::snapshot::Snapshot;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// What a verb shows, and how.
 pub(crate) struct View<'a> {
@@ -19,14 +20,33 @@ pub(crate) struct View<'a> {
 /// Runs `ferricornctl` and returns its exit status: 0 shown, 1 nothing found or not readable, 2 wrong usage.
 ///
 /// `argv[0]` is the program's name. `terminal` tells whether `out` is one; colours also need an empty `NO_COLOR`.
-pub fn run(argv: &[String], out: &mut dyn Write, err: &mut dyn Write, terminal: bool) -> i32 {
+/// `configured` reads a configuration file, which is Python; it returns lines `name = value`, or why it cannot.
+pub fn run(
+    argv: &[String],
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    terminal: bool,
+    configured: &dyn Fn(&Path) -> Result<String, String>,
+) -> i32 {
     let command = match command::parse(argv) {
         Ok(command) => command,
         Err(error) => return usage(&error, out, err),
     };
     let colours = terminal && wants_colours();
-    let text = match text(&command, colours) {
-        Ok(text) => text,
+    if let Verb::Top(options) = &command.verb
+        && terminal
+        && !(options.once || command.json)
+    {
+        return match open(&command).and_then(|source| top::interactive(source, options, colours, err)) {
+            Ok(status) => status,
+            Err(failure) => {
+                let _ = failure.write(err);
+                UNREADABLE
+            }
+        };
+    }
+    let (text, status) = match text(&command, colours, configured) {
+        Ok(shown) => shown,
         Err(failure) => {
             // Where the reason cannot be written, the exit status still tells.
             let _ = failure.write(err);
@@ -39,13 +59,18 @@ pub fn run(argv: &[String], out: &mut dyn Write, err: &mut dyn Write, terminal: 
             let _ = unwritten(&error).write(err);
             UNREADABLE
         }
-        _ => OK,
+        _ => status,
     }
 }
 
-/// Returns what the command shows.
-fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
+/// Returns what the command shows, and its exit status.
+fn text(
+    command: &Command,
+    colours: bool,
+    configured: check::Configured<'_>,
+) -> Result<(Vec<u8>, i32), Failure> {
     let mut text = Vec::new();
+    let mut status = OK;
     let written = match &command.verb {
         Verb::Timeouts(limit) => {
             let found = records::find(&stores::open(command.state_dir.as_deref())?, *limit)?;
@@ -72,33 +97,47 @@ fn text(command: &Command, colours: bool) -> Result<Vec<u8>, Failure> {
             let found = stack::find(*pid)?;
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
         }
-        Verb::Snapshot => write_json(&read(&command.server)?, &mut text),
+        Verb::Top(options) => top::once(open(command)?, options, colours, command.json, &mut text)?,
+        Verb::Check(options) => {
+            let alone = options.config.is_some() && !options.server_is_named;
+            let source = if alone { None } else { Some(open(command)?) };
+            let page = check::find(options, source.as_ref(), configured)?;
+            if page.is_alarming() {
+                status = FOUND;
+            }
+            if command.json { check::json(&page, &mut text) } else { check::text(&page, colours, &mut text) }
+        }
+        Verb::Snapshot => write_json(&open(command)?.read()?, &mut text),
+        Verb::Slow(options) => {
+            let page = slow::find(options, || open(command))?;
+            if command.json { slow::json(&page, &mut text) } else { slow::table(&page, colours, &mut text) }
+        }
         Verb::Workers | Verb::Requests | Verb::Recent(_) => {
-            let snapshot = read(&command.server)?;
+            let source = open(command)?;
+            if matches!(command.verb, Verb::Recent(_)) && !source.remembers() {
+                return Err(no_recorder());
+            }
+            let snapshot = source.read()?;
             show(command, &View { snapshot: &snapshot, colours }, &mut text)
         }
     };
-    written.map(|()| text).map_err(|error| unwritten(&error))
+    written.map(|()| (text, status)).map_err(|error| unwritten(&error))
+}
+
+fn open(command: &Command) -> Result<Source, Failure> {
+    Source::open(&command.server, command.state_dir.as_deref())
 }
 
 fn unwritten(error: &io::Error) -> Failure {
     Failure::new("the output could not be written", error.to_string(), "free the place it goes to")
 }
 
-/// Reads a server's scoreboard.
-pub(crate) fn read(server: &Server) -> Result<Snapshot, Failure> {
-    let board = locate::open(server)?;
-    snapshot::read(board.value(), clock::now_ns(), clock::wall_time_s()).map_err(|reason| match reason {
-        Unreadable::NotAScoreboard => Failure::new(
-            "the scoreboard could not be read",
-            "the server has not filled it in yet",
-            "try again in a moment",
-        ),
-        Unreadable::Version(other) => {
-            let why = format!("its layout has number {other}, this program reads another");
-            locate::another_version("the scoreboard could not be read", &why)
-        }
-    })
+fn no_recorder() -> Failure {
+    Failure::new(
+        "the last finished requests could not be shown",
+        "this server is a stock Gunicorn, which has no flight recorder",
+        "leave out `--recent` to see what is running; its access log has what has finished",
+    )
 }
 
 fn show(command: &Command, view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {

@@ -34,6 +34,11 @@ impl Ink {
             Self::Bad => "\x1b[31m",
         }
     }
+
+    /// Returns a text in this colour.
+    pub(crate) fn paint(self, text: &str, colours: bool) -> String {
+        if colours && self != Self::Plain { format!("{}{text}{RESET}", self.code()) } else { text.to_owned() }
+    }
 }
 
 const BOLD: &str = "\x1b[1m";

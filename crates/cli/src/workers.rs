@@ -1,10 +1,11 @@
 //! `ferricornctl workers`: one line per worker, and one for the server.
 //! The JSON's shape is public and written down in `docs/ferricornctl.md`: add fields, never change one.
-//! Not for: what the numbers mean (`core::snapshot`).
+//! Not for: what the numbers mean (`core::snapshot`, `core::figures`).
 
 use crate::run::View;
 use crate::table::{self, Align, Cell, Ink};
 use crate::units::{count, millis, rate, span};
+use ferricorn_core::figures;
 use ferricorn_core::histogram::Distribution;
 use ferricorn_core::scoreboard::{State, Timed};
 use ferricorn_core::snapshot::{Snapshot, Worker};
@@ -30,9 +31,6 @@ const COLUMNS: [(&str, Align); 15] = [
     ("HANDED", Align::Right),
 ];
 
-/// Index of the 5xx class in [`Worker::statuses`].
-const SERVER_ERRORS: usize = 4;
-
 /// Writes the table and the summary.
 pub(crate) fn table(view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
     let rows: Vec<_> = view.snapshot.workers.iter().map(row).collect();
@@ -41,8 +39,8 @@ pub(crate) fn table(view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn row(worker: &Worker) -> [Cell; COLUMNS.len()] {
-    let app = &worker.timed[Timed::App as usize];
-    let errors = worker.statuses[SERVER_ERRORS];
+    let app = figures::timed(worker, Timed::App);
+    let errors = figures::server_errors(worker);
     let (state, ink) = state(worker.state);
     let taken = if worker.taken_over { "*" } else { "" };
     [
@@ -52,15 +50,15 @@ fn row(worker: &Worker) -> [Cell; COLUMNS.len()] {
         span(worker.uptime_s).into(),
         worker.boot_s.map_or("-".to_owned(), span).into(),
         count(worker.requests).into(),
-        requests_per_s(worker).map_or("-".to_owned(), rate).into(),
+        figures::requests_per_s(worker).map_or("-".to_owned(), rate).into(),
         Cell::inked(
-            format!("{}/{}", threads_busy(worker), worker.threads),
+            format!("{}/{}", figures::threads_busy(worker), worker.threads),
             if worker.threads > 0 && worker.threads_free == 0 { Ink::Warn } else { Ink::Plain },
         ),
         Cell::inked(count(worker.queued.into()), if worker.queued > 0 { Ink::Warn } else { Ink::Plain }),
         count(worker.connections.into()).into(),
-        millis(app.quantile_us(0.50)).into(),
-        millis(app.quantile_us(0.99)).into(),
+        millis(app.and_then(|app| app.quantile_us(0.50))).into(),
+        millis(app.and_then(|app| app.quantile_us(0.99))).into(),
         Cell::inked(count(errors), if errors > 0 { Ink::Bad } else { Ink::Plain }),
         format!("{}{taken}", count(worker.takeovers)).into(),
         count(worker.handed_over).into(),
@@ -68,37 +66,24 @@ fn row(worker: &Worker) -> [Cell; COLUMNS.len()] {
 }
 
 fn summary(snapshot: &Snapshot) -> String {
-    let sum = |of: fn(&Worker) -> u64| snapshot.workers.iter().map(of).sum::<u64>();
-    let ready = snapshot.workers.iter().filter(|worker| worker.state == State::Ready).count();
-    let refused = sum(|worker| worker.refused);
-    let shed = sum(|worker| worker.shed);
-    let timed_out = sum(|worker| worker.timed_out);
+    let sums = figures::all_workers(snapshot);
     format!(
-        "arbiter {}, up {}: {ready} of {} workers ready, {} of {} threads busy, {} queued, {} connections; \
+        "arbiter {}, up {}: {} of {} workers ready, {} of {} threads busy, {} queued, {} connections; \
          {} requests, {} answered 5xx, {} refused, {} shed, {} timed out",
         snapshot.arbiter_pid,
         span(snapshot.uptime_s),
+        sums.workers_ready,
         snapshot.workers_target,
-        sum(|worker| threads_busy(worker).into()),
-        sum(|worker| worker.threads.into()),
-        count(sum(|worker| worker.queued.into())),
-        count(sum(|worker| worker.connections.into())),
-        count(sum(|worker| worker.requests)),
-        count(sum(|worker| worker.statuses[SERVER_ERRORS])),
-        count(refused),
-        count(shed),
-        count(timed_out),
+        sums.threads_busy,
+        sums.threads,
+        count(sums.queued),
+        count(sums.connections),
+        count(sums.requests),
+        count(sums.server_errors),
+        count(sums.refused),
+        count(sums.shed),
+        count(sums.timed_out),
     )
-}
-
-fn threads_busy(worker: &Worker) -> u32 {
-    worker.threads.saturating_sub(worker.threads_free)
-}
-
-/// The average since the worker became ready; nothing in its first second, when it would jump about.
-fn requests_per_s(worker: &Worker) -> Option<f64> {
-    let serving_s = worker.uptime_s - worker.boot_s?;
-    (serving_s >= 1.0).then(|| worker.requests as f64 / serving_s)
 }
 
 fn state(state: State) -> (&'static str, Ink) {
@@ -199,12 +184,12 @@ impl WorkerJson {
             boot_s: worker.boot_s,
             beat_age_s: worker.beat_age_s,
             threads: worker.threads,
-            threads_busy: threads_busy(worker),
+            threads_busy: figures::threads_busy(worker),
             queued: worker.queued,
             connections: worker.connections,
             taken_over: worker.taken_over,
             requests: worker.requests,
-            requests_per_s: requests_per_s(worker),
+            requests_per_s: figures::requests_per_s(worker),
             responses: (1..)
                 .zip(worker.statuses)
                 .map(|(class, number)| (format!("{class}xx"), number))
@@ -216,7 +201,7 @@ impl WorkerJson {
             takeovers: worker.takeovers,
             handed_over: worker.handed_over,
             taken_in: worker.taken_in,
-            phases: PHASES.map(|(name, phase)| (name, PhaseJson::of(&worker.timed[phase as usize]))).into(),
+            phases: PHASES.map(|(name, phase)| (name, PhaseJson::of(figures::timed(worker, phase)))).into(),
         }
     }
 }
@@ -231,11 +216,11 @@ struct PhaseJson {
 }
 
 impl PhaseJson {
-    fn of(distribution: &Distribution) -> Self {
-        let ms = |q| distribution.quantile_us(q).map(|us| us as f64 / 1e3);
+    fn of(distribution: Option<&Distribution>) -> Self {
+        let ms = |q| distribution?.quantile_us(q).map(|us| us as f64 / 1e3);
         Self {
-            count: distribution.count,
-            sum_s: distribution.sum_us as f64 / 1e6,
+            count: distribution.map_or(0, |distribution| distribution.count),
+            sum_s: distribution.map_or(0.0, figures::sum_s),
             p50_ms: ms(0.50),
             p90_ms: ms(0.90),
             p99_ms: ms(0.99),

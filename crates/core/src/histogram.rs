@@ -89,18 +89,19 @@ fn dense<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Erro
 impl Distribution {
     /// Counts one duration in microseconds.
     pub fn add(&mut self, us: u64) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.sum_us = self.sum_us.saturating_add(us);
         if let Some(bucket) = self.buckets.get_mut(bucket(us)) {
-            *bucket += 1;
+            *bucket = bucket.saturating_add(1);
         }
     }
 
-    /// Adds what another has counted.
+    /// Adds what another has counted, which may have come from anywhere.
     pub fn merge(&mut self, other: &Self) {
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
-        self.buckets.iter_mut().zip(&other.buckets).for_each(|(mine, theirs)| *mine += theirs);
+        let pairs = self.buckets.iter_mut().zip(&other.buckets);
+        pairs.for_each(|(mine, theirs)| *mine = mine.saturating_add(*theirs));
     }
 
     /// Returns what has been counted since an earlier reading of the same histogram.
@@ -115,7 +116,7 @@ impl Distribution {
 
     /// Returns how many durations lie in buckets above that of `us`.
     pub fn above(&self, us: u64) -> u64 {
-        self.buckets.iter().skip(bucket(us) + 1).sum()
+        self.buckets.iter().skip(bucket(us) + 1).fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Returns the mean in seconds; `None` when nothing was recorded.
@@ -126,11 +127,11 @@ impl Distribution {
     /// Returns the upper edge in microseconds of the bucket that holds the quantile `q` (0.0 to 1.0), or `None` when
     /// nothing was recorded.
     pub fn quantile_us(&self, q: f64) -> Option<u64> {
-        let total: u64 = self.buckets.iter().sum();
+        let total: u64 = self.buckets.iter().fold(0, |sum, count| sum.saturating_add(*count));
         let rank = ((total as f64) * q.clamp(0.0, 1.0)).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (index, count) in self.buckets.iter().enumerate() {
-            seen += count;
+            seen = count.saturating_add(seen);
             if total > 0 && seen >= rank {
                 return Some(bucket_floor(index + 1));
             }
@@ -182,6 +183,16 @@ mod tests {
     #[test]
     fn beyond_the_last_bucket_counts_in_it() {
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn numbers_from_anywhere_do_not_overflow() {
+        let text = r#"{"count":18446744073709551615,"sum_us":18446744073709551615,"buckets":[[5,18446744073709551615],[6,9],[999,1]]}"#;
+        let mut wild: Distribution = serde_json::from_str(text).expect("read");
+        let other = wild.clone();
+        wild.merge(&other);
+        wild.add(6);
+        assert_eq!((wild.count, wild.above(0), wild.quantile_us(1.0)), (u64::MAX, u64::MAX, Some(6)));
     }
 
     #[test]

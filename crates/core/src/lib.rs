@@ -3,12 +3,15 @@
 //! and decisions are returned as actions.
 #![forbid(unsafe_code)]
 
+pub mod advice;
+pub mod check;
 pub mod claim;
 pub mod deadline;
 pub mod detect;
 pub mod diagnosis;
 pub mod event;
 pub mod evidence;
+pub mod figures;
 pub mod fleet;
 pub mod histogram;
 pub mod incident;

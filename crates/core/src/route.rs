@@ -127,6 +127,18 @@ pub fn closeness(pattern: &str) -> usize {
     parts(pattern).filter(|part| !varies(part) && !takes_rest(part)).count()
 }
 
+/// Returns a pattern as `route_timeouts` takes it, with `*` for what varies; none for what is no path.
+pub fn glob(pattern: &str) -> Option<String> {
+    if pattern == UNMATCHED || pattern == OTHER {
+        return None;
+    }
+    let pattern = pattern.trim_start_matches('^').trim_end_matches(['$', 'Z']).trim_end_matches('\\');
+    let star = |part| if varies(part) || takes_rest(part) { MANY } else { part };
+    let inner: Vec<&str> = parts(pattern).map(star).collect();
+    let end = if pattern.len() > 1 && pattern.ends_with('/') { "/" } else { "" };
+    Some(format!("/{}{end}", inner.join("/")))
+}
+
 /// The parts of a pattern; a slash within brackets separates nothing.
 fn parts(pattern: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
@@ -213,6 +225,24 @@ mod tests {
             assert_eq!(fits(pattern, path), expected, "{pattern} {path}");
         }
         assert!(closeness("/reports/new") > closeness("/reports/<int:number>"));
+    }
+
+    #[test]
+    fn patterns_become_settings() {
+        let table = [
+            ("/reports/<int:number>", Some("/reports/*")),
+            ("reports/<int:number>/", Some("/reports/*/")),
+            ("^reports/(?P<number>[0-9]{1,3})/$", Some("/reports/*/")),
+            ("/items/{item_id}/pdf", Some("/items/*/pdf")),
+            ("/reports/:id", Some("/reports/*")),
+            ("/", Some("/")),
+            ("", Some("/")),
+            (UNMATCHED, None),
+            (OTHER, None),
+        ];
+        for (pattern, expected) in table {
+            assert_eq!(glob(pattern).as_deref(), expected, "{pattern}");
+        }
     }
 
     proptest! {

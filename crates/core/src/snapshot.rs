@@ -33,6 +33,16 @@ pub enum Kind {
     Gunicorn,
 }
 
+impl Kind {
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ferricorn => "ferricorn",
+            Self::Gunicorn => "gunicorn",
+        }
+    }
+}
+
 /// A server at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {

@@ -4,9 +4,10 @@
 
 use crate::config::{self, Failure};
 use crate::host;
-use ferricorn_settings::{ParsedArgs, Source, Wanted, help, parse_args, print_config};
+use ferricorn_settings::{ParsedArgs, Source, Wanted, help, parse_args, print_config, told};
 use pyo3::prelude::*;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 /// Serves; returns the exit code. `argv` begins with the program's name.
 #[pyfunction]
@@ -50,10 +51,23 @@ fn start(py: Python<'_>, cli: &ParsedArgs) -> Result<i32, Failure> {
 
 /// Runs `ferricornctl`; returns the exit code.
 #[pyfunction]
-pub(crate) fn ctl(argv: Vec<String>) -> i32 {
+pub(crate) fn ctl(py: Python<'_>, argv: Vec<String>) -> i32 {
     let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
     let terminal = std::io::stdout().is_terminal();
-    ferricorn_cli::run(&argv, &mut out, &mut err, terminal)
+    ferricorn_cli::run(&argv, &mut out, &mut err, terminal, &|path| configured(py, path))
+}
+
+/// Reads a configuration file as the server does; returns its settings as lines.
+fn configured(py: Python<'_>, path: &Path) -> Result<String, String> {
+    let words = ["--config".to_owned(), path.display().to_string()];
+    let cli = parse_args(&words, Source::CommandLine).map_err(|error| error.message)?;
+    let install = || py.import("ferricorn._alias")?.call_method0("install");
+    install().map_err(|error| error.to_string())?;
+    match config::load(py, &cli) {
+        Ok(configured) => Ok(told(&configured.said)),
+        Err(Failure::Said(text, _)) => Err(text.trim().trim_start_matches("Error: ").to_owned()),
+        Err(Failure::Exit(_)) => Err("it ends the process".to_owned()),
+    }
 }
 
 /// Returns the table of settings as JSON.

@@ -9,12 +9,13 @@ use crate::work::{self, Access, WorkerSignals};
 use ferricorn_arbiter::{
     Bind, Context, Ended, Fork, Hook, Host, Level, ListenAddress, Listener, Observation, Options, WorkerSpec,
 };
-use ferricorn_cli::SCOREBOARD_NAME;
+use ferricorn_cli::{SCOREBOARD_NAME, SETTINGS_NAME};
 use ferricorn_core::event::Event;
 use ferricorn_reflex::{observer, store};
-use ferricorn_settings::{BindAddress, ParsedArgs, Settings};
+use ferricorn_settings::{BindAddress, ParsedArgs, Settings, told};
 use ferricorn_sys::daemon::{Daemon, daemonize};
 use ferricorn_sys::exit::exit_now;
+use ferricorn_sys::poster::Poster;
 use ferricorn_sys::shared::SharedMemory;
 use ferricorn_sys::signal::Signal;
 use ferricorn_worker::Log;
@@ -51,7 +52,8 @@ pub(crate) fn serve(
     let file = error_file(&configured.settings, &server)?;
     let options = options(&configured.settings, &server)?;
     let board = SharedMemory::create(SCOREBOARD_NAME).map_err(PyErr::from)?;
-    let mut host = PythonHost { py, cli, configured, server, file, access: None };
+    let poster = Poster::create(SETTINGS_NAME, &told(&configured.said)).map_err(PyErr::from)?;
+    let mut host = PythonHost { py, cli, configured, server, file, poster, access: None };
     host.warn();
     match ferricorn_arbiter::run(options, &mut host, board) {
         Ended::Arbiter(code) => Ok(code),
@@ -126,6 +128,8 @@ struct PythonHost<'a, 'py> {
     server: Bound<'py, PyAny>,
     /// `None` where a logger in Python writes the log.
     file: Option<Arc<ErrorFile>>,
+    /// The settings, for viewers.
+    poster: Poster,
     /// In a worker: opened while it still has the arbiter's privileges.
     access: Option<PyResult<Access>>,
 }
@@ -157,6 +161,9 @@ impl<'py> PythonHost<'_, 'py> {
         let options = options(&configured.settings, &self.server).map_err(said)?;
         self.configured = configured;
         self.file = file;
+        if let Err(error) = self.poster.replace(&told(&self.configured.said)) {
+            self.log(Level::Warning, &format!("Viewers are not told the new settings: {error}"));
+        }
         self.warn();
         Ok(options)
     }

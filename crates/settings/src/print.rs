@@ -17,6 +17,19 @@ pub fn print_config(said: &Said) -> String {
     rows.into_iter().map(line).collect()
 }
 
+/// Settings that a running server tells those who may look into it, beside all numbers and switches: where it listens,
+/// whom it trusts, of which kind its workers are. Nothing that may hold a secret.
+const TOLD: [&str; 6] =
+    ["bind", "forwarded_allow_ips", "route_timeouts", "state_dir", "worker_class", "worker_tmp_dir"];
+
+/// Returns what a running server tells of its settings, as [`print_config`] shows it.
+pub fn told(said: &Said) -> String {
+    let is_told =
+        |name: &str, value: &Value| TOLD.contains(&name) || matches!(value, Value::Int(_) | Value::Bool(_));
+    let rows = said.all().filter(|(setting, value, _)| is_told(setting.name, value));
+    rows.map(|(setting, value, _)| format!("{} = {}\n", setting.name, shown(setting, &value))).collect()
+}
+
 fn shown(setting: &Setting, value: &Value) -> String {
     match (&setting.kind, value) {
         (Kind::Hook { .. } | Kind::Class, Value::Object(name)) => format!("<{name}()>"),
@@ -56,6 +69,30 @@ mod tests {
         assert!(names.is_sorted(), "{names:?}");
         assert_eq!(names.len(), 140);
         assert!(text.lines().all(|line| line.get(34..37) == Some(" = ")), "{text}");
+    }
+
+    #[test]
+    fn what_is_told_holds_no_secret() {
+        let mut said = Said::default();
+        for name in ["raw_env", "logconfig_dict", "statsd_host", "accesslog"] {
+            let value = match name {
+                "raw_env" => Value::List(vec!["DATABASE_URL=postgres://me:s3cret@db/x".to_owned()]),
+                _ => Value::from("s3cret"),
+            };
+            said.say(name, value, Source::File).expect(name);
+        }
+        said.say("bind", Value::List(vec!["unix:/a".to_owned()]), Source::File).expect("bind");
+        let text = told(&said);
+        assert!(!text.contains("s3cret"), "{text}");
+        for line in [
+            "bind = ['unix:/a']",
+            "timeout = 30",
+            "reflex = True",
+            "route_timeouts = {}",
+            "worker_class = sync",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} in {text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod file;
 pub mod listener;
 mod peer;
 pub mod pidfile;
+pub mod poster;
 pub mod pressure;
 pub mod process;
 pub mod proctitle;

@@ -1,0 +1,126 @@
+//! Settings as text: lines `name = value` in Python's notation, as a server hangs them out and as a configuration file is
+//! told. Not for: where they come from (`gather`).
+
+use ferricorn_core::check::Said;
+use ferricorn_settings::{Said as Spoken, Value};
+use std::collections::BTreeMap;
+
+/// Reads lines `name = value`.
+pub(super) fn of_text(text: &str) -> Said {
+    let lines = text.lines().filter_map(|line| line.split_once(" = "));
+    let known: BTreeMap<&str, &str> = lines.map(|(name, value)| (name.trim(), value.trim())).collect();
+    let text = |name: &str| known.get(name).map(|value| (*value).to_owned());
+    said(&text, &|name| known.contains_key(name))
+}
+
+/// Takes what was said on a command line; where `all` was said there, the defaults of the rest are known too.
+pub(super) fn of_spoken(spoken: &Spoken, all: bool) -> Said {
+    let heard: Vec<&str> = spoken.spoken().map(|(name, ..)| name).collect();
+    let is_known = |name: &str| all || heard.contains(&name);
+    let text = |name: &str| match spoken.value(name) {
+        _ if !is_known(name) => None,
+        Value::Object(text) => Some(text),
+        value => Some(value.shown()),
+    };
+    said(&text, &is_known)
+}
+
+fn said(text: &dyn Fn(&str) -> Option<String>, is_known: &dyn Fn(&str) -> bool) -> Said {
+    let number = |name: &str| text(name)?.parse::<u64>().ok();
+    let seconds = |name: &str| text(name)?.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
+    let small = |name: &str| number(name).and_then(|number| u32::try_from(number).ok());
+    let flag = |name: &str| match text(name)?.as_str() {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    };
+    let routes = || {
+        let texts = quoted(&text("route_timeouts")?);
+        let pair = |pair: &[String]| Some((pair.first()?.clone(), pair.get(1)?.parse().ok()?));
+        Some(texts.chunks(2).filter_map(pair).collect())
+    };
+    Said {
+        worker_class: text("worker_class").map(|class| class.trim_matches(['<', '>', '(', ')']).to_owned()),
+        workers: small("workers"),
+        threads: small("threads"),
+        timeout_s: seconds("timeout"),
+        route_timeouts_s: if is_known("route_timeouts") { routes() } else { None },
+        graceful_timeout_s: seconds("graceful_timeout"),
+        keepalive_s: seconds("keepalive"),
+        max_requests: number("max_requests"),
+        max_requests_jitter: number("max_requests_jitter"),
+        bind: text("bind").map(|list| quoted(&list)),
+        forwarded_allow_ips: text("forwarded_allow_ips").map(|list| texts(&list)),
+        reflex: flag("reflex"),
+    }
+}
+
+/// Returns the texts of a list, or those between commas.
+fn texts(text: &str) -> Vec<String> {
+    if text.contains(['\'', '"']) {
+        return quoted(text);
+    }
+    text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+}
+
+/// Returns the texts between quotes.
+fn quoted(text: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut characters = text.chars();
+    while let Some(quote) = characters.find(|character| matches!(character, '\'' | '"')) {
+        let mut inner = String::new();
+        while let Some(character) = characters.next() {
+            match character {
+                '\\' => inner.extend(characters.next()),
+                _ if character == quote => break,
+                _ => inner.push(character),
+            }
+        }
+        texts.push(inner);
+    }
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferricorn_settings::{Source, parse_args, print_config, told};
+
+    #[test]
+    fn what_a_server_tells_is_read_back() {
+        let words =
+            "-w 3 --threads 4 -t 45 --keep-alive 75 -b unix:/a -b 0.0.0.0:1 --max-requests 9 --no-reflex";
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let spoken = parse_args(&words, Source::CommandLine).expect("a command line").said;
+        let said = of_text(&told(&spoken));
+        assert_eq!(said, of_text(&print_config(&spoken)), "both tell the same");
+        let expected = Said {
+            worker_class: Some("sync".into()),
+            workers: Some(3),
+            threads: Some(4),
+            timeout_s: Some(45.0),
+            route_timeouts_s: Some(Vec::new()),
+            graceful_timeout_s: Some(30.0),
+            keepalive_s: Some(75.0),
+            max_requests: Some(9),
+            max_requests_jitter: Some(0),
+            bind: Some(vec!["unix:/a".into(), "0.0.0.0:1".into()]),
+            forwarded_allow_ips: Some(vec!["127.0.0.1".into(), "::1".into()]),
+            reflex: Some(false),
+        };
+        assert_eq!(said, expected);
+        assert_eq!(of_spoken(&spoken, true), expected);
+        let some = of_spoken(&spoken, false);
+        assert_eq!((some.workers, some.graceful_timeout_s, some.route_timeouts_s), (Some(3), None, None));
+    }
+
+    #[test]
+    fn routes_have_their_times() {
+        let text = "route_timeouts = {'POST /api/*': '120', \"/it's\": '0'}\nworker_class = <my.Worker()>\n";
+        let said = of_text(text);
+        let expected = vec![("POST /api/*".to_owned(), 120.0), ("/it's".to_owned(), 0.0)];
+        assert_eq!(said.route_timeouts_s, Some(expected));
+        assert_eq!(said.worker_class.as_deref(), Some("my.Worker"));
+        assert_eq!(of_text("nonsense\ntimeout = soon\n"), Said::default());
+    }
+}

@@ -1,0 +1,323 @@
+//! Each rule with what it finds, and with what it leaves alone.
+
+use super::*;
+use crate::snapshot::Kind;
+
+/// Facts of a server that is well set up.
+fn sound() -> Facts {
+    Facts {
+        kind: Some(Kind::Ferricorn),
+        said: Said {
+            worker_class: Some("gthread".into()),
+            workers: Some(4),
+            threads: Some(8),
+            timeout_s: Some(30.0),
+            route_timeouts_s: Some(Vec::new()),
+            graceful_timeout_s: Some(30.0),
+            keepalive_s: Some(75.0),
+            max_requests: Some(0),
+            max_requests_jitter: Some(0),
+            bind: Some(vec!["unix:/run/web.sock".into()]),
+            forwarded_allow_ips: Some(vec!["127.0.0.1".into(), "::1".into()]),
+            reflex: Some(true),
+        },
+        proxies: Some(vec![proxy()]),
+        databases: Some(vec![database()]),
+        stop: Some(Stop {
+            by: "systemd (shop.service)".into(),
+            timeout_s: 90.0,
+            setting: "TimeoutStopSec".into(),
+        }),
+        surroundings: Surroundings {
+            state_dir: Some(StateDir { path: "/var/lib/ferricorn".into(), trouble: None }),
+            heartbeat_on_disk: None,
+            tracing: Some(Tracing { may_trace: true, ..Tracing::default() }),
+        },
+        application: Application::default(),
+        observed: Observed { waiting_share: Some(0.9), utilisation: Some(0.9), no_timeout: Some(Vec::new()) },
+        unseen: Vec::new(),
+    }
+}
+
+fn proxy() -> Proxy {
+    Proxy {
+        name: "nginx".into(),
+        place: "server example.org, location / (nginx.conf:9)".into(),
+        upstream: "app".into(),
+        servers: 2,
+        read_timeout_s: 60.0,
+        send_timeout_s: 60.0,
+        connect_timeout_s: 60.0,
+        idle_s: Some(60.0),
+        next_upstream: vec!["error".into(), "timeout".into()],
+    }
+}
+
+fn database() -> DatabaseFacts {
+    DatabaseFacts {
+        name: "shop".into(),
+        max_connections: Some(100),
+        reserved: Some(3),
+        used_by_others: None,
+        pool_per_worker: Some(15),
+        pooler: None,
+    }
+}
+
+fn codes(facts: &Facts) -> Vec<(Level, &'static str)> {
+    check(facts).into_iter().map(|found| (found.level, found.code)).collect()
+}
+
+#[test]
+fn a_sound_server_and_an_unknown_one_raise_nothing() {
+    assert_eq!(codes(&sound()), []);
+    assert_eq!(codes(&Facts::default()), []);
+}
+
+#[test]
+fn each_rule_finds_what_it_is_for() {
+    use Level::*;
+    type Case = (&'static str, fn(&mut Facts), &'static [(Level, &'static str)]);
+    let table: [Case; 34] = [
+        ("any forwarder", |f| f.said.forwarded_allow_ips = Some(vec!["*".into()]), &[]),
+        (
+            "any forwarder, public",
+            |f| {
+                f.said.forwarded_allow_ips = Some(vec!["10.0.0.1".into(), "*".into()]);
+                f.said.bind = Some(vec!["127.0.0.1:80".into(), "0.0.0.0:8000".into()]);
+            },
+            &[(Error, "security.forwarded_allow_ips")],
+        ),
+        (
+            "any forwarder, this host",
+            |f| {
+                f.said.forwarded_allow_ips = Some(vec!["*".into()]);
+                f.said.bind = Some(vec!["localhost:80".into(), "[::1]:8000".into(), "127.1.2.3:1".into()]);
+            },
+            &[],
+        ),
+        ("as many connections as there are", |f| f.said.workers = Some(6), &[]),
+        ("more connections than there are", |f| f.said.workers = Some(7), &[(Error, "database.connections")]),
+        (
+            "others hold connections",
+            |f| f.databases.as_mut().unwrap()[0].used_by_others = Some(38),
+            &[(Error, "database.connections")],
+        ),
+        (
+            "threads that may hold one each",
+            |f| {
+                f.databases.as_mut().unwrap()[0].pool_per_worker = None;
+                f.said.workers = Some(13);
+            },
+            &[(Warning, "database.connections")],
+        ),
+        (
+            "tasks of which nobody knows",
+            |f| {
+                f.databases.as_mut().unwrap()[0].pool_per_worker = None;
+                f.said = Said {
+                    worker_class: Some("uvicorn.workers.UvicornWorker".into()),
+                    threads: Some(1),
+                    ..f.said.clone()
+                };
+                f.said.workers = Some(1000);
+            },
+            &[],
+        ),
+        ("a pooler that waits less", |f| f.databases = with_pooler(20.0, 20, 1000), &[]),
+        (
+            "a pooler that waits longer",
+            |f| f.databases = with_pooler(120.0, 20, 1000),
+            &[(Warning, "pooler.query_wait_timeout")],
+        ),
+        (
+            "a pooler that waits for ever",
+            |f| f.databases = with_pooler(0.0, 20, 1000),
+            &[(Warning, "pooler.query_wait_timeout")],
+        ),
+        (
+            "a pooler that opens too many",
+            |f| f.databases = with_pooler(5.0, 200, 1000),
+            &[(Error, "database.connections")],
+        ),
+        (
+            "a pooler that takes too few",
+            |f| f.databases = with_pooler(5.0, 20, 59),
+            &[(Error, "pooler.max_client_conn")],
+        ),
+        (
+            "a proxy that gives up with it",
+            |f| f.said.timeout_s = Some(60.0),
+            &[(Warning, "proxy.read_timeout"), (Warning, "proxy.next_upstream")],
+        ),
+        (
+            "a proxy that gives up on one route",
+            |f| {
+                f.said.route_timeouts_s = Some(vec![("/export".into(), 120.0)]);
+                f.proxies.as_mut().unwrap()[0].servers = 1;
+            },
+            &[(Warning, "proxy.read_timeout")],
+        ),
+        ("a route without a deadline", |f| f.said.route_timeouts_s = Some(vec![("/ws".into(), 0.0)]), &[]),
+        (
+            "a proxy that repeats 504",
+            |f| f.proxies.as_mut().unwrap()[0].next_upstream = vec!["http_504".into()],
+            &[(Warning, "proxy.next_upstream")],
+        ),
+        (
+            "a proxy that repeats everything",
+            |f| {
+                f.proxies.as_mut().unwrap()[0].next_upstream =
+                    vec!["http_504".into(), "non_idempotent".into()]
+            },
+            &[(Error, "proxy.next_upstream")],
+        ),
+        ("a proxy that keeps longer", |f| f.said.keepalive_s = Some(60.0), &[(Warning, "proxy.keepalive")]),
+        (
+            "a proxy that keeps nothing",
+            |f| {
+                f.said.keepalive_s = Some(2.0);
+                f.proxies.as_mut().unwrap()[0].idle_s = None;
+            },
+            &[],
+        ),
+        (
+            "Gunicorn's sync keeps nothing",
+            |f| {
+                f.kind = Some(Kind::Gunicorn);
+                f.said = Said {
+                    worker_class: Some("sync".into()),
+                    threads: Some(1),
+                    keepalive_s: Some(2.0),
+                    ..f.said.clone()
+                };
+                f.observed = Observed::default();
+            },
+            &[],
+        ),
+        ("no deadline", |f| f.said.timeout_s = Some(0.0), &[(Warning, "timeout.none")]),
+        (
+            "calls without timeout",
+            |f| f.observed.no_timeout = Some(vec!["shop/rates.py:41".into()]),
+            &[(Warning, "requests.no_timeout")],
+        ),
+        (
+            "sync that waits, busy",
+            |f| f.said = Said { worker_class: Some("sync".into()), threads: Some(1), ..f.said.clone() },
+            &[(Warning, "worker.sync_waits")],
+        ),
+        (
+            "sync that waits, idle",
+            |f| {
+                f.said = Said { worker_class: Some("sync".into()), threads: Some(1), ..f.said.clone() };
+                f.observed.utilisation = Some(0.1);
+            },
+            &[(Hint, "worker.sync_waits")],
+        ),
+        (
+            "one sync worker that computes",
+            |f| {
+                f.said = Said {
+                    worker_class: Some("sync".into()),
+                    threads: Some(1),
+                    workers: Some(1),
+                    ..f.said.clone()
+                };
+                f.observed.waiting_share = Some(0.5);
+            },
+            &[(Warning, "worker.single")],
+        ),
+        ("sync with threads", |f| f.said.worker_class = Some("sync".into()), &[(Hint, "worker.threads")]),
+        (
+            "tasks with threads",
+            |f| {
+                f.said.worker_class = Some("gevent".into());
+            },
+            &[(Hint, "worker.threads")],
+        ),
+        (
+            "a heartbeat on a disk",
+            |f| f.surroundings.heartbeat_on_disk = Some("/tmp".into()),
+            &[(Warning, "worker.tmp_dir")],
+        ),
+        ("no jitter", |f| f.said.max_requests = Some(1000), &[(Warning, "worker.max_requests_jitter")]),
+        (
+            "killed while stopping",
+            |f| f.said.graceful_timeout_s = Some(90.0),
+            &[(Warning, "stop.graceful_timeout")],
+        ),
+        ("no observer", |f| f.said.reflex = Some(false), &[(Hint, "reflex.off")]),
+        (
+            "no room for records",
+            |f| {
+                f.surroundings.state_dir =
+                    Some(StateDir { path: "/x".into(), trouble: Some("read-only".into()) })
+            },
+            &[(Warning, "state.dir")],
+        ),
+        (
+            "an observer without rights",
+            |f| {
+                f.surroundings.tracing =
+                    Some(Tracing { worker_uid: 33, user_changed: true, ..Tracing::default() })
+            },
+            &[(Warning, "state.trace")],
+        ),
+    ];
+    for (name, change, expected) in table {
+        let mut facts = sound();
+        change(&mut facts);
+        assert_eq!(codes(&facts), expected, "{name}");
+        for found in check(&facts) {
+            for text in [&found.what, &found.why, &found.fix] {
+                assert!(!text.is_empty() && !text.ends_with('.') && !text.contains("  "), "{name}: {text:?}");
+            }
+        }
+    }
+}
+
+fn with_pooler(
+    query_wait_timeout_s: f64,
+    pool_size: u32,
+    max_client_conn: u32,
+) -> Option<Vec<DatabaseFacts>> {
+    let pooler = Pooler {
+        query_wait_timeout_s: Some(query_wait_timeout_s),
+        pool_size: Some(pool_size),
+        max_client_conn: Some(max_client_conn),
+    };
+    Some(vec![DatabaseFacts { pooler: Some(pooler), ..database() }])
+}
+
+#[test]
+fn the_worst_comes_first() {
+    let mut facts = sound();
+    facts.said.worker_class = Some("sync".into());
+    facts.said.timeout_s = Some(0.0);
+    facts.said.workers = Some(50);
+    let levels: Vec<Level> = check(&facts).into_iter().map(|found| found.level).collect();
+    assert_eq!(levels, [Level::Error, Level::Warning, Level::Hint]);
+}
+
+#[test]
+fn what_is_found_says_what_to_write() {
+    let mut facts = sound();
+    facts.databases = with_pooler(120.0, 20, 1000);
+    let found = check(&facts);
+    assert_eq!(
+        found[0].what,
+        "PgBouncer of shop waits 120 s for a free connection, and the longest deadline is 30 s"
+    );
+    assert_eq!(found[0].fix, "`query_wait_timeout = 10` in pgbouncer.ini");
+    facts = sound();
+    facts.said.timeout_s = Some(60.0);
+    assert_eq!(check(&facts)[0].fix, "`proxy_read_timeout 65s;` there, or a shorter timeout");
+}
+
+#[test]
+fn facts_of_a_database_are_read_strictly() {
+    let text = r#"[{"name":"shop","max_connections":100,"pooler":{"query_wait_timeout_s":120}}]"#;
+    let read: Vec<DatabaseFacts> = serde_json::from_str(text).expect("read");
+    assert_eq!((read[0].max_connections, read[0].pool_per_worker), (Some(100), None));
+    assert!(serde_json::from_str::<Vec<DatabaseFacts>>(r#"[{"max_connection":100}]"#).is_err());
+}
