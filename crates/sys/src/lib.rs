@@ -17,5 +17,6 @@ pub mod proctitle;
 pub mod shared;
 pub mod signal;
 pub mod slot;
+pub mod sockets;
 pub mod task;
 pub mod unblock;

@@ -10,20 +10,24 @@ const TABLE_MAX: u64 = 16 << 20;
 /// Returns the other end of a socket; `None` for what is no socket, has no other end, or may not be seen.
 pub(crate) fn of(pid: u32, fd: i32) -> Option<String> {
     let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
-    let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned();
+    let inode: u64 = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
     for table in ["tcp", "tcp6", "udp", "udp6"] {
-        if let Some((address, state)) = read(pid, table).lines().find_map(|line| internet(line, &inode)) {
+        let text = read(pid, table);
+        let mut rows = text.lines().filter_map(internet);
+        if let Some(row) = rows.find(|row| row.inode == inode && row.peer.port() != 0) {
             // Nobody has answered yet.
             let connecting =
-                if table.starts_with("tcp") && state == "02" { ", not connected yet" } else { "" };
-            return Some(format!("{address}{connecting}"));
+                if table.starts_with("tcp") && row.state == 2 { ", not connected yet" } else { "" };
+            return Some(format!("{}{connecting}", row.peer));
         }
     }
-    let path = read(pid, "unix").lines().find_map(|line| unix(line, &inode));
+    let text = read(pid, "unix");
+    let path = text.lines().filter_map(unix).find_map(|(found, _, path)| (found == inode).then_some(path));
     path.map(|path| if path.is_empty() { "a unix socket".to_owned() } else { format!("unix:{path}") })
 }
 
-fn read(pid: u32, table: &str) -> String {
+/// Reads a table of the network namespace that a process is in.
+pub(crate) fn read(pid: u32, table: &str) -> String {
     use std::io::Read;
     let mut text = String::new();
     if let Ok(file) = fs::File::open(format!("/proc/{pid}/net/{table}")) {
@@ -33,14 +37,31 @@ fn read(pid: u32, table: &str) -> String {
     text
 }
 
+/// A line of the tables of TCP and UDP.
+pub(crate) struct Row {
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) state: u8,
+    pub(crate) unsent: u32,
+    pub(crate) unread: u32,
+    pub(crate) uid: u32,
+    pub(crate) inode: u64,
+}
+
 /// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...`
-fn internet<'a>(line: &'a str, inode: &str) -> Option<(SocketAddr, &'a str)> {
-    let mut words = line.split_ascii_whitespace().skip(2);
-    let (remote, state) = (words.next()?, words.next()?);
-    if words.nth(5)? != inode {
-        return None;
-    }
-    let (address, port) = remote.split_once(':')?;
+pub(crate) fn internet(line: &str) -> Option<Row> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let (local, peer) = (address(words.next()?)?, address(words.next()?)?);
+    let state = u8::from_str_radix(words.next()?, 16).ok()?;
+    let (unsent, unread) = words.next()?.split_once(':')?;
+    let (unsent, unread) = (u32::from_str_radix(unsent, 16).ok()?, u32::from_str_radix(unread, 16).ok()?);
+    let uid = words.nth(2)?.parse().ok()?;
+    let inode = words.nth(1)?.parse().ok()?;
+    Some(Row { local, peer, state, unsent, unread, uid, inode })
+}
+
+fn address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     // Words of the host's byte order, in hexadecimal.
     let word =
@@ -51,13 +72,16 @@ fn internet<'a>(line: &'a str, inode: &str) -> Option<(SocketAddr, &'a str)> {
         let bytes: Vec<u8> = [word(0)?, word(1)?, word(2)?, word(3)?].concat();
         IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)).to_canonical()
     };
-    (port != 0).then(|| (SocketAddr::new(address, port), state))
+    Some(SocketAddr::new(address, port))
 }
 
-/// `Num RefCount Protocol Flags Type St Inode Path`
-fn unix(line: &str, inode: &str) -> Option<String> {
-    let mut words = line.split_ascii_whitespace().skip(6);
-    (words.next()? == inode).then(|| words.next().unwrap_or_default().to_owned())
+/// `Num RefCount Protocol Flags Type St Inode Path`: inode, whether it listens, path.
+pub(crate) fn unix(line: &str) -> Option<(u64, bool, &str)> {
+    let mut words = line.split_ascii_whitespace().skip(3);
+    let flags = u32::from_str_radix(words.next()?, 16).ok()?;
+    let inode = words.nth(2)?.parse().ok()?;
+    // __SO_ACCEPTCON
+    Some((inode, flags & 0x1_0000 != 0, words.next().unwrap_or_default()))
 }
 
 #[cfg(test)]
