@@ -197,8 +197,8 @@ impl Local {
 
 /// Finds a function's variables that may be looked at.
 pub fn of_frame(frame: &Frame) -> impl Iterator<Item = &'static Local> {
-    // Only a library's.
-    let may = !frame.is_application();
+    // Only a library's. What is neither (code that was compiled from a text) may be anybody's.
+    let may = !frame.is_application() && !frame.file.starts_with('<');
     TABLE.iter().filter(move |local| may && local.is_of(frame))
 }
 
@@ -386,6 +386,7 @@ mod tests {
         assert_eq!(names(&adapter, "HTTPAdapter.close"), ["environ", "scope"]);
         assert_eq!(names("/srv/requests/adapters.py", "HTTPAdapter.send"), [""; 0], "the application's own");
         assert_eq!(names("/srv/app.py", "login"), [""; 0]);
+        assert_eq!(names("<string>", "login"), [""; 0]);
     }
 
     #[test]

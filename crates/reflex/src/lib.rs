@@ -9,6 +9,7 @@
 pub mod evidence;
 pub mod journal;
 mod kernel;
+mod object;
 pub mod observer;
 pub mod stack;
 
