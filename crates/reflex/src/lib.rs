@@ -11,6 +11,7 @@ pub mod journal;
 mod kernel;
 mod object;
 pub mod observer;
+pub mod source;
 pub mod stack;
 
 #[cfg(test)]
