@@ -162,6 +162,7 @@ impl Found {
                 self.line.pid.is_some() || value == "-"
             }
             "t" => value.starts_with('[') && value.ends_with(']'),
+            "b" | "B" => value == "-" || value == "None" || number(value).is_some(),
             "client" => {
                 self.line.port = value.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
                 self.line.port.is_some()
