@@ -140,7 +140,7 @@ impl Found {
         match atom {
             "D" | "L" | "M" | "T" => us.is_some() || value == "-",
             "s" => {
-                let status = value.split(' ').next().and_then(|status| status.parse().ok());
+                let status = value.parse().ok();
                 self.has_status = status.is_some_and(|status| (100..1000).contains(&status));
                 self.line.status = status.unwrap_or(0);
                 self.has_status
