@@ -84,11 +84,6 @@ impl Format {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Atom(atom) if atom == name))
     }
 
-    /// Tells whether its lines say how long a request took.
-    pub(super) fn has_duration(&self) -> bool {
-        ["D", "M", "L", "T"].iter().any(|name| self.has(name))
-    }
-
     /// Finds which of the usual formats has written a line.
     pub(super) fn guess(line: &str) -> Option<Self> {
         USUAL.iter().filter_map(|text| Self::of(text)).find(|format| format.read(line).is_some())

@@ -110,10 +110,13 @@ impl Tree {
             }
         }
         for worker in self.workers.values_mut() {
-            worker.look(now_s);
-            if worker.gone_s.is_none() && !worker.process.lives() {
-                worker.gone_s = Some(now_s);
-                changed = true;
+            // The beat of who has gone stays as old as it was.
+            if worker.gone_s.is_none() {
+                worker.look(now_s);
+                if !worker.process.lives() {
+                    worker.gone_s = Some(now_s);
+                    changed = true;
+                }
             }
         }
         let before = self.masters.len();
@@ -123,6 +126,14 @@ impl Tree {
             self.masters.retain(|master| master.process.lives());
         }
         changed || before != self.masters.len()
+    }
+
+    /// Reads all heartbeats.
+    pub(super) fn beats(&mut self, now_s: f64) {
+        self.workers
+            .values_mut()
+            .filter(|worker| worker.gone_s.is_none())
+            .for_each(|worker| worker.look(now_s));
     }
 
     /// Tells whether an arbiter is left.
@@ -197,6 +208,30 @@ impl Tree {
         self.generation += 1;
         self.masters.push(Master { process, generation: self.generation, others: BTreeSet::new() });
         true
+    }
+
+    /// Changes what is known of a worker, if it is one.
+    pub(super) fn with(&mut self, pid: u32, change: impl FnOnce(&mut Worker)) {
+        if let Some(worker) = self.workers.get_mut(&pid) {
+            change(worker);
+        }
+    }
+
+    /// Notes that an arbiter has told all its workers to go.
+    pub(super) fn drain(&mut self, master: u32) {
+        self.workers
+            .values_mut()
+            .filter(|worker| worker.master == master)
+            .for_each(|worker| worker.draining = true);
+    }
+
+    /// Notes that an arbiter has told its oldest worker to go.
+    pub(super) fn drain_oldest(&mut self, master: u32) {
+        let staying =
+            |worker: &&mut Worker| worker.master == master && worker.gone_s.is_none() && !worker.draining;
+        if let Some(worker) = self.workers.values_mut().filter(staying).min_by_key(|worker| worker.age) {
+            worker.draining = true;
+        }
     }
 
     /// Forgets a worker whose end has been told.
