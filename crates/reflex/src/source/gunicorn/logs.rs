@@ -63,14 +63,18 @@ impl Logs {
         let access = access.map(Path::to_owned).or(settings.path("accesslog"));
         let error = error.map(Path::to_owned).or(settings.path("errorlog"));
         if access != error {
-            logs.follow(access.as_deref(), Role::Access);
+            logs.has_requests |= logs.follow(access.as_deref(), Role::Access);
         }
-        logs.follow(error.as_deref(), Role::Any);
+        let follows = logs.follow(error.as_deref(), Role::Any);
+        (logs.has_events, logs.has_requests) = (follows, logs.has_requests || follows && access == error);
         for pid in pids {
-            for path in open_logs(*pid) {
+            for (path, appends) in open_logs(*pid) {
                 let (events, requests) = looked_at(&path);
-                if events && !logs.has_events || requests && !logs.has_requests {
-                    logs.follow(Some(&path), if events { Role::Any } else { Role::Access });
+                // Where nothing has been written yet, it may become either.
+                let may_be =
+                    events || requests || appends && path.metadata().is_ok_and(|file| file.len() == 0);
+                if may_be && !(logs.has_events && logs.has_requests) {
+                    logs.follow(Some(&path), if events || !requests { Role::Any } else { Role::Access });
                     logs.has_events |= events;
                     logs.has_requests |= requests;
                 }
@@ -79,15 +83,16 @@ impl Logs {
         logs
     }
 
-    fn follow(&mut self, path: Option<&Path>, role: Role) {
-        let Some(path) = path else { return };
+    /// Follows a file; tells whether it can be read.
+    fn follow(&mut self, path: Option<&Path>, role: Role) -> bool {
+        let Some(path) = path else { return false };
         if self.files.len() >= FILES_MAX || self.files.iter().any(|followed| followed.tail.path() == path) {
-            return;
+            return false;
         }
         let tail = Tail::open(path);
-        self.has_events |= role == Role::Any && tail.is_open();
-        self.has_requests |= role == Role::Access && tail.is_open();
+        let is_open = tail.is_open();
         self.files.push(Followed { tail, role, guessed: None });
+        is_open
     }
 
     /// Returns what could not be read.
@@ -130,8 +135,8 @@ impl Logs {
                 None if role == Role::Any => written.events.extend(events::read(line)),
                 None => {}
             });
-            self.has_events |= role == Role::Any && followed.tail.is_open();
         }
+        self.has_events |= !written.events.is_empty();
         self.has_requests |= !written.requests.is_empty();
         for request in &written.requests {
             match request.us {
@@ -158,25 +163,21 @@ fn request(line: &str, known: Option<&Format>, guessed: &mut Option<Format>) -> 
     format::anywhere(line)
 }
 
-/// Returns the files that a process has open for writing and that may be logs.
-fn open_logs(pid: u32) -> Vec<PathBuf> {
-    let writes = |fd: i32| {
+/// Returns the files that a process has open for writing and that may be logs; and whether it appends to each.
+fn open_logs(pid: u32) -> Vec<(PathBuf, bool)> {
+    let flags = |fd: i32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
         let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or_default();
-        // O_WRONLY, O_RDWR
-        i32::from_str_radix(flags.trim(), 8).is_ok_and(|flags| flags & 3 != 0)
+        i32::from_str_radix(flags.trim(), 8).unwrap_or(0)
     };
-    let mut found: Vec<PathBuf> = process::descriptors(pid)
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|(fd, path)| {
-            path.starts_with('/')
-                && !path.ends_with(" (deleted)")
-                && !path.starts_with("/dev/")
-                && writes(*fd)
-        })
-        .map(|(_, path)| PathBuf::from(path))
-        .filter(|path| path.is_file())
+    // O_WRONLY or O_RDWR; O_APPEND.
+    let opened = |fd: i32| Some(flags(fd)).filter(|flags| flags & 3 != 0).map(|flags| flags & 0o2000 != 0);
+    let is_path =
+        |path: &str| path.starts_with('/') && !path.ends_with(" (deleted)") && !path.starts_with("/dev/");
+    let files = process::descriptors(pid).unwrap_or_default().into_iter().filter(|(_, path)| is_path(path));
+    let mut found: Vec<(PathBuf, bool)> = files
+        .filter_map(|(fd, path)| Some((PathBuf::from(path), opened(fd)?)))
+        .filter(|(path, _)| path.is_file())
         .collect();
     found.dedup();
     found

@@ -20,12 +20,14 @@ pub(super) struct What {
 }
 
 /// What a worker is at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Shown {
     pub(super) requests: Vec<What>,
     /// A thread reads a request that has not come whole.
     pub(super) reads: bool,
     pub(super) class: Option<Class>,
+    /// `timeout` of a worker of class `sync`, which keeps half of it.
+    pub(super) timeout_s: Option<f64>,
 }
 
 /// Reads the stacks of the worker with this pid.
@@ -33,7 +35,19 @@ pub(super) fn shown(pid: u32, stacks: &[Stack]) -> Shown {
     let requests = stacks.iter().filter_map(|stack| what(pid, stack, stacks.len() == 1)).collect();
     let reads = stacks.iter().any(|stack| stack.frames.iter().any(reads));
     let class = stacks.iter().find_map(|stack| Class::of_stack(&stack.frames));
-    Shown { requests, reads, class }
+    let timeout_s = stacks.iter().flat_map(|stack| &stack.frames).find_map(timeout_s);
+    Shown { requests, reads, class, timeout_s }
+}
+
+fn timeout_s(frame: &Frame) -> Option<f64> {
+    let half: f64 = frame
+        .file
+        .ends_with("/gunicorn/workers/sync.py")
+        .then(|| frame.locals.get("timeout"))??
+        .parse()
+        .ok()?;
+    // 0.5 stands for none, too.
+    (half > 0.5).then_some(half * 2.0)
 }
 
 fn what(pid: u32, stack: &Stack, alone: bool) -> Option<What> {

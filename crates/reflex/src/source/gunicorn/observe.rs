@@ -31,6 +31,13 @@ const STATUS_S: f64 = 1.0;
 /// How often kills for want of memory are counted anew, seconds.
 const MEMORY_S: f64 = 1.0;
 
+/// How long a request that was missed is remembered, in case that its worker ends, seconds.
+const ENDING_S: f64 = 3.0;
+/// How many.
+const ENDING_MAX: usize = 256;
+/// A request that was seen so shortly before its deadline has met it, seconds.
+const LATE_S: f64 = 0.5;
+
 /// A Gunicorn that is watched.
 pub struct Gunicorn {
     options: Options,
@@ -51,6 +58,9 @@ pub struct Gunicorn {
     exits: BTreeMap<Exit, u64>,
     /// What each worker was at the last time.
     before: BTreeMap<u32, Vec<Running>>,
+    /// Requests that workers were at shortly before that, late or in a worker that is condemned: the answer may have been
+    /// the last thing that it did. With when they were missed.
+    ending: Vec<(Running, f64)>,
     /// What each worker's life was the last time.
     life: BTreeMap<u32, Life>,
     target: Option<u32>,
@@ -112,6 +122,7 @@ impl Gunicorn {
             lives: Lives::default(),
             exits: BTreeMap::new(),
             before: BTreeMap::new(),
+            ending: Vec::new(),
             life: BTreeMap::new(),
             target: None,
             controlled_s: f64::NEG_INFINITY,
@@ -151,7 +162,7 @@ impl Gunicorn {
             self.ask(now_s);
         }
         self.requests.connections.assume(self.settings.get("bind").unwrap_or("127.0.0.1:8000"));
-        let rules = Rules { class: self.class, timeout_s: self.settings.timeout_s() };
+        let rules = Rules { class: self.class, timeout_s: self.timeout_s() };
         let running = self.requests.look(&mut self.tree, rules, &mut self.routes, now_s, changed);
         let mut observation = Observation::default();
         self.bury(now_s, now_ns, &mut observation);
@@ -190,7 +201,14 @@ impl Gunicorn {
         let tree = &mut self.tree;
         match event {
             Event::Starting(version) => self.version = version,
-            Event::Timeout(pid) => tree.with(pid, |worker| worker.timed_out = true),
+            Event::Timeout(pid) => {
+                let silent_s = tree.workers.get(&pid).and_then(Worker::beat_age_s);
+                tree.with(pid, |worker| worker.timed_out = true);
+                // It is found out within a second.
+                let learned_s = silent_s.filter(|_| self.requests.timeout_s.is_none()).map(f64::floor);
+                self.requests.timeout_s =
+                    self.requests.timeout_s.or(learned_s.filter(|learned_s| *learned_s >= 1.0));
+            }
             Event::Ended(pid, status) => tree.with(pid, |worker| worker.logged = Some(status)),
             Event::Retiring(pid) => tree.with(pid, |worker| worker.retiring = true),
             Event::Exiting(pid) => tree.with(pid, |worker| worker.draining |= !worker.timed_out),
@@ -230,9 +248,16 @@ impl Gunicorn {
         }
     }
 
+    fn timeout_s(&self) -> Option<f64> {
+        self.settings.timeout_s(self.requests.timeout_s)
+    }
+
     fn wanted(&self) -> u32 {
         let heard = self.statsd.as_ref().and_then(|statsd| statsd.heard.workers);
-        self.target.or(heard).unwrap_or_else(|| self.settings.number("workers", 1))
+        let living =
+            self.tree.workers.values().filter(|worker| worker.gone_s.is_none() && !worker.draining).count();
+        let default = if self.settings.hidden { u32::try_from(living).unwrap_or(1) } else { 1 };
+        self.target.or(heard).unwrap_or_else(|| self.settings.number("workers", default))
     }
 
     /// Looks at a stack for the worker class, once for each generation.
@@ -310,8 +335,13 @@ impl Gunicorn {
         let moved = if ended.is_empty() { None } else { self.memory.has_moved() };
         for pid in ended {
             let Some(worker) = self.tree.forget(pid) else { continue };
-            let why = deaths::why(&worker, self.settings.timeout_s(), moved);
-            let running = self.before.remove(&pid).unwrap_or_default();
+            let why = deaths::why(&worker, self.timeout_s(), moved);
+            let mut running = self.before.remove(&pid).unwrap_or_default();
+            if why.exit == Some(Exit::Timeout) {
+                running
+                    .extend(self.ending.iter().filter(|(one, _)| one.pid == pid).map(|(one, _)| one.clone()));
+            }
+            self.ending.retain(|(one, _)| one.pid != pid);
             self.life.remove(&pid);
             self.requests.forget(pid);
             if let Some(exit) = why.exit {
@@ -342,8 +372,7 @@ impl Gunicorn {
         now_ns: u64,
         observation: &mut Observation,
     ) -> Vec<record::Request> {
-        let late_s =
-            self.settings.timeout_s().filter(|_| why.exit == Some(Exit::Timeout) && self.class.is_enforced());
+        let late_s = self.timeout_s().filter(|_| why.exit == Some(Exit::Timeout) && self.class.is_enforced());
         let answer = match worker.status() {
             Some(ExitStatus::Signal(_)) => "connection reset",
             Some(ExitStatus::Code(_)) if why.exit == Some(Exit::Timeout) => {
@@ -392,7 +421,7 @@ impl Gunicorn {
     }
 
     fn snapshot(&mut self, running: Vec<Running>, rules: Rules, now_s: f64) -> Snapshot {
-        self.before.clear();
+        self.miss(&running, rules, now_s);
         for one in &running {
             self.before.entry(one.pid).or_default().push(one.clone());
         }
@@ -427,6 +456,21 @@ impl Gunicorn {
             backlog: self.requests.connections.backlog,
             reported: self.statsd.as_ref().map(|statsd| statsd.heard.clone()),
             gaps: self.gaps(),
+        }
+    }
+
+    /// Remembers requests that are not in flight any more, where they may have ended with their worker.
+    fn miss(&mut self, running: &[Running], rules: Rules, now_s: f64) {
+        self.ending.retain(|(_, missed_s)| now_s - missed_s <= ENDING_S);
+        for (pid, before) in std::mem::take(&mut self.before) {
+            let condemned = self.tree.workers.get(&pid).is_some_and(|worker| worker.timed_out);
+            for one in before {
+                let here = running.iter().any(|now| now.pid == pid && now.number == one.number);
+                let late = rules.class.is_enforced() && one.left_s().is_some_and(|left_s| left_s < LATE_S);
+                if !here && (condemned || late) && self.ending.len() < ENDING_MAX {
+                    self.ending.push((one, now_s));
+                }
+            }
         }
     }
 

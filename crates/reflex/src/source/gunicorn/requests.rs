@@ -83,6 +83,8 @@ pub(super) struct Requests {
     pub(super) degraded: Option<String>,
     /// The class that a stack has shown.
     pub(super) class: Option<Class>,
+    /// `timeout`, that a stack has shown.
+    pub(super) timeout_s: Option<f64>,
     streak_numbers: u64,
 }
 
@@ -126,12 +128,14 @@ impl Requests {
 
     /// Reads a stack of a worker for its class.
     pub(super) fn look_at_class(&mut self, pid: u32) {
-        match self.stacks.read(pid) {
+        match self.stacks.read_with_locals(pid) {
             Ok(stacks) => {
                 self.degraded = None;
                 let main: Vec<_> =
                     stacks.into_iter().filter(|stack| stack.tid.is_none_or(|tid| tid == pid)).collect();
-                self.class = shown(pid, &main).class.or(self.class);
+                let seen = shown(pid, &main);
+                self.class = seen.class.or(self.class);
+                self.timeout_s = seen.timeout_s.or(self.timeout_s);
             }
             Err(why) => self.degraded = Some(why),
         }

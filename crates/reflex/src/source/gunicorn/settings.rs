@@ -4,6 +4,7 @@
 
 use super::process;
 use ferricorn_settings::{Said, Source, parse_args, split_words};
+use ferricorn_sys::sockets::{Table, Wanted};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,6 +42,8 @@ pub(super) struct Settings {
     pub(super) control: Option<String>,
     /// What could not be read.
     pub(super) gaps: Vec<String>,
+    /// The command line was not to be seen: what is not known is not the default.
+    pub(super) hidden: bool,
 }
 
 impl Settings {
@@ -52,7 +55,14 @@ impl Settings {
         let variables =
             process::environment(pid, &["GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "XDG_RUNTIME_DIR", "HOME"]);
         let arguments = arguments(&words);
-        if arguments.is_none() {
+        // `gunicorn: master [NAME]`
+        if arguments.is_none()
+            && let Some((_, name)) = words.first().and_then(|title| title.split_once('['))
+        {
+            settings.values.insert("proc_name", name.trim_end_matches(']').to_owned());
+        }
+        settings.hidden = arguments.is_none();
+        if settings.hidden {
             settings.gaps.push(
                 "the arbiter shows a title in place of its command line (setproctitle), so its settings are known from \
                  elsewhere only, or are taken for the defaults"
@@ -82,7 +92,7 @@ impl Settings {
         let usual = folder("XDG_RUNTIME_DIR").map(|folder| format!("{folder}/gunicorn.ctl"));
         let usual = usual.or(folder("HOME").map(|folder| format!("{folder}/.gunicorn/gunicorn.ctl")));
         let named = settings.values.get("control_socket").map(|path| settings.folder.join(path));
-        settings.control = named.map(|path| path.to_string_lossy().into_owned()).or(usual);
+        settings.control = named.map(|path| path.to_string_lossy().into_owned()).or(usual).or(listening(pid));
         settings
     }
 
@@ -126,6 +136,7 @@ impl Settings {
             };
             self.values.insert(name, text);
         }
+        self.hidden = false;
         self.gaps.retain(|gap| !gap.contains("setproctitle") && !gap.contains("computes"));
     }
 
@@ -139,15 +150,29 @@ impl Settings {
         self.get(name).and_then(|value| value.trim().parse().ok()).unwrap_or(otherwise)
     }
 
-    /// `timeout`, which is off at 0.
-    pub(super) fn timeout_s(&self) -> Option<f64> {
-        Some(self.number("timeout", 30)).filter(|seconds| *seconds > 0).map(f64::from)
+    /// `timeout`, which is off at 0; what was found out elsewhere holds where it was not seen set.
+    pub(super) fn timeout_s(&self, found_s: Option<f64>) -> Option<f64> {
+        match self.get("timeout").and_then(|value| value.trim().parse::<f64>().ok()) {
+            Some(set_s) => Some(set_s).filter(|seconds| *seconds > 0.0),
+            None => found_s.or(Some(30.0)),
+        }
     }
 
     /// The file of a setting; none for the standard output and for none.
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).filter(|path| *path != "-").map(|path| self.folder.join(path))
     }
+}
+
+/// Returns the path that a process accepts connections at which is called as Gunicorn's control socket usually is.
+fn listening(pid: u32) -> Option<String> {
+    let held = Table::read(pid, Wanted::Unix).of(pid).ok()?;
+    let paths = held
+        .into_iter()
+        .map(|held| held.socket)
+        .filter(|socket| socket.is_listener())
+        .map(|socket| socket.path);
+    paths.filter(|path| path.ends_with(".ctl")).next()
 }
 
 /// Returns the words behind the program: `python .../gunicorn ...`, `python -m gunicorn ...`, `gunicorn ...`; none of a
@@ -341,8 +366,10 @@ max_requests == 3
         let mut settings = Settings::default();
         settings.values.insert("timeout", "30".to_owned());
         settings.shown(&serde_json::json!({ "timeout": 7, "bind": ["a", "b"], "worker_class": "<class 'X'>", "other": 1 }));
-        assert_eq!((settings.timeout_s(), settings.get("bind")), (Some(7.0), Some("a,b")));
+        assert_eq!((settings.timeout_s(Some(9.0)), settings.get("bind")), (Some(7.0), Some("a,b")));
         settings.values.insert("timeout", "0".to_owned());
-        assert_eq!(settings.timeout_s(), None);
+        assert_eq!(settings.timeout_s(None), None);
+        assert_eq!(Settings::default().timeout_s(None), Some(30.0));
+        assert_eq!(Settings::default().timeout_s(Some(9.0)), Some(9.0));
     }
 }
