@@ -41,6 +41,8 @@ pub(super) struct Logs {
     /// There is an error log that is read, and an access log.
     pub(super) has_events: bool,
     pub(super) has_requests: bool,
+    /// A file is read into which nothing had been written: it may be either.
+    may_have: bool,
 }
 
 /// What has been written.
@@ -77,6 +79,7 @@ impl Logs {
                     logs.follow(Some(&path), if events || !requests { Role::Any } else { Role::Access });
                     logs.has_events |= events;
                     logs.has_requests |= requests;
+                    logs.may_have |= !events && !requests;
                 }
             }
         }
@@ -103,7 +106,7 @@ impl Logs {
             .filter(|followed| !followed.tail.is_open())
             .map(|followed| format!("the log {} cannot be read", followed.tail.path().display()))
             .collect();
-        if !self.has_requests {
+        if !self.has_requests && !self.may_have {
             gaps.push(
                 "no access log is read: requests that go well are not counted. Name it with --access-log, or set accesslog"
                     .to_owned(),
@@ -115,7 +118,7 @@ impl Logs {
                     .to_owned(),
             );
         }
-        if !self.has_events {
+        if !self.has_events && !self.may_have {
             gaps.push(
                 "no error log is read: reloads and planned ends of workers are seen late or not at all. Name it with \
                  --error-log, or set errorlog"

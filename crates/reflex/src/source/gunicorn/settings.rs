@@ -167,12 +167,8 @@ impl Settings {
 /// Returns the path that a process accepts connections at which is called as Gunicorn's control socket usually is.
 fn listening(pid: u32) -> Option<String> {
     let held = Table::read(pid, Wanted::Unix).of(pid).ok()?;
-    let paths = held
-        .into_iter()
-        .map(|held| held.socket)
-        .filter(|socket| socket.is_listener())
-        .map(|socket| socket.path);
-    paths.filter(|path| path.ends_with(".ctl")).next()
+    let mut sockets = held.into_iter().map(|held| held.socket);
+    sockets.find(|socket| socket.is_listener() && socket.path.ends_with(".ctl")).map(|socket| socket.path)
 }
 
 /// Returns the words behind the program: `python .../gunicorn ...`, `python -m gunicorn ...`, `gunicorn ...`; none of a
