@@ -2,7 +2,7 @@
 //! at it by hand. `attach --pid PID | --pidfile F [--access-log F] [--error-log F] [--statsd HOST:PORT] [--every SECONDS]`
 //!
 //! Not for users: that is `ferricornctl attach`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints")]
+#![expect(clippy::print_stderr, reason = "a program that prints")]
 
 use ferricorn_reflex::source::gunicorn::{Gunicorn, Observation, Options};
 use ferricorn_sys::clock;
