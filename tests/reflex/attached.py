@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 APPS = Path(__file__).parent / "apps"
 VERSIONS = {"23": "gunicorn==23.0.0", "25": "gunicorn==25.3.0", "27": "gunicorn==27.0.1"}
-BESIDES = ["flask>=3.1,<4", "uvicorn>=0.38,<1", "uvicorn-worker>=0.4,<1", "gevent>=24.10.1"]
+BESIDES = ["flask>=3.1,<4", "uvicorn>=0.38,<1", "uvicorn-worker>=0.4,<1", "gevent>=24.10.1", "packaging"]
 
 
 def environment(version):
@@ -141,6 +141,7 @@ class Watch:
 
     def __init__(self, program, *args, prefix=()):
         self.seen = []
+        self.looked = 0
         self.process = subprocess.Popen(
             [*prefix, program, "--every", "0.25", *map(str, args)],
             stdout=subprocess.PIPE,
@@ -159,15 +160,15 @@ class Watch:
         return [event for seen in list(self.seen) for event in seen[name]]
 
     def until(self, condition, what, seconds=20):
-        """Waits until a snapshot fulfils a condition, and returns it."""
-        begun, looked = time.monotonic(), 0
+        """Waits until a snapshot fulfils a condition, and returns it; from the last one on that was returned."""
+        begun = time.monotonic()
         while time.monotonic() - begun < seconds:
-            for seen in self.seen[looked:]:
-                looked += 1
-                found = condition(seen["snapshot"])
-                if found:
+            for seen in self.seen[self.looked :]:
+                if condition(seen["snapshot"]):
                     return seen["snapshot"]
-            assert self.process.poll() is None or looked < len(self.seen), self.process.stderr.read()
+                self.looked += 1
+            ended = self.process.poll() is not None and self.looked >= len(self.seen)
+            assert not ended, f"the source has ended before this was seen: {what}"
             time.sleep(0.05)
         last = json.dumps({**self.seen[-1]["snapshot"], "routes": []})[:6000] if self.seen else "nothing"
         raise AssertionError(f"not seen within {seconds} s: {what}; last: {last}")

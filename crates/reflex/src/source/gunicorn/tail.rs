@@ -1,10 +1,10 @@
 //! The end of a growing file, line by line: what is written after it was opened. Rotation by renaming is noticed by the path
 //! (the old file is read until those who write to it have turned to the new one), by copying and cutting it by the file
-//! having become shorter. Not for: what the lines say.
+//! having become shorter, or by what was read last not standing there any more. Not for: what the lines say.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Most bytes of one file that are read at a time; what is left is read the next time.
@@ -13,6 +13,8 @@ const READ_MAX: usize = 1 << 20;
 const LINE_MAX: usize = 64 << 10;
 /// For how many readings without anything new a file that was renamed is kept.
 const QUIET_MAX: u32 = 40;
+/// Bytes before the place of reading that are remembered.
+const MARK: usize = 64;
 
 /// A file that is followed.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ struct Follow {
     file: File,
     inode: u64,
     at: u64,
+    /// What stands before that.
+    mark: Vec<u8>,
+    /// When it was last written to.
+    written: (i64, i64),
     partial: Vec<u8>,
     /// The line that is being read is too long.
     passing: bool,
@@ -80,14 +86,38 @@ impl Follow {
         let mut file = OpenOptions::new().read(true).custom_flags(libc_nonblock()).open(path).ok()?;
         let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
         let at = file.seek(from).ok()?;
-        Some(Self { file, inode: metadata.ino(), at, partial: Vec::new(), passing: false })
+        let written = (metadata.mtime(), metadata.mtime_nsec());
+        let mut follow = Self {
+            file,
+            inode: metadata.ino(),
+            at,
+            mark: Vec::new(),
+            written,
+            partial: Vec::new(),
+            passing: false,
+        };
+        follow.mark = follow.before();
+        Some(follow)
+    }
+
+    /// Returns the bytes before the place of reading.
+    fn before(&self) -> Vec<u8> {
+        let length = self.at.min(MARK as u64);
+        let mut bytes = vec![0; length as usize];
+        self.file.read_exact_at(&mut bytes, self.at - length).map(|()| bytes).unwrap_or_default()
     }
 
     /// Tells whether anything has come.
     fn read(&mut self, line: &mut impl FnMut(&str)) -> bool {
-        let Ok(length) = self.file.metadata().map(|metadata| metadata.len()) else { return false };
-        if length < self.at {
-            // It was cut; what was written between is lost.
+        let Ok(metadata) = self.file.metadata() else { return false };
+        let length = metadata.len();
+        let written = (metadata.mtime(), metadata.mtime_nsec());
+        if written == self.written && length == self.at {
+            return false;
+        }
+        self.written = written;
+        if length < self.at || self.before() != self.mark {
+            // It was cut, and may have grown again; what was written between is lost.
             (self.at, self.passing) = (0, false);
             self.partial.clear();
         }
@@ -99,6 +129,7 @@ impl Follow {
             return false;
         }
         self.at += bytes.len() as u64;
+        self.mark = self.before();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.take(part, line);
         }
@@ -192,6 +223,12 @@ mod tests {
         file.set_len(0).expect("cut");
         file.write_all(b"four\n").expect("written");
         assert_eq!(lines(&mut tail), ["four"]);
+        // As long as it was, and longer.
+        for text in ["five\n", "six\nseven\n"] {
+            file.set_len(0).expect("cut");
+            file.write_all(text.as_bytes()).expect("written");
+            assert_eq!(lines(&mut tail).join("\n"), text.trim_end());
+        }
     }
 
     #[test]
