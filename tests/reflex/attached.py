@@ -1,5 +1,7 @@
 """A stock Gunicorn of a given version, and the source that watches it from outside."""
 
+import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -18,30 +20,42 @@ VERSIONS = {"23": "gunicorn==23.0.0", "25": "gunicorn==25.3.0", "27": "gunicorn=
 BESIDES = ["flask>=3.1,<4", "uvicorn>=0.38,<1", "uvicorn-worker>=0.4,<1", "gevent>=24.10.1", "packaging"]
 
 
+@contextlib.contextmanager
+def alone():
+    """Several processes may run tests at once."""
+    with (ROOT / ".test-venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def environment(version):
     """A virtual environment with that Gunicorn, made when first needed."""
     folder = ROOT / f".test-venv-g{version}"
     done = folder / "complete"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, VERSIONS[version], *BESIDES], check=True)
-        done.write_text(VERSIONS[version])
+    with alone():
+        if not done.exists():
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*pip, VERSIONS[version], *BESIDES], check=True)
+            done.write_text(VERSIONS[version])
     return folder
 
 
 def title_library():
     """A folder with setproctitle, which hides command lines."""
     folder = ROOT / ".test-venv-title"
-    if not (folder / "setproctitle").exists():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--target", folder, "setproctitle"], check=True)
+    with alone():
+        if not (folder / "setproctitle").exists():
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*pip, "--target", folder, "setproctitle"], check=True)
     return folder
 
 
 def watcher():
     """The example program of the crate."""
-    subprocess.run(["cargo", "build", "--quiet", "--package", "ferricorn-reflex", "--example", "attach"], cwd=ROOT, check=True)
+    build = ["cargo", "build", "--quiet", "--package", "ferricorn-reflex", "--example", "attach"]
+    with alone():
+        subprocess.run(build, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     return target / "debug" / "examples" / "attach"
 
@@ -54,7 +68,7 @@ def free_port():
 class Stock:
     """A stock Gunicorn."""
 
-    def __init__(self, version, folder, *args, app="plain:app", unix=False, env=None, logs=True, ready=True):
+    def __init__(self, version, folder, *args, app="plain:app", unix=False, env=None, logs=True, ready=True, prefix=()):
         self.folder = folder
         self.port = None if unix else free_port()
         self.path = folder / "gunicorn.sock"
@@ -67,7 +81,7 @@ class Stock:
         variables.pop("XDG_RUNTIME_DIR", None)
         with (folder / "output").open("wb") as output:
             self.process = subprocess.Popen(
-                [*map(str, command), *args, app], env=variables, stdout=output, stderr=output, cwd=folder
+                [*prefix, *map(str, command), *args, app], env=variables, stdout=output, stderr=output, cwd=folder
             )
         self.extra = []
         if ready:

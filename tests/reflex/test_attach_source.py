@@ -10,7 +10,7 @@ import time
 import pytest
 from attached import VERSIONS, Stock, Watch, free_port, may_become_another_user, numbers, title_library, wait, watcher
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)
 
 DURATION = ["--access-logformat", '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s']
 
@@ -343,6 +343,64 @@ def test_a_client_that_does_not_send_is_told_from_the_application(stock, watch):
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(b"GET /half HTTP/1.1\r\nHost: x\r\n")
         watching.until(lambda s: any(r["phase"] == "read" and r["app_s"] > 2 for r in s["requests"]), "half a request")
+
+
+def test_the_dirty_arbiter_is_no_worker(stock, watch):
+    server = stock("27", "-w", "2", "--dirty-app", "dirtyjob:Job", "--dirty-workers", "1")
+    watching = watch("--pid", server.pid)
+    watching.until(ready(2), "both")
+    wait(lambda: "Spawned dirty arbiter" in server.error.read_text(), 10, "the dirty arbiter")
+    begun = time.monotonic()
+    snapshot = watching.until(lambda s: time.monotonic() - begun > 2, "some seconds")
+    assert len(snapshot["workers"]) == 2
+
+
+def test_the_end_of_the_server_is_told(version, stock, watch):
+    server = stock(version, "-w", "2")
+    watching = watch("--pid", server.pid)
+    pids = [worker["pid"] for worker in watching.until(ready(2), "both")["workers"]]
+    server.signal(signal.SIGTERM)
+    server.process.wait(10)
+    gone = wait(lambda: watching.seen[-1]["gone"], 10, "its end")
+    assert gone == f"the arbiter (pid {server.pid}) has ended in order"
+    ends = [change for change in watching.all("changes") if change["life"] == "exited"]
+    assert sorted(end["pid"] for end in ends) == sorted(pids) and {end["exit"] for end in ends} == {"planned"}
+    assert watching.process.wait(5) == 0
+
+
+def test_a_boot_that_fails_says_so(version, stock, watch, tmp_path):
+    flag = tmp_path / "slow"
+    flag.touch()
+    server = stock(version, "-w", "1", app="slowboot:nothing", env={"SLOW_BOOT": str(flag)}, ready=False)
+    watching = watch("--pid", server.pid)
+    watching.until(lambda s: [w["life"] for w in s["workers"]] == ["booting"], "booting")
+    flag.unlink()
+    death = watching.until_happened("deaths", lambda d: True, "its end")
+    assert death["exit"] == "boot" and "could not load the application" in death["cause"]
+    assert "has ended with exit code" in wait(lambda: watching.seen[-1]["gone"], 10, "the arbiter's end")
+
+
+def may_have_namespaces():
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    return os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not may_have_namespaces(), reason="needs the right to make namespaces")
+def test_in_a_container_its_own_pids_are_understood(stock, watch):
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    server = stock("23", "-w", "1", "-t", "3", *DURATION, prefix=inside)
+    (arbiter,) = server.children()
+    watching = watch("--pid", arbiter)
+    pid = watching.until(ready(1), "the worker")["workers"][0]["pid"]
+    assert f"Booting worker with pid: {pid}" not in server.error.read_text()
+    server.later("/sleep/20")
+    death = watching.until_happened("deaths", lambda d: d["worker"]["pid"] == pid, "its end")
+    assert death["exit"] == "timeout"
+    assert [lost["request"]["path"] for lost in watching.all("lost")] == ["/sleep/20"]
+    os.kill(arbiter, signal.SIGHUP)
+    watching.until(lambda s: s["generation"] == 1 and ready(1)(s), "a reload")
+    assert set(watching.lives(pid)) >= {"ready", "exited"}
+    server.process.kill()
 
 
 @pytest.mark.skipif(not may_become_another_user(), reason="needs root, to become somebody else")

@@ -42,8 +42,9 @@ fn main() -> ExitCode {
         told.lost.extend(now.lost);
         told.deaths.extend(now.deaths);
         told.changes.extend(now.changes);
+        let ends = now.gone.is_some();
         (told.snapshot, told.gone) = (now.snapshot, now.gone);
-        if printed.elapsed() >= every || told.gone {
+        if printed.elapsed() >= every || ends {
             printed = Instant::now();
             let line = serde_json::to_string(&std::mem::take(&mut told)).unwrap_or_default();
             let mut out = std::io::stdout().lock();
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
             if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
                 return ExitCode::SUCCESS;
             }
-            if now.gone {
+            if ends {
                 return ExitCode::SUCCESS;
             }
         }

@@ -87,23 +87,10 @@ pub(super) fn master(options: &Options) -> Result<Process, AttachError> {
     let named = Process::open(pid).ok_or(AttachError::NoProcess { pid })?;
     let above = process::stat(pid).map_or(0, |stat| stat.parent);
     // A worker shares its heartbeat with its arbiter.
-    let is_worker = match (heartbeats(pid).as_slice(), heartbeats(above)) {
-        ([own], all) => all.contains(own),
-        _ => false,
-    };
+    let is_worker = Heartbeat::inodes(pid)
+        .zip(Heartbeat::inodes(above))
+        .is_some_and(|(own, all)| own.len() == 1 && own.is_subset(&all));
     Ok(if is_worker { Process::open(above).unwrap_or(named) } else { named })
-}
-
-fn heartbeats(pid: u32) -> Vec<u64> {
-    let mut taken = BTreeSet::new();
-    // Each is found once the others are known.
-    let all = process::descriptors(pid).unwrap_or_default();
-    for (fd, path) in all.iter().filter(|(_, path)| path.contains("/wgunicorn-")) {
-        use std::os::unix::fs::MetadataExt;
-        let inode = fs::metadata(format!("/proc/{pid}/fd/{fd}")).map(|metadata| metadata.ino());
-        taken.extend(inode.ok().filter(|_| path.ends_with("(deleted)")));
-    }
-    taken.into_iter().collect()
 }
 
 /// Reads the pid in a file.
@@ -137,20 +124,16 @@ pub(super) fn version(pid: u32, requests: &mut Requests) -> Option<String> {
         let words = process::command_line(pid);
         let program = words.iter().find(|word| word.ends_with("/bin/gunicorn"))?;
         let library = Path::new(program).parent()?.parent()?.join("lib");
-        let folders = fs::read_dir(root(pid, &library.to_string_lossy())).ok()?.flatten();
+        let folders = fs::read_dir(process::reachable(pid, &library)).ok()?.flatten();
         let mut pythons = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"));
         let folder = library.join(pythons.next()?.file_name()).join("site-packages");
         Some(folder.to_string_lossy().into_owned())
     };
     let folder = package.or_else(program)?;
-    let text = fs::read_to_string(root(pid, &format!("{folder}/gunicorn/__init__.py"))).ok()?;
+    let text =
+        fs::read_to_string(process::reachable(pid, Path::new(&format!("{folder}/gunicorn/__init__.py"))))
+            .ok()?;
     version_of(&text)
-}
-
-/// A path as a process sees it, which may be in a container.
-fn root(pid: u32, path: &str) -> PathBuf {
-    let within = PathBuf::from(format!("/proc/{pid}/root{path}"));
-    if within.exists() { within } else { PathBuf::from(path) }
 }
 
 /// `version_info = (27, 0, 1)`

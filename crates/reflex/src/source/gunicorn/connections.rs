@@ -27,8 +27,9 @@ const CONTINUE: u64 = 25;
 pub(super) struct Connection {
     /// By which it is told from all others of this server.
     pub(super) number: u64,
-    /// Its worker, once known.
+    /// Its worker, once known, and the descriptor there.
     pub(super) owner: Option<u32>,
+    pub(super) fd: i32,
     /// When its first byte came, by the monotonic clock: as it was first seen, for what comes in parts moves on.
     pub(super) since_s: f64,
     pub(super) peer: Option<SocketAddr>,
@@ -46,7 +47,7 @@ pub(super) struct Connections {
     paths: Vec<String>,
     /// By inode.
     pub(super) waiting: BTreeMap<u64, Connection>,
-    owners: BTreeMap<u64, u32>,
+    owners: BTreeMap<u64, (u32, i32)>,
     /// Established ones, by worker.
     pub(super) counts: BTreeMap<u32, u32>,
     pub(super) backlog: Option<Backlog>,
@@ -164,6 +165,7 @@ impl Connections {
                     let connection = Connection {
                         number: self.next,
                         owner: None,
+                        fd: -1,
                         since_s,
                         peer: socket.peer,
                         counted: socket.tcp.is_some(),
@@ -181,9 +183,10 @@ impl Connections {
         self.owners.clear();
         for worker in tree.workers.values().filter(|worker| worker.gone_s.is_none()) {
             let pid = worker.process.pid;
-            for (_, path) in process::descriptors(pid).unwrap_or_default() {
+            for (fd, path) in process::descriptors(pid).unwrap_or_default() {
                 let inode = path.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-                self.owners.extend(inode.and_then(|inode| inode.parse().ok()).map(|inode: u64| (inode, pid)));
+                self.owners
+                    .extend(inode.and_then(|inode| inode.parse().ok()).map(|inode: u64| (inode, (pid, fd))));
             }
         }
     }
@@ -191,7 +194,7 @@ impl Connections {
     fn own(&mut self, tree: &Tree, table: &Table) {
         self.scan(tree);
         self.counts.clear();
-        for (inode, pid) in &self.owners {
+        for (inode, (pid, _)) in &self.owners {
             let client = |socket: &&Socket| {
                 is_open(socket) && (socket.local.is_some() || self.paths.contains(&socket.path))
             };
@@ -203,8 +206,10 @@ impl Connections {
 
     fn name_owners(&mut self) {
         for (inode, connection) in &mut self.waiting {
-            if connection.owner.is_none() {
-                connection.owner = self.owners.get(inode).copied();
+            if connection.owner.is_none()
+                && let Some((pid, fd)) = self.owners.get(inode)
+            {
+                (connection.owner, connection.fd) = (Some(*pid), *fd);
             }
         }
     }

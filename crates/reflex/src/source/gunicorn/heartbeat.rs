@@ -46,7 +46,20 @@ pub(super) enum Found {
 impl Heartbeat {
     /// Finds that of a process. A worker that was just forked has its siblings' too, for a moment: `taken` are those.
     pub(super) fn find(pid: u32, taken: &BTreeSet<u64>) -> Found {
-        let Some(descriptors) = process::descriptors(pid) else { return Found::Hidden };
+        let Some(mut all) = Self::all(pid, taken) else { return Found::Hidden };
+        match (all.pop(), all.pop()) {
+            (Some(it), None) => Found::It(it),
+            _ => Found::Nothing,
+        }
+    }
+
+    /// Returns all that a process has open, by inode; none if that may not be seen.
+    pub(super) fn inodes(pid: u32) -> Option<BTreeSet<u64>> {
+        Some(Self::all(pid, &BTreeSet::new())?.iter().map(|heartbeat| heartbeat.inode).collect())
+    }
+
+    fn all(pid: u32, taken: &BTreeSet<u64>) -> Option<Vec<Self>> {
+        let descriptors = process::descriptors(pid)?;
         let named = descriptors.iter().filter(|(_, path)| {
             path.rsplit('/').next().is_some_and(|name| name.starts_with(NAME) && name.ends_with("(deleted)"))
         });
@@ -58,10 +71,7 @@ impl Heartbeat {
         });
         let mut all: Vec<Self> = opened.collect();
         all.dedup_by_key(|heartbeat| heartbeat.inode);
-        match (all.pop(), all.pop()) {
-            (Some(it), None) => Found::It(it),
-            _ => Found::Nothing,
-        }
+        Some(all)
     }
 
     /// Reads it. `now_s` is the monotonic clock.

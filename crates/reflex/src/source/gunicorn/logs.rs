@@ -62,8 +62,9 @@ impl Logs {
     ) -> Self {
         let mut logs =
             Self { format: settings.get("access_log_format").and_then(Format::of), ..Self::default() };
-        let access = access.map(Path::to_owned).or(settings.path("accesslog"));
-        let error = error.map(Path::to_owned).or(settings.path("errorlog"));
+        let theirs = |path: PathBuf| pids.first().map_or(path.clone(), |pid| process::reachable(*pid, &path));
+        let access = access.map(Path::to_owned).or(settings.path("accesslog").map(theirs));
+        let error = error.map(Path::to_owned).or(settings.path("errorlog").map(theirs));
         if access != error {
             logs.has_requests |= logs.follow(access.as_deref(), Role::Access);
         }
@@ -71,6 +72,7 @@ impl Logs {
         (logs.has_events, logs.has_requests) = (follows, logs.has_requests || follows && access == error);
         for pid in pids {
             for (path, appends) in open_logs(*pid) {
+                let path = process::reachable(*pid, &path);
                 let (events, requests) = looked_at(&path);
                 // Where nothing has been written yet, it may become either.
                 let may_be =
@@ -178,10 +180,8 @@ fn open_logs(pid: u32) -> Vec<(PathBuf, bool)> {
     let is_path =
         |path: &str| path.starts_with('/') && !path.ends_with(" (deleted)") && !path.starts_with("/dev/");
     let files = process::descriptors(pid).unwrap_or_default().into_iter().filter(|(_, path)| is_path(path));
-    let mut found: Vec<(PathBuf, bool)> = files
-        .filter_map(|(fd, path)| Some((PathBuf::from(path), opened(fd)?)))
-        .filter(|(path, _)| path.is_file())
-        .collect();
+    let mut found: Vec<(PathBuf, bool)> =
+        files.filter_map(|(fd, path)| Some((PathBuf::from(path), opened(fd)?))).collect();
     found.dedup();
     found
 }

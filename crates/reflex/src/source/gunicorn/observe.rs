@@ -80,8 +80,8 @@ pub struct Observation {
     pub deaths: Vec<Died>,
     /// Lives that have changed.
     pub changes: Vec<Change>,
-    /// The server has ended: there is nothing to see any more, unless a pidfile names another.
-    pub gone: bool,
+    /// The server has ended, and how: there is nothing to see any more, unless a pidfile names another.
+    pub gone: Option<String>,
 }
 
 impl Gunicorn {
@@ -175,7 +175,8 @@ impl Gunicorn {
         }
         observation.snapshot = self.snapshot(running, rules, now_s);
         observation.changes = self.lives.observe(&observation.snapshot);
-        observation.gone = !self.tree.lives();
+        // Workers may outlive their arbiter for a while, and how they ended is told a little later.
+        observation.gone = self.tree.epitaph().filter(|_| self.tree.workers.is_empty());
         observation
     }
 
@@ -202,7 +203,7 @@ impl Gunicorn {
         match event {
             Event::Starting(version) => self.version = version,
             Event::Timeout(pid) => {
-                let silent_s = tree.workers.get(&pid).and_then(Worker::beat_age_s);
+                let silent_s = tree.named(pid).and_then(|worker| worker.beat_age_s());
                 tree.with(pid, |worker| worker.timed_out = true);
                 // It is found out within a second.
                 let learned_s = silent_s.filter(|_| self.requests.timeout_s.is_none()).map(f64::floor);
@@ -218,15 +219,17 @@ impl Gunicorn {
                 tree.with(pid, |worker| (worker.draining, worker.generation) = (false, generation));
             }
             Event::Signal(master, name) => self.signalled(master, &name),
-            Event::Stopping(master) => tree.drain(master),
+            Event::Stopping(master) => {
+                if let Some(master) = tree.master(master) {
+                    tree.drain(master);
+                }
+            }
             Event::Class(_) | Event::Listening(_) => {}
         }
     }
 
     fn signalled(&mut self, master: u32, name: &str) {
-        if !self.tree.masters.iter().any(|known| known.process.pid == master) {
-            return;
-        }
+        let Some(master) = self.tree.master(master) else { return };
         match name {
             "hup" => {
                 self.tree.generation += 1;
@@ -278,7 +281,7 @@ impl Gunicorn {
 
     fn ask_config(&mut self) {
         let Some(path) = self.settings.control.clone() else { return };
-        let pid = self.tree.masters.first().map(|master| u64::from(master.process.pid));
+        let pid = self.tree.masters.first().map(|master| u64::from(master.process.inner));
         // Another server of the same user takes the same path.
         let ours = control::ask(&path, "show stats").is_ok_and(|stats| stats["pid"].as_u64() == pid);
         if let Ok(config) = control::ask(&path, "show config")
@@ -294,7 +297,7 @@ impl Gunicorn {
         self.controlled_s = now_s;
         self.control_gap = None;
         let Some(path) = self.settings.control.clone() else { return };
-        let pid = self.tree.masters.first().map_or(0, |master| master.process.pid);
+        let pid = self.tree.masters.first().map_or(0, |master| master.process.inner);
         let stats = match control::ask(&path, "show stats") {
             Ok(stats) => stats,
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -387,7 +390,14 @@ impl Gunicorn {
             if let Some(late_s) = late_s {
                 request.app_s = request.app_s.max(late_s);
             }
-            self.ledger.lost(one.pid, &request.method, &request.path, request.app_s, &mut self.routes, now_s);
+            self.ledger.lost(
+                worker.process.inner,
+                &request.method,
+                &request.path,
+                request.app_s,
+                &mut self.routes,
+                now_s,
+            );
             if requests.len() < REQUESTS_MAX {
                 requests.push(request.clone());
             }

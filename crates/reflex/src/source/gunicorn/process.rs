@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Most bytes of a command line or an environment that are read.
 const TEXT_MAX: u64 = 256 << 10;
@@ -22,6 +24,8 @@ pub(super) struct Process {
     pub(super) pid: u32,
     /// When it was started, in ticks since boot: with the pid, its name for ever.
     pub(super) started: u64,
+    /// Its pid as it knows it itself, which in a container is another: so its logs name it.
+    pub(super) inner: u32,
     pidfd: Option<OwnedFd>,
 }
 
@@ -32,7 +36,7 @@ impl Process {
         // A kernel without pidfds leaves the start time.
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).ok();
         let stat = stat(pid).filter(|stat| stat.state != 'Z')?;
-        Some(Self { pid, started: stat.started, pidfd })
+        Some(Self { pid, started: stat.started, inner: inner(pid).unwrap_or(pid), pidfd })
     }
 
     /// Tells whether it has not ended.
@@ -44,9 +48,17 @@ impl Process {
         stat(self.pid).is_some_and(|stat| stat.started == self.started && stat.state != 'Z')
     }
 
-    /// Returns how it has ended, once its parent has reaped it, where the kernel tells.
+    /// Returns how it has ended, where the kernel tells: once its parent has reaped it, or to who may trace it before that.
     pub(super) fn status(&self) -> Option<ExitStatus> {
-        self.pidfd.as_ref().and_then(|pidfd| ended(pidfd.as_fd()))
+        let reaped = self.pidfd.as_ref().and_then(|pidfd| ended(pidfd.as_fd()));
+        let waiting = || stat(self.pid).filter(|stat| stat.state == 'Z' && stat.started == self.started);
+        // 0 is shown to those who may not know, too.
+        let status = || waiting().map(|stat| stat.status).filter(|status| *status != 0);
+        reaped.or_else(|| {
+            let status = status()?;
+            let (code, signal) = (status >> 8 & 0xff, status & 0x7f);
+            Some(if signal == 0 { ExitStatus::Code(code) } else { ExitStatus::Signal(signal) })
+        })
     }
 
     /// Returns the seconds since it was started.
@@ -58,11 +70,32 @@ impl Process {
     }
 }
 
+/// `NSpid: OUTER ... INNER`
+fn inner(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let pids = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    pids.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// Returns a path of a process's as we reach it: in a container, by way of its root.
+pub(super) fn reachable(pid: u32, path: &Path) -> PathBuf {
+    let within = PathBuf::from(format!("/proc/{pid}/root{}", path.display()));
+    let same =
+        |own: &fs::Metadata, theirs: &fs::Metadata| (own.dev(), own.ino()) == (theirs.dev(), theirs.ino());
+    match (path.metadata(), within.metadata()) {
+        (Ok(own), Ok(theirs)) if !same(&own, &theirs) => within,
+        (Err(_), Ok(_)) => within,
+        _ => path.to_owned(),
+    }
+}
+
 /// What `/proc/PID/stat` says.
 pub(super) struct Stat {
     pub(super) parent: u32,
     pub(super) state: char,
     pub(super) started: u64,
+    /// As wait(2) tells it; 0 before the end, and to those who may not know.
+    status: i32,
 }
 
 pub(super) fn stat(pid: u32) -> Option<Stat> {
@@ -74,6 +107,7 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
         state: words.first()?.chars().next()?,
         parent: words.get(1)?.parse().ok()?,
         started: words.get(19)?.parse().ok()?,
+        status: words.get(49).and_then(|word| word.parse().ok()).unwrap_or(0),
     })
 }
 
@@ -140,6 +174,8 @@ mod tests {
     fn a_process_is_held_until_it_ends_and_after() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
         let process = Process::open(child.id()).expect("there");
+        assert_eq!(process.inner, child.id());
+        assert_eq!(reachable(child.id(), Path::new("/proc/version")), Path::new("/proc/version"));
         assert!(process.lives() && process.status().is_none() && process.age_s() < 60.0);
         assert!(children(std::process::id()).contains(&child.id()));
         let begun = std::time::Instant::now();
@@ -149,6 +185,11 @@ mod tests {
         }
         assert_eq!(stat(child.id()).map(|stat| stat.parent), Some(std::process::id()));
         child.kill().expect("ended");
+        let begun = std::time::Instant::now();
+        while process.lives() {
+            assert!(begun.elapsed().as_secs() < 10, "it does not end");
+        }
+        assert!(matches!(process.status(), None | Some(ExitStatus::Signal(9))), "nobody has reaped it");
         child.wait().expect("reaped");
         assert!(!process.lives());
         assert!(matches!(process.status(), None | Some(ExitStatus::Signal(9))));

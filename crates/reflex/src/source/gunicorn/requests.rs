@@ -336,7 +336,7 @@ fn one(connection: &Connection, known: &Known, worker: Option<&Worker>, rules: R
         number: connection.number,
         phase: phase.to_owned(),
         age_s: age_s.max(app_s),
-        fd: -1,
+        fd: connection.fd,
         ident: what.map_or(0, |what| what.ident),
         request: request(pid, connection.number, what, client, (waited_s, app_s), rules),
         ..Running::default()

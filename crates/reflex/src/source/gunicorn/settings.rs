@@ -92,7 +92,10 @@ impl Settings {
         let usual = folder("XDG_RUNTIME_DIR").map(|folder| format!("{folder}/gunicorn.ctl"));
         let usual = usual.or(folder("HOME").map(|folder| format!("{folder}/.gunicorn/gunicorn.ctl")));
         let named = settings.values.get("control_socket").map(|path| settings.folder.join(path));
-        settings.control = named.map(|path| path.to_string_lossy().into_owned()).or(usual).or(listening(pid));
+        let control = named.map(|path| path.to_string_lossy().into_owned()).or(usual).or(listening(pid));
+        let reachable =
+            |path: String| process::reachable(pid, Path::new(&path)).to_string_lossy().into_owned();
+        settings.control = control.map(reachable);
         settings
     }
 

@@ -4,7 +4,7 @@
 
 use super::heartbeat::{Beat, Found, Heartbeat};
 use super::process::{self, Process, children};
-use ferricorn_core::fleet::ExitStatus;
+use ferricorn_core::fleet::{ExitStatus, signal_name};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most workers that are watched.
@@ -158,12 +158,19 @@ impl Tree {
             || process::command_line(pid).first().is_some_and(|word| word.starts_with("gunicorn: "));
         let Some(process) = Process::open(pid) else { return false };
         match Heartbeat::find(pid, &taken) {
-            Found::It(heartbeat) => self.adopt(process, at, Some(heartbeat)),
+            // The dirty arbiter has those of its own workers, which the arbiter does not know.
+            Found::It(heartbeat)
+                if Heartbeat::inodes(master).is_none_or(|shared| shared.contains(&heartbeat.inode)) =>
+            {
+                self.adopt(process, at, Some(heartbeat))
+            }
             Found::Hidden if same_program => {
                 self.hidden = true;
                 self.adopt(process, at, None)
             }
-            Found::Nothing if same_program && is_successor(pid, master) => self.succeed(process),
+            Found::Nothing if same_program && is_successor(pid, self.masters[at].process.inner) => {
+                self.succeed(process)
+            }
             _ => {
                 if process.age_s() > PATIENCE_S || !same_program {
                     let others = &mut self.masters[at].others;
@@ -210,11 +217,33 @@ impl Tree {
         true
     }
 
-    /// Changes what is known of a worker, if it is one.
-    pub(super) fn with(&mut self, pid: u32, change: impl FnOnce(&mut Worker)) {
-        if let Some(worker) = self.workers.get_mut(&pid) {
-            change(worker);
-        }
+    /// Finds the worker that knows itself by this pid, as logs do.
+    pub(super) fn named(&mut self, inner: u32) -> Option<&mut Worker> {
+        let mut named = self.workers.values_mut().filter(|worker| worker.process.inner == inner);
+        named.find(|worker| worker.gone_s.is_none() || worker.logged.is_none())
+    }
+
+    /// Changes what is known of the worker that knows itself by this pid, if there is one.
+    pub(super) fn with(&mut self, inner: u32, change: impl FnOnce(&mut Worker)) {
+        self.named(inner).map(change);
+    }
+
+    /// Finds the arbiter that knows itself by this pid.
+    pub(super) fn master(&self, inner: u32) -> Option<u32> {
+        let mut named = self.masters.iter().filter(|master| master.process.inner == inner);
+        named.next().map(|master| master.process.pid)
+    }
+
+    /// Says how the last arbiter has ended; none while there is one.
+    pub(super) fn epitaph(&self) -> Option<String> {
+        let master = self.masters.first().filter(|_| !self.lives())?;
+        let how = match master.process.status() {
+            Some(ExitStatus::Code(0)) => "in order".to_owned(),
+            Some(ExitStatus::Code(code)) => format!("with exit code {code}"),
+            Some(ExitStatus::Signal(signal)) => format!("by {}", signal_name(signal)),
+            None => "in a way that cannot be seen from outside".to_owned(),
+        };
+        Some(format!("the arbiter (pid {}) has ended {how}", master.process.pid))
     }
 
     /// Notes that an arbiter has told all its workers to go.
