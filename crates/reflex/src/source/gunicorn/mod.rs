@@ -4,8 +4,8 @@
 //! Each file reads one thing: [`tree`] the processes, [`heartbeat`] their signs of life, [`connections`] the kernel's view of
 //! their clients, [`look`] what stacks show of requests, [`requests`] the two together, [`logs`] with [`format`], [`events`] and
 //! [`tail`] what is written, [`statsd`] what is sent, [`control`] what the control socket shows, [`settings`] what was
-//! configured, [`deaths`] why workers end, [`routes`] the numbers, [`ledger`] the lines of the log that are counted. What
-//! cannot be seen is said in the snapshot's `gaps`.
+//! configured, [`deaths`] why workers end, [`routes`] the numbers, [`ledger`] the lines of the log that are counted.
+//! [`observe`] puts them together, with [`hear`], [`endings`] and [`view`]. What cannot be seen is said in the snapshot's `gaps`.
 //!
 //! Not for: evidence and diagnosis, which are the same for every source.
 
@@ -14,8 +14,10 @@ mod class;
 mod connections;
 mod control;
 mod deaths;
+mod endings;
 mod events;
 mod format;
+mod hear;
 mod heartbeat;
 mod ledger;
 mod logs;
@@ -28,6 +30,7 @@ mod settings;
 mod statsd;
 mod tail;
 mod tree;
+mod view;
 
 pub use attach::{AttachError, Options};
 pub use observe::{Gunicorn, Observation};
