@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from attached import VERSIONS, Stock, Watch, free_port, may_become_another_user, numbers, title_library, wait, watcher
+from attached import VERSIONS, Stock, Watch, free_port, may_become_another_user, memory_limit, numbers, title_library, wait, watcher
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -139,6 +139,23 @@ def test_a_worker_that_was_killed_is_not_out_of_memory(version, stock, watch):
     assert 1.2 <= lost["request"]["app_s"] < 15 and lost["answer"] == "connection reset"
     assert "Perhaps out of memory?" in wait(lambda: server.error.read_text(), 5, "the log")
     assert numbers(watching.last)[("/sleep/:id", "lost")] == 1
+
+
+def test_a_worker_that_needs_too_much_memory_is_out_of_memory(stock, watch):
+    with memory_limit(200) as limited:
+        if limited is None:
+            pytest.skip("needs the right to limit memory")
+        server = stock("27", "-w", "1", prefix=limited)
+        watching = watch("--pid", server.pid)
+        watching.until(ready(1), "the worker")
+        server.later("/eat/500")
+        death = watching.until_happened("deaths", lambda d: True, "its end")
+        server.end()
+    assert (death["exit"], death["cause"]) == (
+        "out_of_memory",
+        "the kernel killed it for want of memory (OOM killer)",
+    )
+    assert [lost["request"]["path"] for lost in watching.all("lost")] == ["/eat/500"]
 
 
 def test_a_worker_that_ends_itself_says_how(stock, watch):

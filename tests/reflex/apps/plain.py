@@ -9,6 +9,9 @@ def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path.startswith("/sleep/"):
         time.sleep(float(path.split("/")[2]))
+    elif path.startswith("/eat/"):
+        time.sleep(1.5)
+        bytearray(int(path.split("/")[2]) << 20)
     elif path == "/exit":
         time.sleep(1.5)
         os._exit(7)

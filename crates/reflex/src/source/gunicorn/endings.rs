@@ -114,7 +114,7 @@ impl Gunicorn {
             threads: self.threads(),
             queued: 0,
             uptime_s: worker.process.age_s(),
-            requests: 0,
+            requests: self.ledger.completed(worker.process.inner).0,
         }
     }
 

@@ -45,7 +45,11 @@ impl Gunicorn {
                 self.tree.generation += 1;
                 self.tree.drain(master);
                 // The settings may be others now, the number of workers among them.
+                let logs = self.settings.logs();
                 self.settings = Settings::of(master);
+                if self.settings.logs() != logs {
+                    self.open_logs(master);
+                }
                 (self.target, self.controlled_s, self.class_of) = (None, f64::NEG_INFINITY, None);
             }
             "term" | "int" | "quit" => self.tree.drain(master),

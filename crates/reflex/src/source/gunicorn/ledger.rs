@@ -7,9 +7,10 @@
 use super::format::Line;
 use super::requests::Requests;
 use super::routes::Routes;
+use super::tree::WORKERS_MAX;
 use ferricorn_core::latency::Class;
 use ferricorn_core::snapshot::Finished;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// For how long a line with status 500 waits for the end of its worker, seconds.
 const WAITS_S: f64 = 3.0;
@@ -38,6 +39,8 @@ pub(super) struct Ledger {
     waiting: VecDeque<(Line, f64)>,
     killed: VecDeque<Killed>,
     pub(super) recent: VecDeque<(Line, f64)>,
+    /// Of workers by whose pid the format tells of them: all, and by class of status.
+    completed: BTreeMap<u32, (u64, [u64; 5])>,
 }
 
 impl Ledger {
@@ -102,10 +105,26 @@ impl Ledger {
     fn count(&mut self, line: Line, requests: &mut Requests, routes: &mut Routes, now_s: f64) {
         let us = line.us.or_else(|| requests.took_s(&line.method, &line.path).map(|s| (s * 1e6) as u64));
         routes.answered(&line.method, &line.path, line.status, us);
+        if let Some(pid) = line.pid {
+            // Those that have ended make room.
+            if self.completed.len() > WORKERS_MAX {
+                self.completed.clear();
+            }
+            let (all, classes) = self.completed.entry(pid).or_default();
+            *all += 1;
+            if let Some(class) = classes.get_mut(usize::from(line.status / 100).wrapping_sub(1)) {
+                *class += 1;
+            }
+        }
         if self.recent.len() >= RECENT_MAX {
             self.recent.pop_back();
         }
         self.recent.push_front((Line { us, ..line }, now_s));
+    }
+
+    /// Returns how many requests a worker has completed since we look, and how many of each class of status.
+    pub(super) fn completed(&self, pid: u32) -> (u64, [u64; 5]) {
+        self.completed.get(&pid).copied().unwrap_or_default()
     }
 
     /// Returns the requests that have finished, newest first.
@@ -200,6 +219,7 @@ mod tests {
             [("/slow".to_owned(), "2xx", 1), ("/slow".to_owned(), "5xx", 2), ("/slow".to_owned(), "lost", 1)]
         );
         assert_eq!(ledger.finished(9.0).len(), 3);
+        assert_eq!((ledger.completed(8), ledger.completed(7)), ((1, [0, 0, 0, 0, 1]), (0, [0; 5])));
     }
 
     #[test]

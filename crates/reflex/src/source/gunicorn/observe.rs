@@ -122,6 +122,10 @@ impl Gunicorn {
     fn configure(&mut self, pid: u32) {
         self.settings = Settings::of(pid);
         self.ask_config();
+        self.open_logs(pid);
+    }
+
+    pub(super) fn open_logs(&mut self, pid: u32) {
         let worker = self.tree.workers.keys().next().copied();
         let pids: Vec<u32> = [Some(pid), worker].into_iter().flatten().collect();
         let (access, error) = (self.options.access_log.as_deref(), self.options.error_log.as_deref());

@@ -161,6 +161,11 @@ impl Settings {
         }
     }
 
+    /// What says where the logs are, and how they are written.
+    pub(super) fn logs(&self) -> [Option<String>; 3] {
+        ["accesslog", "errorlog", "access_log_format"].map(|name| self.get(name).map(str::to_owned))
+    }
+
     /// The file of a setting; none for the standard output and for none.
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).filter(|path| *path != "-").map(|path| self.folder.join(path))

@@ -56,8 +56,11 @@ impl Gunicorn {
         let busy = u32::try_from(running.len()).unwrap_or(u32::MAX);
         let threads = self.threads();
         let connections = self.requests.connections.counts.get(&pid).copied().unwrap_or(0);
+        let (requests, statuses) = self.ledger.completed(worker.process.inner);
         snapshot::Worker {
             pid,
+            requests,
+            statuses,
             age: worker.age,
             generation: worker.generation,
             state: match worker {
