@@ -230,6 +230,7 @@ fn path(target: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn line(method: &str, path: &str, status: u16, us: Option<u64>) -> Line {
         Line { method: method.into(), path: path.into(), status, us, ..Line::default() }
@@ -329,6 +330,33 @@ mod tests {
         {
             assert_eq!(format.read(&text), None);
             assert_eq!(anywhere(&text), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_and_any_format_are_taken(
+            format in "(%\\((h|r|s|D|t|\\{a\\}i)\\)s|[ \"\\[|%]|\\PC){0,12}",
+            line in "(\\PC|[\" \\\\]|GET / HTTP/1.1|200){0,40}",
+        ) {
+            if let Some(format) = Format::of(&format) {
+                let _ = format.read(&line);
+            }
+            let _ = (Format::guess(&line), anywhere(&line));
+        }
+
+        #[test]
+        fn what_was_written_is_read(
+            method in "[A-Z]{3,7}",
+            path in "/[a-z/]{0,20}",
+            agent in "[ -~&&[^\"\\\\]]{0,20}",
+            status in 100_u16..600,
+            us in any::<u32>(),
+        ) {
+            let format = Format::of(r#"%(h)s - %(t)s "%(r)s" %(s)s "%(a)s" %(D)s"#).expect("understood");
+            let line = format!("1.2.3.4 - [26/Nov/2026:10:00:00 +0000] \"{method} {path} HTTP/1.1\" {status} \"{agent}\" {us}");
+            let read = format.read(&line).expect("read");
+            prop_assert_eq!((read.method, read.path, read.status, read.us), (method, path, status, Some(u64::from(us))));
         }
     }
 }
