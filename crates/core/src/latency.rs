@@ -101,6 +101,11 @@ pub struct Phases {
 }
 
 impl Phases {
+    /// Returns how many requests it is about. Not each has been in the application, and not each source knows of a queue.
+    pub fn count(&self) -> u64 {
+        self.queue.count.max(self.app.count)
+    }
+
     /// Adds what others have counted.
     pub fn merge(&mut self, other: &Self) {
         self.queue.merge(&other.queue);

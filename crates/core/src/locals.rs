@@ -88,6 +88,9 @@ pub const TABLE: &[Local] = &[
     // The request.
     of("", "", "environ", Show::Environ),
     of("", "", "scope", Show::Scope),
+    // Gunicorn's own: half of `timeout`, where its settings are not to be seen.
+    of("/gunicorn/workers/sync.py", "SyncWorker.run_for_one", "timeout", Show::Number),
+    of("/gunicorn/workers/sync.py", "SyncWorker.run_for_multiple", "timeout", Show::Number),
     // HTTP clients.
     of("/requests/sessions.py", "Session.request", "timeout", Show::Number),
     of("/requests/sessions.py", "Session.request", "method", Show::Word),

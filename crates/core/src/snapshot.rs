@@ -84,9 +84,41 @@ pub struct Snapshot {
     /// What all workers have counted since the arbiter started, those that have ended too.
     #[serde(default)]
     pub totals: Totals,
+    /// Connections that wait to be accepted, on all listeners; none where that cannot be seen.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backlog: Option<Backlog>,
+    /// What the server itself reports by statsd; none where nobody listens to that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reported: Option<Reported>,
     /// What could not be seen of the server, and how it could be.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub gaps: Vec<String>,
+}
+
+/// Connections that no worker has accepted yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// How many.
+    pub waiting: u32,
+    /// How many there can be on the listener that is fullest.
+    pub room: u32,
+    /// For how long the first request among them has waited, seconds.
+    pub waiting_s: f64,
+}
+
+/// What a stock Gunicorn reports by statsd, since somebody listens: no routes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reported {
+    /// Requests completed.
+    pub requests: u64,
+    /// Their durations. Who was killed is not among them.
+    pub durations: Distribution,
+    /// How many were answered with each status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Lines of its error log, by level.
+    pub log: BTreeMap<String, u64>,
+    /// Workers.
+    pub workers: Option<u32>,
 }
 
 /// The durations of one route, method and kind of answer.
@@ -158,7 +190,7 @@ pub struct Running {
     pub pid: u32,
     /// Its number in its worker.
     pub number: u64,
-    /// `app`, `write` (its thread sends the response) or `websocket`.
+    /// `app`, `write` (its thread sends the response), `read` (its client has not sent all of it) or `websocket`.
     pub phase: String,
     /// Seconds since its first byte.
     pub age_s: f64,
@@ -168,6 +200,12 @@ pub struct Running {
     pub ident: u64,
     /// Bytes of the response that its thread has written.
     pub bytes_sent: u64,
+    /// Nobody ends it at its deadline, which only says how long is too long: a stock Gunicorn's classes other than `sync`.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub unenforced: bool,
+    /// Seconds in the application after which it is slow for its route; none where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slow_s: Option<f64>,
     /// The request.
     #[serde(flatten)]
     pub request: Request,
@@ -178,6 +216,11 @@ impl Running {
     pub fn share(&self) -> Option<f64> {
         let deadline_s = self.request.deadline_s.filter(|deadline_s| *deadline_s > 0.0)?;
         Some(self.request.app_s / deadline_s)
+    }
+
+    /// The same, none if nothing happens to it at its deadline.
+    pub fn enforced_share(&self) -> Option<f64> {
+        self.share().filter(|_| !self.unenforced)
     }
 
     /// Returns the seconds until its deadline, negative after it; none without one.
@@ -195,6 +238,8 @@ impl Running {
             fd: view.fd.cast_signed(),
             ident: view.ident,
             bytes_sent: view.bytes_sent,
+            unenforced: false,
+            slow_s: None,
             request: Request::of(pid, view, now_ns),
         }
     }

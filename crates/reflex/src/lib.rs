@@ -14,6 +14,7 @@ pub mod export;
 mod kernel;
 mod object;
 pub mod observer;
+pub mod source;
 pub mod stack;
 pub mod store;
 

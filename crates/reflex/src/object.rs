@@ -235,16 +235,25 @@ impl Objects {
         Some((at.checked_add(40)?.checked_add(size * index)?, 24, usize::try_from(count).ok()?))
     }
 
-    /// Reads a key, if it is a string that anybody could ask for.
+    /// Reads a key, if it is a string that anybody could ask for: plain, and short. At one go, for there are many.
     fn key(&mut self, at: u64) -> Option<String> {
-        let kind = self.kind(self.word(at.checked_add(8)?)?)?;
-        (kind.flags & STR != 0 && self.size(at)? <= KEY_MAX).then(|| self.text(at)).flatten()
+        let head: [u8; 48 + KEY_MAX] = self.bytes_at(at)?;
+        let word = |at: usize| head.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        let kind = self.kind(word(8)?)?;
+        let (length, state) = (usize::try_from(word(16)?).ok()?, word(32)? as u32);
+        // Compact, ASCII.
+        if kind.flags & STR == 0 || length > KEY_MAX || state >> 5 & 3 != 3 {
+            return None;
+        }
+        let data = if self.minor < 12 { 48 } else { 40 };
+        String::from_utf8(head.get(data..data + length)?.to_vec()).ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn memory_of_no_python_is_nothing() {
@@ -256,5 +265,26 @@ mod tests {
         let mut wild: Vec<u64> = (0..64).collect();
         wild[1] = wild.as_ptr() as u64;
         assert_eq!(objects.value(wild.as_ptr() as u64, &["a"]), None);
+    }
+
+    proptest! {
+        /// Memory that points into itself, as that of a process that runs on while it is read.
+        #[test]
+        fn no_memory_is_too_wild(words in proptest::collection::vec(any::<u16>(), 64..256), minor in 9_u64..16) {
+            let mut memory = vec![0_u64; words.len()];
+            let base = memory.as_ptr() as u64;
+            for (word, wild) in memory.iter_mut().zip(&words) {
+                // A pointer into it, a small number, or the flags of a type.
+                *word = match wild % 3 {
+                    0 => base + u64::from(wild / 3) % (words.len() as u64 * 8),
+                    1 => u64::from(wild / 3),
+                    _ => 1 << (20 + wild % 12),
+                };
+            }
+            let mut objects = Objects::of(std::process::id(), minor).expect("one's own");
+            for at in 0..words.len() as u64 {
+                let _ = objects.value(base + at * 8, &["a"]);
+            }
+        }
     }
 }

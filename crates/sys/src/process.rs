@@ -1,9 +1,11 @@
-//! Processes: fork, and whom a process runs as. Not for: waiting and sending signals, which rustix does safely.
+//! Processes: fork, whom a process runs as, and how one has ended that is nobody's child of ours. Not for: waiting and
+//! sending signals, which rustix does safely.
 
+use ferricorn_core::fleet::ExitStatus;
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 /// Where a fork has returned.
@@ -57,6 +59,32 @@ pub fn lent(fd: u32) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd.cast_signed().max(0)) }
 }
 
+/// `struct pidfd_info` of linux/pidfd.h in its first form.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// Returns how a process has ended that its parent has reaped, whoever that is; none before that, and on kernels before
+/// 6.15, which do not tell.
+pub fn ended(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    const EXIT: u64 = 1 << 3;
+    // _IOWR(0xff, 11, struct pidfd_info)
+    const GET_INFO: u32 = 0xc000_ff0b | (size_of::<PidfdInfo>() as u32) << 16;
+    let mut info = PidfdInfo { mask: EXIT, ..PidfdInfo::default() };
+    // SAFETY: the kernel writes at most as many bytes as the number of the request says, which are those of `info`.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as _, &raw mut info) };
+    if result != 0 || info.mask & EXIT == 0 {
+        return None;
+    }
+    let signal = info.exit_code & 0x7f;
+    Some(if signal == 0 { ExitStatus::Code(info.exit_code >> 8 & 0xff) } else { ExitStatus::Signal(signal) })
+}
+
 /// Becomes another user and group; 0 means "stay". The groups of the user's own come along with `initgroups` if the user
 /// has a name. Gunicorn 27.0.1 then keeps its own group as the primary one, root's mostly; we do not.
 pub fn become_user(uid: u32, gid: u32, initgroups: bool) -> io::Result<()> {
@@ -105,6 +133,7 @@ fn user_name(uid: u32) -> io::Result<Option<Box<CStr>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn a_process_with_threads_does_not_fork() {
@@ -114,6 +143,25 @@ mod tests {
         assert!(fork().is_err());
         drop(stop);
         assert!(other.join().expect("ended").is_err());
+    }
+
+    #[test]
+    fn how_a_process_has_ended_is_told_to_others_than_its_parent() {
+        for (code, expected) in [("exit 3", ExitStatus::Code(3)), ("kill -9 $$", ExitStatus::Signal(9))] {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &format!("read x; {code}")]).stdin(std::process::Stdio::piped());
+            let mut child = command.spawn().expect("a child");
+            let pid = rustix::process::Pid::from_child(&child);
+            let pidfd =
+                rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("a pidfd");
+            assert_eq!(ended(pidfd.as_fd()), None);
+            drop(child.stdin.take());
+            child.wait().expect("reaped");
+            // Older kernels do not tell.
+            let told = ended(pidfd.as_fd());
+            assert!([None, Some(expected)].contains(&told), "{told:?}");
+        }
+        assert_eq!(ended(std::io::stdin().as_fd()), None);
     }
 
     #[test]

@@ -53,14 +53,14 @@ impl Detectors {
         let nothing = Phases::default();
         let gain = |route: &Route| {
             let gained = route.phases.since(before.get(&route.key).unwrap_or(&nothing));
-            (gained.queue.count > 0 || gained.app.count > 0).then(|| (route.key.clone(), gained))
+            (gained.count() > 0).then(|| (route.key.clone(), gained))
         };
         routes.iter().filter_map(gain).collect()
     }
 
     /// Takes ten seconds' gains; returns what they mean.
     pub(super) fn tick(&mut self, gains: &[(Key, Phases)], snapshot: &Snapshot, now_s: u64) -> Vec<Sign> {
-        let requests: u64 = gains.iter().map(|(_, phases)| phases.queue.count).sum();
+        let requests: u64 = gains.iter().map(|(_, phases)| phases.count()).sum();
         let workers = snapshot.workers.len() as u64;
         let mut signs = Vec::new();
         if let Some(alarm) = self.kept.losses.tick(std::mem::take(&mut self.lost), now_s)
@@ -95,7 +95,7 @@ impl Detectors {
         for (key, phases) in gains {
             let (answered, lost) = ticks.entry(format!("{} {}", key.method, key.route)).or_default();
             match key.class {
-                Class::Lost => *lost += phases.queue.count,
+                Class::Lost => *lost += phases.count(),
                 _ => answered.merge(&phases.app),
             }
         }

@@ -378,7 +378,7 @@ pub(crate) type All<'a> = &'a dyn Fn(u32) -> Vec<Running>;
 
 /// Tells whether a request is as slow as those that are looked at.
 fn is_stuck(running: &Running) -> bool {
-    match running.share() {
+    match running.enforced_share() {
         Some(share) => share >= STUCK_SHARE,
         None => running.request.app_s >= STUCK_S,
     }

@@ -58,20 +58,20 @@ impl Watches {
         }
         let (taken, marked_s) = watch.map_or((0, 0.0), |watch| (watch.taken, watch.marked_s));
         let app_s = running.request.app_s;
-        let reached = |at: usize| match running.share() {
+        let reached = |at: usize| match running.enforced_share() {
             Some(share) => MARKS.get(at).is_some_and(|(percent, after_s)| {
                 share * 100.0 >= f64::from(*percent) && (*after_s == 0.0 || app_s >= marked_s + after_s)
             }),
             None => AGES_S.get(at).is_some_and(|age_s| app_s >= *age_s),
         };
-        reached(taken).then(|| running.share().map_or(0, |share| (share * 100.0) as u32))
+        reached(taken).then(|| running.enforced_share().map_or(0, |share| (share * 100.0) as u32))
     }
 
     /// Returns in how many seconds the next look at a request is due, if there is one.
     pub(super) fn next_s(&self, running: &Running) -> Option<f64> {
         let watch = self.by.get(&(running.pid, running.number));
         let (taken, marked_s) = watch.map_or((0, 0.0), |watch| (watch.taken, watch.marked_s));
-        let at_s = match running.request.deadline_s.filter(|deadline_s| *deadline_s > 0.0) {
+        let at_s = match running.enforced_share().and(running.request.deadline_s) {
             Some(deadline_s) => {
                 let (percent, after_s) = MARKS.get(taken)?;
                 let mark_s = deadline_s * f64::from(*percent) / 100.0;
@@ -136,7 +136,7 @@ impl Watches {
 /// The first mark that lies beyond what a request has reached. Two looks that should be apart are not made at once.
 fn first_beyond(running: &Running) -> usize {
     let app_s = running.request.app_s;
-    match running.share() {
+    match running.enforced_share() {
         Some(share) => {
             let beyond = MARKS
                 .iter()

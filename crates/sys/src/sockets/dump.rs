@@ -86,7 +86,7 @@ impl Asker {
         let families = [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())];
         let ports = match wanted {
             Wanted::Ports(ports) => ports,
-            Wanted::All => &[0],
+            Wanted::All | Wanted::Tcp => &[0],
             Wanted::Unix => &[],
         };
         for (family, any) in &families {

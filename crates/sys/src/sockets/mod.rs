@@ -26,6 +26,8 @@ const DESCRIPTORS_MAX: usize = 4096;
 pub enum Wanted<'a> {
     /// TCP, UDP and unix.
     All,
+    /// TCP alone.
+    Tcp,
     /// TCP alone, of these local ports: the kernel leaves out the others.
     Ports(&'a [u16]),
     /// Unix alone.

@@ -10,7 +10,7 @@ pub(super) fn read(pid: u32, wanted: Wanted<'_>, table: &mut Table) {
         Wanted::All => {
             (&[("tcp", Kind::Tcp), ("tcp6", Kind::Tcp), ("udp", Kind::Udp), ("udp6", Kind::Udp)], true)
         }
-        Wanted::Ports(_) => (&[("tcp", Kind::Tcp), ("tcp6", Kind::Tcp)], false),
+        Wanted::Tcp | Wanted::Ports(_) => (&[("tcp", Kind::Tcp), ("tcp6", Kind::Tcp)], false),
         Wanted::Unix => (&[], true),
     };
     for (name, kind) in names {
