@@ -1,0 +1,48 @@
+"""Which cells there are, which are asked for, and which make up the subset for every commit. Pure."""
+
+from fnmatch import fnmatch
+
+from .cell import Cell
+from .faults import FAULTS, FRAMEWORKS, HOSTS
+
+# Controls of the subset: those most likely to be taken for trouble.
+SMOKE_CONTROLS = ("control/deploys", "control/export")
+
+
+def cells(faults=("*",), frameworks=FRAMEWORKS, hosts=HOSTS, variant="all", seeds=(1,)):
+    """All cells that fit, fault by fault, seed by seed."""
+    found = []
+    for seed in seeds:
+        for fault in FAULTS:
+            if not any(fnmatch(fault.name, one) or fnmatch(fault.cause or "control", one) for one in faults):
+                continue
+            if variant != "all" and fault.held_out != (variant == "held-out"):
+                continue
+            found += [
+                Cell(fault, framework, host, seed)
+                for framework in fault.frameworks if framework in frameworks
+                for host in fault.hosts if host in hosts
+            ]
+    return found
+
+
+def smoke(seed=1):
+    """One cell for each cause, the frameworks and hosts by turns, of the libraries that rules are made for; two controls."""
+    chosen, causes = [], []
+    for fault in FAULTS:
+        if fault.cause and fault.cause not in causes and not fault.held_out:
+            causes.append(fault.cause)
+            turn = len(chosen)
+            hosts = [host for host in fault.hosts if host not in fault.harmless_on]
+            framework = fault.frameworks[(turn // 2 + turn) % len(fault.frameworks)]
+            chosen.append(Cell(fault, framework, hosts[turn % len(hosts)], seed))
+    for turn, name in enumerate(SMOKE_CONTROLS):
+        fault = next(fault for fault in FAULTS if fault.name == name)
+        chosen.append(Cell(fault, FRAMEWORKS[turn], HOSTS[turn % 2], seed))
+    return chosen
+
+
+def estimate(chosen, lanes, quick=False):
+    """Seconds that the cells take, roughly."""
+    beside = sum(cell.estimate(quick) for cell in chosen if not cell.fault.alone)
+    return beside / lanes + sum(cell.estimate(quick) for cell in chosen if cell.fault.alone)
