@@ -94,7 +94,8 @@ class Postgres:
     def sessions(self, database):
         """What the application's sessions do: state, event that is waited for, statement."""
         return self.run(
-            "SELECT state, coalesce(wait_event_type || '/' || wait_event, ''), left(query, 60) FROM pg_stat_activity"
+            "SELECT state, coalesce(wait_event_type || '/' || wait_event, ''), translate(left(query, 60), E'\\n|', '  ')"
+            " FROM pg_stat_activity"
             f" WHERE datname = '{database}' AND usename = 'shop' ORDER BY state",
             "postgres",
         )

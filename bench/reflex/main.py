@@ -54,7 +54,9 @@ def main(argv):
 
 def _chosen(options):
     if options.smoke:
-        chosen = matrix.smoke(options.seed)
+        chosen = [
+            one for one in matrix.smoke(options.seed) if one.host in options.host and one.framework in options.framework
+        ]
     else:
         seeds = range(options.seed, options.seed + options.seeds)
         chosen = matrix.cells(options.fault, options.framework, options.host, options.variant, seeds)
@@ -66,12 +68,23 @@ def _chosen(options):
 
 
 def _list(chosen, options):
+    if options.json:
+        print(json.dumps([_listed(one, options) for one in chosen], indent=1))
+        return 0
     for one in chosen:
         marks = [name for name, is_so in (("held out", one.fault.held_out), ("alone", one.fault.alone)) if is_so]
         print(f"{one.name:58} {', '.join(marks)}".rstrip())
     seconds = matrix.estimate(chosen, options.lanes, options.smoke)
     print(f"{len(chosen)} cells, about {seconds / 60:.0f} minutes with {options.lanes} lanes")
     return 0
+
+
+def _listed(one, options):
+    flow = one.fault.flow
+    return {
+        **cell.describe(one, options.grade), "alone": one.fault.alone, "seconds": one.estimate(options.smoke),
+        "paths": list(flow.paths) if flow else [], "shape": [one.fault.shape.workers, one.fault.shape.threads],
+    }
 
 
 def _measure(chosen, options):

@@ -27,19 +27,23 @@ def cells(faults=("*",), frameworks=FRAMEWORKS, hosts=HOSTS, variant="all", seed
 
 
 def smoke(seed=1):
-    """One cell for each cause, the frameworks and hosts by turns, of the libraries that rules are made for; two controls."""
+    """One cell for each cause, of the libraries that rules are made for, and two controls; frameworks and hosts by turns."""
     chosen, causes = [], []
     for fault in FAULTS:
         if fault.cause and fault.cause not in causes and not fault.held_out:
             causes.append(fault.cause)
-            turn = len(chosen)
-            hosts = [host for host in fault.hosts if host not in fault.harmless_on]
-            framework = fault.frameworks[(turn // 2 + turn) % len(fault.frameworks)]
-            chosen.append(Cell(fault, framework, hosts[turn % len(hosts)], seed))
-    for turn, name in enumerate(SMOKE_CONTROLS):
-        fault = next(fault for fault in FAULTS if fault.name == name)
-        chosen.append(Cell(fault, FRAMEWORKS[turn], HOSTS[turn % 2], seed))
+            chosen.append(_by_turns(fault, len(chosen), seed))
+    for name in SMOKE_CONTROLS:
+        chosen.append(_by_turns(next(fault for fault in FAULTS if fault.name == name), len(chosen), seed))
     return chosen
+
+
+def _by_turns(fault, turn, seed):
+    hosts = [host for host in fault.hosts if host not in fault.harmless_on]
+    # Every second one changes the host; where there are two frameworks, those change at another pace.
+    frameworks = fault.frameworks
+    framework = frameworks[(turn // 2 if len(frameworks) == 2 else turn) % len(frameworks)]
+    return Cell(fault, framework, hosts[turn % len(hosts)], seed)
 
 
 def estimate(chosen, lanes, quick=False):

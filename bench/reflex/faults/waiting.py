@@ -128,7 +128,7 @@ FAULTS = [
     Changed(cause="explicit_sleep", variant="polling", flow=Flow(("/jobs/3/result",)), calls=_SLEEPS, held_out=True,
             sql="UPDATE jobs SET status = 'queued' WHERE id = 3", healing="UPDATE jobs SET status = 'done' WHERE id = 3"),
     HeldFile(cause="subprocess", variant="run", flow=order("invoice"), file="template.lock",
-             calls=("wait4", "waitid", "read", "poll")),
+             calls=("wait4", "waitid")),
     HeldFile(cause="subprocess", variant="communicate", flow=order("label"), file="template.lock",
              calls=("poll", "select", "pselect6"), held_out=True),
     HeldFile(cause="subprocess", variant="system", flow=order("archive", method="POST"), file="template.lock",

@@ -14,8 +14,10 @@ def _render():
 
 
 def invoice(order):
-    done = subprocess.run(_render(), stdout=subprocess.PIPE, check=True)
-    return done.stdout.decode().format(order=order)
+    path = settings.DATA / f"invoice-{order}-{os.getpid()}"
+    with open(path, "w") as out:
+        subprocess.run(_render(), stdout=out, check=True)
+    return path.read_text().format(order=order)
 
 
 def label(order):
