@@ -23,7 +23,7 @@ _STAMP = ".reflexbench"
 
 def prepare(venv, python, build, wheel=None):
     """Makes the environment hold the requirements, and Ferricorn as it is to be measured."""
-    venv = Path(venv).absolute()
+    venv = Path(os.path.abspath(venv))
     if not (venv / "bin" / "python").exists():
         if venv != VENV:
             raise SetupError(f"{venv} is no virtual environment")
@@ -54,7 +54,7 @@ def _build(venv, build):
 
 def check(venv, hosts, proving):
     """That the product can do what is to be measured."""
-    needed = [] if proving and "ferricorn" not in hosts else [("ferricorn", "--state-dir")]
+    needed = [("ferricorn", "--state-dir")] if "ferricorn" in hosts else []
     if not proving:
         needed.append(("ferricornctl", "incidents"))
         needed += [("ferricorn", "--reflex-database")] if "ferricorn" in hosts else []

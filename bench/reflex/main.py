@@ -53,13 +53,10 @@ def main(argv):
 
 
 def _chosen(options):
-    if options.smoke:
-        chosen = [
-            one for one in matrix.smoke(options.seed) if one.host in options.host and one.framework in options.framework
-        ]
-    else:
-        seeds = range(options.seed, options.seed + options.seeds)
-        chosen = matrix.cells(options.fault, options.framework, options.host, options.variant, seeds)
+    seeds = range(options.seed, options.seed + options.seeds)
+    known = matrix.smoke(options.seed) if options.smoke else matrix.cells(seeds)
+    asked = options.fault, options.framework, options.host, options.variant
+    chosen = [one for one in known if matrix.fits(one, *asked)]
     if options.verify_faults:
         chosen = [one for one in chosen if one.fault.cause and one.host not in one.fault.harmless_on]
     if not chosen:
