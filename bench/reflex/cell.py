@@ -42,7 +42,7 @@ class Cell:
         timing = self.fault.timing
         if not quick or timing != Timing():
             return timing
-        return Timing(calm=4.5, window=11.5, settle=2)
+        return Timing(calm=4, window=10.5, settle=2)
 
     def estimate(self, quick):
         timing = self.timing(quick)

@@ -34,7 +34,6 @@ class Host:
         self.state = stage.folder / "state"
         self.access_log, self.error_log = stage.folder / "access.log", stage.folder / "error.log"
         self._output = stage.folder / "server.log"
-        self._seen = set()
 
     def command(self):
         raise NotImplementedError
@@ -45,7 +44,7 @@ class Host:
             _writable_by_all(self.stage.folder)
         environment = {**_environment(), **self.stage.environment(), "PYTHONPATH": str(APPS)}
         self._process = children.started(
-            [*self.stage.prefix, *self.command()], self._output, env=environment, cwd=self.stage.folder,
+            [*self.stage.prefix, *self.command()], self._output, env=environment, cwd=self.stage.folder
         )
         try:
             self._until_it_serves()
@@ -62,12 +61,13 @@ class Host:
         def serves():
             if self._process.poll() is not None:
                 raise MeasurementError(f"the server ended at start: {self.last_words()}")
-            return children.listens(self.port) and len(self.workers()) >= self.stage.fault.shape.workers and _status(self.port, "/") == 200
+            all_there = len(self.workers()) >= self.stage.fault.shape.workers
+            return children.listens(self.port) and all_there and _status(self.port, "/") == 200
 
         children.wait(serves, f"the server does not serve within {SERVE_PATIENCE} s", SERVE_PATIENCE)
 
     def last_words(self):
-        return f"{children.last_line(self._output)} | {children.last_line(self.error_log) if self.error_log.exists() else ''}"
+        return " | ".join(children.last_line(log) for log in (self._output, self.error_log) if log.exists())
 
     @property
     def pid(self):
@@ -102,20 +102,19 @@ class Host:
         self.signal(signal.SIGUSR1)
 
     def log(self):
-        texts = [path.read_text(errors="replace") for path in (self.error_log.with_suffix(".1"), self.error_log) if path.exists()]
-        return "".join(texts)
+        logs = self.error_log.with_suffix(".1"), self.error_log
+        return "".join(path.read_text(errors="replace") for path in logs if path.exists())
 
     def __exit__(self, *_):
         if not hasattr(self, "_process"):
             return
-        self._seen |= tree(self.pid)
-        for pid in self._seen - {self.pid}:
+        for pid in _of_session(self.pid):
             # One that is stopped does not hear that it shall end.
             _send(pid, signal.SIGCONT)
         children.ended(self._process, patience=4)
-        for pid in self._seen:
-            if _session(pid) == self.pid:
-                _send(pid, signal.SIGKILL)
+        # Children that were left behind, by workers that were killed, too.
+        for pid in _of_session(self.pid):
+            _send(pid, signal.SIGKILL)
 
     def _databases(self):
         """The flags that give the observer access to databases."""
@@ -173,7 +172,8 @@ class Gunicorn(Host):
             command = ["setpriv", *other, "--inh-caps=-all", "--bounding-set=-all", *command]
         if self.grade == "S":
             command = [*_sealed(), *command]
-        self._observer = children.started(command, self.stage.folder / "observer.log", env=_environment(), cwd=self.stage.folder)
+        log = self.stage.folder / "observer.log"
+        self._observer = children.started(command, log, env=_environment(), cwd=self.stage.folder)
 
     def incidents(self):
         if self._observer.poll() is not None:
@@ -237,12 +237,19 @@ def _send(pid, number):
         pass
 
 
-def _session(pid):
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return int(fields[3]) if fields[0] != "Z" else None
+def _of_session(leader):
+    """The processes of the session that the server was started in."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z" and int(fields[3]) == leader:
+            found.append(int(name))
+    return found
 
 
 def missing(grade):

@@ -1,5 +1,5 @@
-"""Does the observer name the right cause? Ordinary applications, ordinary libraries, real servers; a fault is caused, and what the
-observer says is compared with what was caused. bench/README.md tells what is measured and how to read it."""
+"""Does the observer name the right cause? Ordinary applications, ordinary libraries, real servers; a fault is caused, and what
+the observer says is compared with what was caused. bench/README.md tells what is measured and how to read it."""
 
 import argparse
 import contextlib
@@ -219,7 +219,8 @@ def _head(result):
     machine, options = result["machine"], result["options"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, load at start {machine['load']:.2f}\n{versions}\n"
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, load at start {machine['load']:.2f}\n"
+        f"{versions}\n"
         f"{len(result['cells'])} cells from seed {options['seed']}, grade {options['grade']}: {GRADES[options['grade']]}"
     )
 

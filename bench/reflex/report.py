@@ -13,7 +13,8 @@ def render(result, markdown=False):
 
 
 def _accuracy(rows, markdown):
-    header = ["host, cells", "n", "right first", "95 %", "cause alone", "of three", "abstained", "ECE", "before the kill", "failed"]
+    header = ["host, cells", "n", "right first", "95 %", "cause alone", "of three", "abstained", "ECE", "before the kill"]
+    header.append("failed")
     lines = []
     for host, parts in score.groups(rows).items():
         for name, found in parts.items():
@@ -30,8 +31,8 @@ def _accuracy(rows, markdown):
 
 
 def _times(rows, markdown):
-    header = ["host", "detected p50", "p90 s", "diagnosed p50", "p90 s", "requests lost", "of", "lost, it says", "controls", "raised",
-              "raised too early", "seen by"]
+    header = ["host", "detected p50", "p90 s", "diagnosed p50", "p90 s", "requests lost", "of", "lost, it says"]
+    header += ["controls", "raised", "raised too early", "seen by"]
     lines = []
     for host, parts in score.groups(rows).items():
         found = parts["all"]

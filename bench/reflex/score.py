@@ -1,7 +1,8 @@
 """Whether the observer was right: from the rows of a run to figures. Pure; tested on made-up incidents.
 
-The first incident is the one that weighs most after the injection. It is right if it names the label as its cause, or as what is
-behind its cause (an exhausted pool because of a slow query names both). Two causes are remarks about others, and count in `also`."""
+The first incident is the one that weighs most after the injection. It is right if it names the label as its cause, or as what
+is behind its cause (an exhausted pool because of a slow query names both). Two causes are remarks about others, and count in
+`also`."""
 
 import math
 from collections import Counter

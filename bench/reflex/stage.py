@@ -13,13 +13,20 @@ import threading
 import urllib.parse
 from pathlib import Path
 
+from harness.process import MeasurementError
+
 from . import children, databases, partners
+from .faults import Impossible
 from .load import Visitors
 
 PARTNERS = ("carrier", "payments", "reviews", "supplier", "flags")
 # Visits to the shop beside those that are hit, per second.
-BACKGROUND = {"home": (2, ["/"]), "list": (3, [f"/products?before={n}" for n in range(1000, 2000, 50)]),
-              "product": (4, [f"/products/{n}" for n in range(900, 1400, 7)]), "order": (3, [f"/orders/{n}" for n in range(1, 900, 7)])}
+BACKGROUND = {
+    "home": (2, ["/"]),
+    "list": (3, [f"/products?before={n}" for n in range(1000, 2000, 50)]),
+    "product": (4, [f"/products/{n}" for n in range(900, 1400, 7)]),
+    "order": (3, [f"/orders/{n}" for n in range(1, 900, 7)]),
+}
 NAME = "shop.example"
 PGBOUNCER_SIZE = 3
 
@@ -74,7 +81,10 @@ class Stage:
             self.stock.fresh(self.database)
         if "names" in needs:
             # Addresses that nobody has, one for each lane.
-            self.names = stack.enter_context(partners.NameServer(f"127.53.{os.getpid() % 200}.{10 + self.lane}"))
+            try:
+                self.names = stack.enter_context(partners.NameServer(f"127.53.{os.getpid() % 200}.{10 + self.lane}"))
+            except MeasurementError as error:
+                raise Impossible(str(error)) from error
             resolv = self.folder / "resolv.conf"
             resolv.write_text(f"nameserver {self.names.address}\n")
             mount = f'mount --bind {resolv} /etc/resolv.conf && exec "$@"'
@@ -101,7 +111,8 @@ class Stage:
     def environment(self):
         """Of the application."""
         url = self.postgres.url(self.database, port=self.bouncer.port if self.bouncer else None)
-        found = {"DATABASE_URL": url, "POOL_SIZE": str(self.fault.pool), "SHOP_DATA": str(self.data), "SHOP_UPLOADS": str(self.uploads)}
+        found = {"DATABASE_URL": url, "POOL_SIZE": str(self.fault.pool)}
+        found |= {"SHOP_DATA": str(self.data), "SHOP_UPLOADS": str(self.uploads)}
         for name, partner in self.partners.items():
             host = f"{name}.{NAME}" if self.names and name != "flags" else "127.0.0.1"
             found[f"{name.upper()}_URL"] = partner.url(host)
@@ -201,9 +212,11 @@ class Stage:
 
     def celery(self):
         """The mail system's worker."""
-        command = [Path(self.shared.venv, "bin", "celery"), "-A", "shop.services:mails", "worker", "--pool", "solo", "--loglevel", "info"]
+        command = [Path(self.shared.venv, "bin", "celery"), "-A", "shop.services:mails", "worker"]
+        command += ["--pool", "solo", "--loglevel", "info"]
         log = self.folder / "mails.log"
-        environment = {**os.environ, **self.environment(), "PYTHONPATH": str(databases.APPS), "PYTHONDONTWRITEBYTECODE": "1"}
+        python = {"PYTHONPATH": str(databases.APPS), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, **self.environment(), **python}
         process = children.started(
             command, log, env=environment, cwd=self.folder, until=lambda: " ready." in log.read_text(), what="celery"
         )

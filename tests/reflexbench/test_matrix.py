@@ -48,7 +48,7 @@ def test_cells_have_names_of_their_own(cells):
 
 
 def test_no_page_gives_its_fault_away(cells):
-    telling = {"slow", "lock", "locked", "sleep", "leak", "regex", "loop", "pool", "timeout", "deadlock", "hang", "stuck", "fault", "block"}
+    telling = set("slow lock locked sleep leak regex loop pool timeout deadlock hang stuck fault block".split())
     for cell in cells:
         for path in cell["paths"]:
             assert not telling & set(re.split(r"[^a-z]+", path.lower())), path
@@ -71,7 +71,8 @@ def test_filters_are_combined(cells):
 
 def test_where_the_database_cannot_be_asked_less_is_expected():
     expected = {
-        grade: listed("--fault", "db.lock/sqlalchemy", "--framework", "flask", "--host", "gunicorn", "--grade", grade)[0]["accepted"]
+        grade: listed("--fault", "db.lock/sqlalchemy", "--framework", "flask", "--host", "gunicorn", "--grade", grade)
         for grade in "AC"
     }
+    expected = {grade: cells[0]["accepted"] for grade, cells in expected.items()}
     assert expected == {"A": ["db.lock"], "C": ["db.lock", "db.query_or_lock"]}

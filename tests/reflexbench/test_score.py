@@ -15,7 +15,8 @@ def incident(cause, stuck=1, **more):
 
 def row(label, incidents, accepted=None, **more):
     found = {
-        "cell": f"{label}/x flask gunicorn 1", "fault": f"{label}/x", "label": label, "incidents": incidents, "injected_at": 100.0,
+        "cell": f"{label}/x flask gunicorn 1", "fault": f"{label}/x", "label": label, "incidents": incidents,
+        "injected_at": 100.0,
         "accepted": [label] if accepted is None else accepted, "wrong_behind": [], "kills": True, "deadline_at": 107.0,
         "host": "gunicorn", "framework": "flask", "held_out": False, "decoy": "deploy", "seconds": 20.0,
         "visits": {"calm": {"all": 50, "lost": 0}, "fault": {"all": 100, "lost": 30}},

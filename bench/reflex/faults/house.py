@@ -116,7 +116,9 @@ class Starved(Fault):
 
     def inject(self, stage):
         stage.quota = Quota(self.share)
-        stage.quota.add(stage.server.workers())
+        # Those, too, that take the place of others.
+        for seconds in range(0, 20, 2):
+            stage.later(seconds, lambda: stage.quota.add(stage.server.workers()))
 
     def heal(self, stage):
         if hasattr(stage, "quota"):
@@ -228,7 +230,7 @@ class Grown(Fault):
 
     kills: bool = False
     shape: Shape = Shape(workers=2, threads=4)
-    timing: Timing = Timing(calm=30, window=20)
+    timing: Timing = Timing(calm=24, window=18)
 
     def calm(self, stage):
         stage.partners["carrier"].seconds = 0.2
@@ -297,8 +299,8 @@ class InLoop:
     """Proof of a call that blocks an event loop: the main thread is in it."""
 
     def prove(self, view):
-        main = [thread for thread in view.threads if thread.pid == thread.tid and thread.call not in ("epoll_wait", "epoll_pwait")]
-        blocked = [thread for thread in main if thread.call]
+        main = [thread for thread in view.threads if thread.pid == thread.tid and thread.call]
+        blocked = [thread for thread in main if thread.call not in ("epoll_wait", "epoll_pwait")]
         return view.some(blocked, "main thread that is not in its loop")
 
 
@@ -339,8 +341,8 @@ FAULTS = [
     GrownRows(cause="config.timeout_too_low", variant="rows", flow=Flow(("/exports/customers/7",), rate=0.3), held_out=True),
     FanOut(cause="worker_class.sync_for_io", variant="partners", flow=Flow(**_OFFERS, rate=1), then=Flow(**_OFFERS, rate=3),
            seconds=1.75),
-    FanOut(cause="worker_class.sync_for_io", variant="pages", flow=Flow(**_CUSTOMS, rate=0.3), then=Flow(**_CUSTOMS, rate=3),
-           partner="carrier", seconds=0.26, held_out=True),
+    FanOut(cause="worker_class.sync_for_io", variant="pages", flow=Flow(**_CUSTOMS, rate=0.3), held_out=True,
+           then=Flow(**_CUSTOMS, rate=3), partner="carrier", seconds=0.26),
     IllInLoop(**_LOOP, variant="requests", flow=order("delivery", rate=0.6), partner="carrier"),
     RedisInLoop(**_LOOP, variant="redis", flow=Flow(("/cart/17/badge",), rate=0.6), held_out=True),
     LockedInLoop(**_LOOP, variant="psycopg", flow=Flow(("/customers/5/points",), rate=0.6), held_out=True,

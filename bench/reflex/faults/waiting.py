@@ -133,6 +133,7 @@ FAULTS = [
              calls=("poll", "select", "pselect6"), held_out=True),
     HeldFile(cause="subprocess", variant="system", flow=order("archive", method="POST"), file="template.lock",
              calls=("wait4", "waitid"), held_out=True),
-    HeldFile(cause="unknown", variant="flock", flow=order("number", method="POST"), file="invoices", calls=("flock",), kills=False),
+    HeldFile(cause="unknown", variant="flock", flow=order("number", method="POST"), file="invoices", calls=("flock",),
+             kills=False),
     Printer(cause="unknown", variant="pipe", flow=order("print", method="POST"), held_out=True, kills=False),
 ]
