@@ -5,7 +5,11 @@ Not here: whether that was right (`score`)."""
 
 import shutil
 import time
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
+
+from harness.process import MeasurementError
 
 from . import decoys, probe
 from .children import pause
@@ -13,7 +17,6 @@ from .faults import Impossible, Unproven, View
 from .faults.base import TIMEOUT, Timing
 from .hosts import KINDS
 from .stage import Stage
-from harness.process import MeasurementError
 
 # When a fault is looked at: the first of its requests have been stuck for some seconds, and none is over yet.
 PROOF_AFTER = 3.5
@@ -63,13 +66,26 @@ def describe(cell, grade):
 
 def run(cell, shared, lane, options):
     """The cell's row: facts, or why there are none."""
-    row, begun = describe(cell, options.grade), time.monotonic()
+    return _row(describe(cell, options.grade), lambda: _run(cell, shared, lane, options))
+
+
+def prove(cell, shared, lane, options):
+    """Whether the fault is what it claims to be: its row has what was seen, or what was there instead."""
+    return _row(describe(cell, "A"), lambda: _prove(cell, shared, lane, options))
+
+
+def _row(row, facts):
+    begun = time.monotonic()
     try:
-        row |= _run(cell, shared, lane, options)
+        row |= facts()
     except Impossible as reason:
         row["skipped"] = str(reason)
     except MeasurementError as reason:
         row["error"] = str(reason)
+    except Exception as mistake:
+        # Of the benchmark's own: one cell less, and not the end of a run of hours.
+        place = traceback.extract_tb(mistake.__traceback__)[-1]
+        row["error"] = f"the benchmark itself: {mistake!r} at {Path(place.filename).name}:{place.lineno}"
     row["seconds"] = round(time.monotonic() - begun, 1)
     return row
 
@@ -137,19 +153,6 @@ def _keep(stage, cell, folder):
     shutil.rmtree(place, ignore_errors=True)
     ignore = shutil.ignore_patterns("data", "uploads", "disk", "pgbouncer", "*.pem")
     shutil.copytree(stage.folder, place, ignore=ignore, ignore_dangling_symlinks=True)
-
-
-def prove(cell, shared, lane, options):
-    """Whether the fault is what it claims to be: its row has what was seen, or what was there instead."""
-    row, begun = describe(cell, "A"), time.monotonic()
-    try:
-        row |= _prove(cell, shared, lane, options)
-    except Impossible as reason:
-        row["skipped"] = str(reason)
-    except MeasurementError as reason:
-        row["error"] = str(reason)
-    row["seconds"] = round(time.monotonic() - begun, 1)
-    return row
 
 
 def _prove(cell, shared, lane, options):

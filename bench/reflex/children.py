@@ -2,6 +2,7 @@
 
 Not here: the server under measurement (`hosts`)."""
 
+import contextlib
 import os
 import pwd
 import signal
@@ -64,7 +65,9 @@ def ended(process, how=signal.SIGTERM, patience=STOP_PATIENCE):
         process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe:
-            pipe.close()
+            # Words that nobody will read any more.
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 def last_line(log):
@@ -91,8 +94,10 @@ def wait(condition, what, patience=PATIENCE):
 
 
 def as_user(name):
-    """What has to stand before a command of a program that refuses root; nothing where we are not root."""
-    return ["runuser", "-u", name, "--"] if os.geteuid() == 0 else []
+    """Options of `Popen` for a program that refuses root; none where we are not root."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
 
 
 def give(path, name):

@@ -3,7 +3,6 @@ folders, on free ports of loopback.
 
 Not here: what goes wrong in them (`faults`)."""
 
-import contextlib
 import glob
 import shutil
 import signal
@@ -38,8 +37,8 @@ class Postgres:
         self.folder.mkdir()
         children.give(self.folder, "postgres")
         user, data = children.as_user("postgres"), self.folder / "data"
-        make = [*user, self._bin / "initdb", "-D", data, "-U", "owner", "--no-sync", "--auth-local", "trust"]
-        done = subprocess.run([*make, "--auth-host", "trust"], cwd="/", capture_output=True, text=True)
+        make = [self._bin / "initdb", "-D", data, "-U", "owner", "--no-sync", "--auth", "trust"]
+        done = subprocess.run(make, cwd="/", capture_output=True, text=True, **user)
         if done.returncode != 0:
             raise MeasurementError(f"initdb: {done.stderr.strip()[-300:]}")
         # Of the network: with a password, so that rights mean something.
@@ -50,10 +49,10 @@ class Postgres:
             # Statements of workers that were killed end, as they do on a database that is cared for.
             "client_connection_check_interval": "1s", "max_parallel_workers_per_gather": 0, "autovacuum": "off",
         }
-        command = [*user, "nice", "-n", "5", self._bin / "postgres", "-D", data, "-p", self.port, "-k", self.folder]
+        command = ["nice", "-n", "5", self._bin / "postgres", "-D", data, "-p", self.port, "-k", self.folder]
         command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         self._process = children.started(
-            command, self._log, cwd="/", until=lambda: children.listens(self.port), what="PostgreSQL"
+            command, self._log, cwd="/", until=lambda: children.listens(self.port), what="PostgreSQL", **user
         )
         try:
             self._template()
@@ -114,9 +113,6 @@ class Postgres:
 
     def __exit__(self, *_):
         # At once: some backends will not be done soon.
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-            subprocess.run(["kill", "-INT", str(pid)], check=False)
         children.ended(self._process, signal.SIGINT, patience=20)
 
 
@@ -170,12 +166,12 @@ class PgBouncer:
         )
         for path in (self._folder, users, config):
             children.give(path, "postgres")
-        self._command = [*children.as_user("postgres"), shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", config]
+        self._command = [shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", config]
 
     def __enter__(self):
         self._process = children.started(
             self._command, self._folder.parent / "pgbouncer.log", cwd="/",
-            until=lambda: children.listens(self.port), what="PgBouncer",
+            until=lambda: children.listens(self.port), what="PgBouncer", **children.as_user("postgres"),
         )
         return self
 
@@ -184,8 +180,9 @@ class PgBouncer:
         text = f"host=127.0.0.1 port={self.port} user=shop password={PASSWORD} dbname={database}"
         return ["psql", text, "-XqAt", "-v", "ON_ERROR_STOP=1"]
 
-    def url(self, user, database="pgbouncer"):
-        return f"postgresql://{user}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+    def console(self):
+        """Its administration, for the observer."""
+        return f"pgbouncer://watch:{PASSWORD}@127.0.0.1:{self.port}/"
 
     def clients_waiting(self):
         text = f"host=127.0.0.1 port={self.port} user=watch password={PASSWORD} dbname=pgbouncer"
@@ -240,25 +237,26 @@ class MariaDb:
         self.folder.mkdir()
         children.give(self.folder, "mysql")
         user, data = children.as_user("mysql"), self.folder / "data"
-        make = [*user, install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
-        done = subprocess.run([*map(str, make), "--skip-test-db"], cwd="/", capture_output=True, text=True)
+        make = [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
+        done = subprocess.run([*make, "--skip-test-db"], cwd="/", capture_output=True, text=True, **user)
         if done.returncode != 0:
             raise MeasurementError(f"mariadb-install-db: {(done.stderr or done.stdout).strip()[-300:]}")
-        command = [*user, "nice", "-n", "5", binary, "--no-defaults", f"--datadir={data}", f"--port={self.port}"]
+        command = ["nice", "-n", "5", binary, "--no-defaults", f"--datadir={data}", f"--port={self.port}"]
         command += ["--bind-address=127.0.0.1", f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid"]
         command += ["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--skip-name-resolve"]
         self._process = children.started(
-            command, self._log, cwd="/", until=lambda: children.listens(self.port), what="MariaDB"
+            command, self._log, cwd="/", until=lambda: children.listens(self.port), what="MariaDB", **user
         )
         return self
 
     def fresh(self, name):
-        account = f"'shop'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'"
-        self.run(f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}; GRANT ALL ON {name}.* TO {account}", "mysql")
+        shop, watch = (f"'{user}'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'" for user in ("shop", "watch"))
+        self.run(f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}; GRANT ALL ON {name}.* TO {shop}", "mysql")
+        self.run(f"GRANT PROCESS ON *.* TO {watch}", "mysql")
         self.run((APPS / "stock.sql").read_text(), name)
 
-    def url(self, name):
-        return f"mysql://shop:{PASSWORD}@127.0.0.1:{self.port}/{name}"
+    def url(self, name, user="shop"):
+        return f"mysql://{user}:{PASSWORD}@127.0.0.1:{self.port}/{name}"
 
     def command(self, database):
         return [shutil.which("mariadb") or "mysql", "--no-defaults", f"--socket={self.folder}/socket", "-u", "root",

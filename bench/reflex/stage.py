@@ -131,7 +131,9 @@ class Stage:
         user = "watch" if grade == "A" else "guest"
         found = [self.postgres.url(self.database, user)]
         if self.bouncer and grade == "A":
-            found.append(self.bouncer.url("watch"))
+            found.append(self.bouncer.console())
+        if self.stock and grade == "A":
+            found.append(self.stock.url("", "watch"))
         return found
 
     # What faults do.
@@ -195,7 +197,7 @@ class Stage:
 
     def visit(self, rate=None, flow=None):
         """Changes what the victims do."""
-        change = self.requests(flow) if flow else {}
+        change = {"rate": flow.rate, **self.requests(flow)} if flow else {}
         if rate is not None:
             change["rate"] = rate
         self.visitors.change("victim", **change)

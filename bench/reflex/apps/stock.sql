@@ -1,4 +1,4 @@
--- The stock system, older than the shop: 300 shelves, 100,000 movements.
+-- The stock system, older than the shop: 300 shelves, 300,000 movements.
 CREATE TABLE shelves (
     id integer PRIMARY KEY,
     place varchar(40) NOT NULL,
@@ -10,5 +10,5 @@ CREATE TABLE movements (
     pieces integer NOT NULL
 ) ENGINE = InnoDB;
 INSERT INTO shelves SELECT seq, CONCAT('aisle ', seq DIV 10), 100 FROM seq_1_to_300;
-INSERT INTO movements SELECT seq, 1 + seq % 300, 1 FROM seq_1_to_100000;
+INSERT INTO movements SELECT seq, 1 + seq % 300, 1 FROM seq_1_to_300000;
 CREATE INDEX movements_shelf_id ON movements (shelf_id);

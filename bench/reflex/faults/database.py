@@ -79,11 +79,10 @@ class Locked(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class StockIndex(Fault):
-    """The same in MariaDB, which the observer cannot ask."""
+    """The same in MariaDB."""
 
     needs: frozenset = frozenset({"mariadb"})
     alone: bool = True
-    blind: bool = True
 
     def inject(self, stage):
         stage.stock.run("DROP INDEX movements_shelf_id ON movements", stage.database)
@@ -95,10 +94,9 @@ class StockIndex(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class StockLocked(Fault):
-    """The same in MariaDB, which the observer cannot ask."""
+    """The same in MariaDB."""
 
     needs: frozenset = frozenset({"mariadb"})
-    blind: bool = True
 
     def inject(self, stage):
         session = stage.session(stage.stock.command(stage.database))
@@ -129,8 +127,15 @@ class Vanished(Locked):
 
     def inject(self, stage):
         super().inject(stage)
-        stage.later(1.0, lambda: forget(stage))
-        stage.later(2.5, lambda: forget(stage))
+        # Statements are on their way while they wait for a lock; when that is given back, only those are left that wait
+        # for an answer of nobody.
+        stage.later(1.2, lambda: forget(stage))
+        stage.later(2.2, lambda: self._forget_and_release(stage))
+
+    @staticmethod
+    def _forget_and_release(stage):
+        forget(stage)
+        stage.locker.close()
 
     def prove(self, view):
         port = view.stage.postgres.port
@@ -195,8 +200,8 @@ FAULTS = [
     Locked(cause="db.lock", variant="asyncpg", frameworks=("fastapi",), flow=_PAYMENTS, held_out=True, instead=_QUERY_OR_LOCK),
     LostIndex(cause="db.query_or_lock", variant="slow", flow=_BEST, page="/customers/best", blind=True),
     Locked(cause="db.query_or_lock", variant="lock", flow=_CARTS, blind=True),
-    StockIndex(cause="db.query_or_lock", variant="pymysql-slow", frameworks=WSGI, flow=_SHELVES, held_out=True),
-    StockLocked(cause="db.query_or_lock", variant="pymysql-lock", held_out=True,
-                flow=Flow(("/stock/shelves/5/take",), method="POST")),
+    StockIndex(cause="db.slow_query", variant="pymysql", frameworks=WSGI, flow=_SHELVES, held_out=True, instead=_QUERY_OR_LOCK),
+    StockLocked(cause="db.lock", variant="pymysql", flow=Flow(("/stock/shelves/5/take",), method="POST"), held_out=True,
+                instead=_QUERY_OR_LOCK),
     Vanished(cause="db.connection_dead", variant="psycopg", flow=_CARTS, instead=_QUERY_OR_LOCK),
 ]
