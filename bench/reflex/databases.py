@@ -3,6 +3,7 @@ folders, on free ports of loopback.
 
 Not here: what goes wrong in them (`faults`)."""
 
+import contextlib
 import glob
 import shutil
 import signal
@@ -119,8 +120,11 @@ class Postgres:
 class Session:
     """Somebody else's session: an editor's open transaction, a nightly job."""
 
-    def __init__(self, command, log):
-        self._log = log
+    # How the two clients are made to say that all before is done.
+    PSQL, MARIADB = "\\echo done", "SELECT 'done';"
+
+    def __init__(self, command, log, echo=PSQL):
+        self._log, self._echo = log, echo
         self._process = children.started(command, log, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
 
     def run(self, sql):
@@ -128,8 +132,7 @@ class Session:
         watch = threading.Timer(20, self._process.kill)
         watch.start()
         try:
-            self._process.stdin.write(f"{sql}\n\\echo done\n")
-            self._process.stdin.flush()
+            self.tell(f"{sql}\n{self._echo}")
             for line in self._process.stdout:
                 if line.strip() == "done":
                     return
@@ -249,9 +252,17 @@ class MariaDb:
         )
         return self
 
+    def drop(self, name):
+        """With whoever is still in it: statements of workers that were killed go on here."""
+        for row in self.run(f"SELECT id FROM information_schema.processlist WHERE db = '{name}'", "mysql"):
+            with contextlib.suppress(MeasurementError):
+                self.run(f"KILL {row[0]}", "mysql")
+        self.run(f"DROP DATABASE IF EXISTS {name}", "mysql")
+
     def fresh(self, name):
+        self.drop(name)
         shop, watch = (f"'{user}'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'" for user in ("shop", "watch"))
-        self.run(f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}; GRANT ALL ON {name}.* TO {shop}", "mysql")
+        self.run(f"CREATE DATABASE {name}; GRANT ALL ON {name}.* TO {shop}", "mysql")
         self.run(f"GRANT PROCESS ON *.* TO {watch}", "mysql")
         self.run((APPS / "stock.sql").read_text(), name)
 

@@ -79,6 +79,7 @@ class Stage:
         if "mariadb" in needs:
             self.stock = self.shared.mariadb()
             self.stock.fresh(self.database)
+            stack.callback(self.stock.drop, self.database)
         if "names" in needs:
             # Addresses that nobody has, one for each lane.
             try:
@@ -142,9 +143,10 @@ class Stage:
         """As the shop's administrator."""
         return self.postgres.run(text, self.database, user="shop")
 
-    def session(self, command=None):
+    def session(self, command=None, echo=databases.Session.PSQL):
         """Somebody else's session."""
-        session = databases.Session(command or self.postgres.command(self.database, "shop"), self.folder / "session.log")
+        command = command or self.postgres.command(self.database, "shop")
+        session = databases.Session(command, self.folder / "session.log", echo)
         self._stack.callback(session.close)
         return session
 

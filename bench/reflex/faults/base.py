@@ -5,10 +5,15 @@ Not here: the faults themselves, and how a run of one goes (`cell`)."""
 
 from dataclasses import dataclass, field
 
+from .. import probe
+from ..children import pause
+
 FRAMEWORKS = ("flask", "django", "fastapi")
 HOSTS = ("ferricorn", "gunicorn")
 # Those whose requests have a thread each.
 WSGI = ("flask", "django")
+# Of a second, in which a thread computes rather than waits. Several share two processors, and an interpreter.
+COMPUTES = 0.15
 # Seconds that the application may take for one request.
 TIMEOUT = 6
 
@@ -137,9 +142,14 @@ class View:
         ]
         return self.some(found, what)
 
-    def running(self, what):
-        """Threads that compute, or want to."""
-        return self.some([thread for thread in self.threads if thread.state == "R"], what)
+    def computing(self):
+        """The threads that use a processor: for a second, a good part of it."""
+        before = {thread.tid: thread.cpu_s for thread in self.threads}
+        pause(1)
+        self.threads = probe.threads(self.stage.server.workers())
+        used = {thread.tid: thread.cpu_s - before.get(thread.tid, thread.cpu_s) for thread in self.threads}
+        found = [thread for thread in self.threads if used[thread.tid] > COMPUTES]
+        return self.some(found, f"threads that used {max(used.values(), default=0):.2f} s of processor in a second")
 
     def some(self, found, what):
         if not found:

@@ -15,8 +15,6 @@ class Computes(Fault):
     sql: str = ""
     then: Flow | None = None
     alone: bool = True
-    # Seconds of processor that prove it, in one thread, since the injection.
-    proof_s: float = 1.5
 
     def inject(self, stage):
         if self.sql:
@@ -25,8 +23,7 @@ class Computes(Fault):
             stage.visit(flow=self.then)
 
     def prove(self, view):
-        busy = [thread for thread in view.threads if thread.cpu_s > self.proof_s and thread.state == "R"]
-        return view.some(busy, f"thread that computes, after {self.proof_s} s of processor")
+        return view.computing()
 
 
 def _products(count, category):

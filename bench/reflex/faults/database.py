@@ -5,7 +5,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from ..children import wait
+from ..databases import Session
 from .base import WSGI, Fault, Flow, Impossible, Unproven
 
 # Of customer 7, imported by mistake: more than any page was made for.
@@ -55,7 +55,7 @@ class Import(Fault):
         )
 
     def prove(self, view):
-        return view.running("thread at work on the result")
+        return view.computing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,8 @@ class Locked(Fault):
     statement: str = "UPDATE products SET price = price + 1 WHERE id = 7"
 
     def inject(self, stage):
-        session = stage.session()
-        session.run(f"BEGIN; {self.statement};")
-        stage.locker = session
+        stage.locker = stage.session()
+        stage.locker.run(f"BEGIN; {self.statement};")
 
     def heal(self, stage):
         if hasattr(stage, "locker"):
@@ -99,11 +98,8 @@ class StockLocked(Fault):
     needs: frozenset = frozenset({"mariadb"})
 
     def inject(self, stage):
-        session = stage.session(stage.stock.command(stage.database))
-        session.tell("BEGIN; UPDATE shelves SET pieces = 0 WHERE id = 5;")
-        stage.locker = session
-        held = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_rows_locked > 0"
-        wait(lambda: stage.stock.run(held, "mysql"), "the shelf is not locked")
+        stage.locker = stage.session(stage.stock.command(stage.database), Session.MARIADB)
+        stage.locker.run("BEGIN; UPDATE shelves SET pieces = 0 WHERE id = 5;")
 
     def heal(self, stage):
         if hasattr(stage, "locker"):

@@ -35,7 +35,8 @@ class SlowHolders(Fault):
     def prove(self, view):
         holders = view.sessions("active", "", "active session")
         sessions = view.stage.postgres.sessions(view.stage.database)
-        if len(sessions) > SMALL + 1:
+        # FastAPI's shop has two pools, for its older and its newer pages.
+        if len(sessions) > 2 * SMALL + 1:
             raise Unproven(f"there are more connections than the pool has: {sessions}")
         return f"{holders}; {_queueing(view)}"
 
