@@ -168,8 +168,7 @@ class Gunicorn(Host):
         command = [self.venv / "bin" / "ferricornctl", "attach", "--pid", self.pid, "--state-dir", self.state]
         command += ["--access-log", self.access_log, "--error-log", self.error_log, *self._databases()]
         if self.grade == "C":
-            other = ["--reuid", NOBODY[0], "--regid", NOBODY[1], "--clear-groups"]
-            command = ["setpriv", *other, "--inh-caps=-all", "--bounding-set=-all", *command]
+            command = [*_somebody_else(), *command]
         if self.grade == "S":
             command = [*_sealed(), *command]
         log = self.stage.folder / "observer.log"
@@ -197,6 +196,10 @@ def _environment():
 
 def _without(capability):
     return ["setpriv", f"--inh-caps=-{capability}", f"--bounding-set=-{capability}", "--"]
+
+
+def _somebody_else():
+    return ["setpriv", "--reuid", NOBODY[0], "--regid", NOBODY[1], "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
 
 
 def _sealed():
@@ -252,8 +255,13 @@ def _of_session(leader):
     return found
 
 
-def missing(grade):
+def missing(grade, venv):
     """Why this grade cannot be measured here; None if it can."""
-    if grade == "C" and (os.geteuid() != 0 or not shutil.which("setpriv")):
+    if grade != "C":
+        return None
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
         return "grade C needs root and setpriv, to run the observer as somebody else"
+    done = subprocess.run([*_somebody_else(), venv / "bin" / "python", "-c", "pass"], capture_output=True)
+    if done.returncode != 0:
+        return f"grade C: {NOBODY[0]} cannot run the Python of {venv}"
     return None

@@ -85,9 +85,9 @@ def _listed(one, options):
 
 
 def _measure(chosen, options):
-    if reason := hosts.missing(options.grade):
-        raise SetupError(reason)
     venv = environment.prepare(options.env, options.python, options.build, options.wheel)
+    if reason := hosts.missing(options.grade, venv):
+        raise SetupError(reason)
     environment.check(venv, options.host, options.verify_faults)
     result = {
         "machine": _machine(), "versions": environment.versions(venv), "began_at": time.time(),
