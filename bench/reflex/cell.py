@@ -56,11 +56,12 @@ def describe(cell, grade):
     """What is known of a cell before it runs."""
     fault = cell.fault
     harmless = cell.host in fault.harmless_on
+    kills = fault.kills and not harmless and cell.host not in fault.no_kill_on
     return {
         "cell": cell.name, "fault": fault.name, "variant": fault.variant, "held_out": fault.held_out,
         "framework": cell.framework, "host": cell.host, "seed": cell.seed, "grade": grade,
         "label": "" if harmless else fault.cause, "accepted": [] if harmless else fault.accepted(grade),
-        "wrong_behind": sorted(fault.wrong_behind), "kills": fault.kills and not harmless and bool(fault.cause),
+        "wrong_behind": sorted(fault.wrong_behind), "kills": kills and bool(fault.cause),
     }
 
 

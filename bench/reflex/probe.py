@@ -8,8 +8,6 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.process import tree
-
 # Of x86-64 and of aarch64: those that faults wait in.
 _CALLS = {
     "x86_64": {
@@ -157,8 +155,4 @@ def children(pid):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-
-
-def descendants(pid):
-    return tree(pid) - {pid}
 

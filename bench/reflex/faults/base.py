@@ -37,10 +37,6 @@ class Flow:
     # Dictionaries are sent as the framework's pages take them: as a form, or as JSON.
     bodies: tuple = ()
 
-    @property
-    def request(self):
-        return f"{self.method} {self.paths[0].split('?')[0]}"
-
 
 @dataclass(frozen=True)
 class Timing:
@@ -88,6 +84,8 @@ class Fault:
     wrong_behind: frozenset = frozenset()
     # What else is right where less can be seen, by grade.
     instead: dict = field(default_factory=dict)
+    # Hosts that have another limit for it, so that nothing is killed in time.
+    no_kill_on: tuple = ()
     # Hosts on which nothing must be raised, since they do not suffer from it.
     harmless_on: tuple = ()
 

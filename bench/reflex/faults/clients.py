@@ -5,7 +5,7 @@ import contextlib
 import socket
 from dataclasses import dataclass
 
-from .base import HOSTS, WSGI, Fault, Flow
+from .base import WSGI, Fault, Flow
 
 LINES = 600_000
 
@@ -48,13 +48,13 @@ def _get(path):
 
 
 _UPLOAD = b"POST /uploads/photo.jpg HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n" + b"x" * 500
-_SENDING = ("sendto", "sendmsg", "write", "writev", "poll")
+_SENDING = ("sendto", "sendmsg", "write", "writev", "poll", "ppoll")
 
 FAULTS = [
     Lazy(cause="client.slow", variant="download", flow=Flow(("/exports/orders.csv",), rate=0.5), calls=_SENDING,
          request=_get(f"/exports/orders.csv?lines={LINES}"), harmless_on=("ferricorn",)),
     Lazy(cause="client.slow", variant="stream", flow=Flow(("/exports/orders.jsonl",), rate=0.5), calls=_SENDING,
-         request=_get(f"/exports/orders.jsonl?lines={LINES}"), hosts=HOSTS),
+         request=_get(f"/exports/orders.jsonl?lines={LINES}"), no_kill_on=("ferricorn",)),
     Lazy(cause="client.slow", variant="upload", flow=Flow(("/exports/orders.csv",), rate=0.5), calls=("recvfrom", "poll"),
          request=_UPLOAD, harmless_on=("ferricorn",), held_out=True),
 ]
