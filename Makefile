@@ -27,7 +27,7 @@ TEST_STEPS := fmt clippy rust tidy docs fuzz python
 
 # Intermediate to make, but not to be deleted.
 .PRECIOUS: %/bin/pip %/bin/maturin
-.PHONY: help serve test test-system test-env bench faults autobahn fmt clean $(TEST_STEPS:%=test-%)
+.PHONY: help serve test test-system test-env bench faults reflexbench reflexbench-smoke autobahn fmt clean $(TEST_STEPS:%=test-%)
 
 help:
 	@echo 'Ferricorn: a drop-in replacement for Gunicorn, written in Rust.'
@@ -39,6 +39,7 @@ help:
 	@echo '  make test-STEP                 one step: $(TEST_STEPS)'
 	@echo '  make bench                     measure against other servers on this machine; ARGS="--help" tells more'
 	@echo '  make faults                    what each way to go wrong costs, beside other servers; ARGS="--help" tells more'
+	@echo '  make reflexbench               does the observer name the right cause? ARGS="--list" and "--help" tell more'
 	@echo '  make autobahn URL=ws://...     the WebSocket conformance tests against an echo server; without URL, the example'
 	@echo '  make fmt                       format the Rust code'
 	@echo '  make clean                     remove what was built and fetched'
@@ -147,6 +148,14 @@ bench:
 
 faults:
 	$(BENCH_PYTHON) bench/run.py faults $(ARGS)
+
+reflexbench:
+	$(BENCH_PYTHON) bench/run.py reflex $(ARGS)
+
+# Each cause once, with the extension that the tests are run with: at most ten minutes.
+reflexbench-smoke: test-env
+	@set -x; VIRTUAL_ENV='$(abspath $(TEST_VENV))' $(MOLD) '$(TEST_VENV)/bin/maturin' develop --quiet
+	'$(TEST_VENV)/bin/python' bench/run.py reflex --smoke --targets --lanes 2 --build none --env '$(TEST_VENV)' $(ARGS)
 
 # The suite needs Python 2.7: CONTRIBUTING.md tells how to get it.
 autobahn:

@@ -20,6 +20,11 @@ CALM_LOAD = 0.5
 
 
 def main(argv):
+    if argv[:1] == ["reflex"]:
+        # Has an environment, options and a report of its own.
+        from reflex.main import main as reflex
+
+        return reflex(argv[1:])
     command = argv.pop(0) if argv and argv[0] in COMMANDS else "compare"
     options = _parser(command).parse_args(argv)
     # So that servers are ended as after Ctrl-C.
@@ -88,7 +93,7 @@ def _parser(command):
     parser = argparse.ArgumentParser(
         prog="bench/run.py" if command == "compare" else f"bench/run.py {command}",
         description=__doc__ if command in COMPARED else sys.modules[f"harness.{command}"].__doc__,
-        epilog=f"Other measurements: bench/run.py {', '.join(list(COMMANDS)[1:])}." if command == "compare" else None,
+        epilog=f"Other measurements: bench/run.py {', '.join(list(COMMANDS)[1:])}, reflex." if command == "compare" else None,
     )
     parser.set_defaults(command=command)
     capable, default = {

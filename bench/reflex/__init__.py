@@ -1,0 +1,1 @@
+"""`run.py reflex`: does the observer name the right cause? See bench/README.md."""

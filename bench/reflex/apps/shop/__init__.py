@@ -1,0 +1,1 @@
+"""What the shop does apart from serving it: used by its three web applications."""

@@ -1,0 +1,1 @@
+"""The shop on Django, with its ORM and psycopg 3."""
