@@ -87,7 +87,7 @@ fn a_lasting_change_becomes_usual() {
 }
 
 #[test]
-fn a_nightly_heap_is_usual_in_its_third_week() {
+fn a_nightly_heap_is_usual_after_three_weeks() {
     let mut series = Series::new();
     let alarms = [1, 2, 3, 4].map(|_| {
         let nightly = |tick: u64| tick % DAY / 360 == 3 && tick.is_multiple_of(9);

@@ -153,8 +153,8 @@ fn latency_keeps_its_budgets() {
     let budgets = [
         // Too few requests to see more than half of it: such routes are pooled.
         budget(0.2, 0.5, 1.0, 700, 900, 65.0),
-        budget(5.0, 0.5, 2.0, 55, 110, 0.0),
-        budget(30.0, 0.5, 2.0, 40, 40, 0.0),
+        budget(5.0, 0.5, 2.0, 60, 130, 0.0),
+        budget(30.0, 0.5, 3.0, 40, 50, 0.0),
         budget(5.0, 0.1, 5.0, 55, 70, 0.0),
     ];
     let runs = runs(1);

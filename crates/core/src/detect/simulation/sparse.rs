@@ -103,8 +103,8 @@ fn sparse_counts_keep_their_budgets() {
     };
     let budgets = [
         budget(0.02, 0.0, 0.0, 50, 90, 0.0),
-        budget(0.5, 0.5, 2.0, 50, 100, 0.0),
-        budget(6.0, 3.5, 7.0, 100, 182, 0.0),
+        budget(0.5, 0.5, 2.0, 50, 120, 0.0),
+        budget(6.0, 3.5, 7.0, 100, 200, 0.0),
         // An incident is but eight times its mean, which many of its hours exceed three times.
         budget(30.0, 7.0, 13.0, 330, 800, 25.0),
     ];
