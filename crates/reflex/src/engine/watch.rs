@@ -17,6 +17,8 @@ const AGES_S: [f64; 5] = [5.0, 5.15, 10.0, 20.0, 60.0];
 const LOOKS_MAX: usize = 6;
 /// Most requests that are watched at a time; beyond that, evidence is not captured.
 const WATCHED_MAX: usize = 256;
+/// How long what was seen of a request is kept after its end, seconds.
+const LINGER_S: f64 = 3.0;
 /// Most neighbours that a record names.
 const NEIGHBOURS_MAX: usize = 64;
 
@@ -44,6 +46,8 @@ pub(super) struct Watch {
     pub(super) lost_s: Option<f64>,
     pub(super) seen: Option<Seen>,
     pub(super) diagnosis: Option<Diagnosis>,
+    /// When it was found not to be in flight any more.
+    gone_s: Option<f64>,
     /// Its record is written.
     pub(super) written: bool,
 }
@@ -114,7 +118,7 @@ impl Watches {
         self.by.get_mut(&key)
     }
 
-    /// Returns a request's watch, a new one for who has not been looked at.
+    /// Returns a request's watch; a new one for who has not been looked at.
     pub(super) fn entry(&mut self, key: Key) -> &mut Watch {
         self.by.entry(key).or_default()
     }
@@ -127,9 +131,20 @@ impl Watches {
         self.by.iter_mut()
     }
 
-    /// Lets go of those that are not there any more.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Key, &Watch) -> bool) {
-        self.by.retain(|key, watch| keep(key, watch));
+    /// Lets go of requests that have not been in flight for a while: word of what became of one may come late.
+    pub(super) fn keep(&mut self, alive: &[Key], now_s: f64) {
+        self.by.retain(|key, watch| {
+            if alive.contains(key) {
+                watch.gone_s = None;
+                return true;
+            }
+            now_s - *watch.gone_s.get_or_insert(now_s) < LINGER_S
+        });
+    }
+
+    /// Lets go of those of a worker.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.by.retain(|(of, _), _| *of != pid);
     }
 }
 

@@ -71,6 +71,11 @@ pub struct Observation {
 }
 
 impl Gunicorn {
+    /// Returns when its arbiter was started, nanoseconds since the host was: with its pid, its name for ever.
+    pub fn started_ns(&self) -> u64 {
+        self.tree.masters.first().map_or(0, |master| master.process.started_ns())
+    }
+
     /// Finds a Gunicorn and looks at what it is. Nothing of it is changed.
     ///
     /// # Errors
