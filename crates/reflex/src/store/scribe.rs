@@ -167,7 +167,7 @@ mod tests {
         scribe.record(late(1.0, 7, 1));
         let (level, text) = scribe.tick(101.0).expect("said");
         assert_eq!(level, Level::Warning);
-        assert!(text.ends_with("for now: another process keeps the store locked"), "{text}");
+        assert!(text.ends_with("for now: another process keeps the store in use"), "{text}");
         // Not again, and not even tried before its time.
         assert_eq!(scribe.tick(102.0), None);
         assert_eq!(scribe.tick(106.5), None);
