@@ -138,11 +138,11 @@ impl Observer<'_> {
                 leaves |= event == Event::Leave;
                 self.hear(event);
             }
+            self.keep(Scribe::tick);
             wait_ns = self.scan();
             if leaves {
                 return self.finish();
             }
-            self.keep(Scribe::tick);
         }
     }
 

@@ -70,8 +70,9 @@ impl Trigger {
     }
 }
 
-/// One trouble.
+/// One trouble. What an earlier version has not written is as if it were empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Incident {
     /// [`SCHEMA`].
     pub schema: u32,

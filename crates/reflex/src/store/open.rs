@@ -75,6 +75,7 @@ impl Store {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         use_wal(&connection)?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         connection.pragma_update(
@@ -122,6 +123,8 @@ impl Store {
             found if found < known => Err(StoreError::Older { found, known }),
             found if found > known => Err(StoreError::Newer { found, known }),
             _ => {
+                // Root may look at a file that another user has made.
+                connection.pragma_update(None, "trusted_schema", false)?;
                 connection.set_prepared_statement_cache_capacity(STATEMENTS);
                 Ok(Self { connection, folder: folder.to_owned(), file, bounds: Bounds::default() })
             }
