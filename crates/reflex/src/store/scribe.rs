@@ -1,6 +1,6 @@
 //! The hand that writes for an observer: collects records and writes them once per tick, keeps the store within its bounds,
-//! and says once when it cannot. Whatever is wrong with the store, it costs the observer [`PAUSE_S`] apart at most one wait
-//! for a lock, and never more memory than [`PENDING_MAX`] records.
+//! and says once when it cannot. Whatever is wrong with the store costs the observer at most one wait for a lock every
+//! [`PAUSE_S`], and the memory of [`PENDING_MAX`] records.
 //!
 //! Not for: what is worth writing.
 
