@@ -103,6 +103,9 @@ impl Observer<'_> {
                 leaves |= event == Event::Leave;
                 self.hear(event);
             }
+            // Writing may take its time: when the next look is due is found out after it.
+            self.now_and_then();
+            self.engine.tick(clock::wall_time_s());
             wait_ns = self.scan();
             if orphan {
                 return self.engine.end("the server has ended", clock::wall_time_s());
@@ -110,8 +113,6 @@ impl Observer<'_> {
             if leaves {
                 return self.engine.finish(clock::wall_time_s());
             }
-            self.now_and_then();
-            self.engine.tick(clock::wall_time_s());
         }
     }
 

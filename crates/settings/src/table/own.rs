@@ -174,7 +174,7 @@ pub(super) const ROWS: &[Setting] = &[
         "state_dir",
         PATH,
         NONE,
-        "The folder for the records of late requests and dead workers; at most 32 MB.\n\n\
+        "The folder for what is kept of incidents, late requests and dead workers; at most 64 MB. Servers may share one.\n\n\
          Without one it is `STATE_DIRECTORY` as systemd sets it, `/var/lib/ferricorn` for root, or `ferricorn` in \
          `XDG_STATE_HOME` or `~/.local/state`. Made where it is not there, for its user alone.",
     )
