@@ -18,4 +18,5 @@ pub mod record;
 pub mod route;
 pub mod scoreboard;
 pub mod snapshot;
+pub mod sql;
 pub mod stack;
