@@ -6,6 +6,7 @@
 //! code but the scoreboard.
 #![forbid(unsafe_code)]
 
+pub mod database;
 pub mod evidence;
 pub mod journal;
 mod kernel;
