@@ -349,6 +349,9 @@ pub struct Pooler {
     pub wait_timeout_s: f64,
     /// The descriptors of the process's connections that wait, each with its wait in seconds.
     pub waits: Vec<(i32, f64)>,
+    /// Somebody has paused it: clients wait until it is resumed.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub paused: bool,
 }
 
 /// A statement whose time has changed.
