@@ -3,7 +3,7 @@
 mod servers;
 
 use ferricorn_core::evidence::{Database, Service, Session as Seen};
-use ferricorn_reflex::database::{Connection, Question, Sibling, Target, facts};
+use ferricorn_reflex::database::{Connection, QUESTIONS_MAX, Question, Sibling, Target, facts};
 use servers::postgres::{Postgres, Session};
 use servers::{Asked, about, skip};
 use std::process::Command;
@@ -203,6 +203,63 @@ fn a_role_without_rights_is_told_what_it_needs() {
     let databases = asked.ask(of(&postgres, &[&slow]));
     assert!(has_gap(&databases, "GRANT pg_read_all_stats TO blind"), "{databases:?}");
     assert!(databases[0].missing.is_empty() && databases[0].sessions.is_empty(), "{databases:?}");
+}
+
+#[test]
+fn behind_a_proxy_the_name_of_a_connection_tells_whose_it_is() {
+    let postgres = postgres!(&[]);
+    let _owner = admit(&postgres);
+    let proxy = servers::proxy(postgres.address());
+    let mut asked = Asked::new(&[format!("postgresql://reflex@{proxy}/postgres")]);
+    let slow = Session::tcp(proxy, "app");
+    let connection = (slow.fd, slow.local.expect("TCP"), proxy);
+    let question = about(&[connection]);
+    slow.begin("select pg_sleep(60)");
+    let databases = asked.until(&question, |databases| has_gap(databases, "changes ports"));
+    assert!(databases[0].missing.is_empty() && databases[0].sessions.is_empty(), "{databases:?}");
+    let named = Session::tcp(proxy, "app");
+    named.run(&format!("set application_name = 'shop:host:w{}'", question.worker));
+    named.begin("select pg_sleep(61)");
+    let databases = asked.until(&question, |databases| has_gap(databases, "found by application_name"));
+    assert_eq!(find(&databases, slow.fd).map(|found| found.query.as_str()), Some("select pg_sleep($1)"));
+}
+
+#[test]
+fn a_prepared_transaction_that_holds_a_lock_is_named_as_such() {
+    let postgres = postgres!(&["max_prepared_transactions=2"]);
+    let owner = admit(&postgres);
+    let mut asked = Asked::new(&[postgres.url("reflex")]);
+    owner.run("begin; update accounts set note = 'x' where id = 1");
+    owner.run("prepare transaction 'forgotten'");
+    let waits = Session::tcp(postgres.address(), "app");
+    waits.begin("update accounts set note = 'y' where id = 1");
+    let question = of(&postgres, &[&waits]);
+    let databases = asked.until(&question, |databases| {
+        find(databases, waits.fd).is_some_and(|found| !found.blockers.is_empty())
+    });
+    let blocker = &find(&databases, waits.fd).expect("found").blockers[0];
+    assert_eq!((blocker.pid, blocker.state.as_str()), (0, "prepared transaction"));
+    assert!(has_gap(&databases, "pg_prepared_xacts"), "{databases:?}");
+}
+
+#[test]
+fn many_questions_at_once_are_answered_together_and_beyond_a_limit_refused() {
+    let postgres = postgres!(&[]);
+    let _owner = admit(&postgres);
+    let mut asked = Asked::new(&[postgres.url("reflex")]);
+    asked.line("Observer asks");
+    let session = Session::tcp(postgres.address(), "app");
+    let taken = (0..10 * QUESTIONS_MAX as u64)
+        .filter(|id| asked.databases.ask(Question { id: *id + 1000, ..of(&postgres, &[&session]) }))
+        .count();
+    assert!((QUESTIONS_MAX..5 * QUESTIONS_MAX).contains(&taken), "{taken}");
+    let mut answered = 0;
+    servers::wait_for("answers", || {
+        let answers = asked.databases.answers();
+        assert!(answers.iter().all(|(_, databases)| databases.len() == 1));
+        answered += answers.len();
+        (answered == taken).then_some(())
+    });
 }
 
 #[test]

@@ -3,9 +3,10 @@
 mod servers;
 
 use ferricorn_core::evidence::Database;
-use ferricorn_reflex::database::Question;
+use ferricorn_reflex::database::{Question, Rhythm};
 use servers::postgres::{Postgres, Session};
 use servers::{Asked, about, skip};
+use std::time::{Duration, Instant};
 
 fn of(postgres: &Postgres, session: &Session) -> Question {
     about(&[(session.fd, session.local.expect("TCP"), postgres.address())])
@@ -50,6 +51,20 @@ fn the_plan_of_a_slow_statement_names_the_index_that_is_missing() {
     );
     assert!(!format!("{databases:?}").contains("geheim"));
 
+    // With parameters it can be planned from version 16 on.
+    let version: i32 = owner.run("show server_version_num")[0].parse().expect("a number");
+    let prepared = Session::tcp(postgres.address(), "tests");
+    prepared.begin_with("select pg_sleep(63), * from orders where status <> 'a' and length(note) > $1", -1);
+    let databases = asked.until(&of(&postgres, &prepared), |databases| {
+        plan(databases).is_some() || has_gap(databases, "from version 16 on")
+    });
+    let lines = plan(&databases).unwrap_or_default();
+    assert_eq!(
+        version >= 160_000,
+        lines.contains("filter ((orders.status <> $2::text) AND (length(orders.note) > $1))"),
+        "{databases:?}"
+    );
+
     // More than one statement is never given to the planner.
     let two = Session::tcp(postgres.address(), "tests");
     two.begin("select pg_sleep(62); create table never (id int)");
@@ -58,9 +73,10 @@ fn the_plan_of_a_slow_statement_names_the_index_that_is_missing() {
     assert_eq!(plan(&databases), None);
 
     // What waits for a lock is not planned, since that would wait as well; nor is anything that takes one.
-    owner.run("begin; lock table orders");
+    owner.run("create table locked (id int)");
+    owner.run("begin; lock table locked");
     let waits = Session::tcp(postgres.address(), "tests");
-    waits.begin("select count(*) from orders");
+    waits.begin("select count(*) from locked");
     let databases = asked.until(&of(&postgres, &waits), |databases| {
         databases[0]
             .sessions
@@ -80,6 +96,36 @@ fn plans_are_not_asked_for_unless_that_is_said() {
         databases[0].sessions.first().is_some_and(|session| session.statement_s > 0.6)
     });
     assert_eq!((plan(&databases), has_gap(&databases, "plan")), (None, false));
+}
+
+#[test]
+fn statements_that_take_longer_than_before_are_told() {
+    if !Postgres::can_count() {
+        return skip("PostgreSQL, or its pg_stat_statements, is not installed");
+    }
+    let postgres = Postgres::start(&["shared_preload_libraries=pg_stat_statements"]).expect("installed");
+    let owner = Session::tcp(postgres.address(), "tests");
+    owner.run(
+        "create extension pg_stat_statements; create role reflex login; grant pg_read_all_stats to reflex",
+    );
+    let rhythm = Rhythm { waits: Duration::from_millis(200), statements: Duration::from_millis(600) };
+    let mut asked = Asked::at(&[postgres.url("reflex")], rhythm);
+    asked.line("Observer asks");
+    let client = Session::tcp(postgres.address(), "tests");
+    let question = of(&postgres, &client);
+    // What was so before: some "minutes" of short sleeps.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) {
+        client.run("select pg_sleep(0.005), 'geheim'");
+    }
+    let before = asked.ask(question.clone());
+    assert_eq!((before[0].statements.len(), before[0].gaps.len()), (0, 0), "{before:?}");
+    // And then one long sleep after the other, for longer than anybody waits below.
+    (0..400).for_each(|_| client.begin("select pg_sleep(0.1), 'geheim'"));
+    let databases = asked.until(&question, |databases| !databases[0].statements.is_empty());
+    let [told] = databases[0].statements.as_slice() else { panic!("{databases:?}") };
+    assert_eq!(told.query, "select pg_sleep($1), $2");
+    assert!(told.calls >= 5 && told.mean_ms >= 2.0 * told.before_ms && told.before_ms > 5.0, "{told:?}");
 }
 
 #[test]

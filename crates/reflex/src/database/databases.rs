@@ -4,7 +4,7 @@
 
 use super::answer::Ask;
 use super::book::Book;
-use super::line::keep;
+use super::line::{Rhythm, keep};
 use super::mysql::Mysql;
 use super::outbox::{Answered, Outbox};
 use super::pace::Pace;
@@ -45,6 +45,14 @@ impl Databases {
     /// # Errors
     /// When the system has no descriptor or no thread left.
     pub fn start(targets: Vec<Target>) -> io::Result<Self> {
+        Self::start_at(targets, Rhythm::default())
+    }
+
+    /// Begins to ask, and looks at databases as often as is said here while nobody asks.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_at(targets: Vec<Target>, rhythm: Rhythm) -> io::Result<Self> {
         let outbox = Arc::new(Outbox::new()?);
         let books: Vec<Arc<Book>> = targets.iter().map(|target| Arc::new(Book::of(target))).collect();
         let mut databases =
@@ -58,7 +66,7 @@ impl Databases {
         let work = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(targets, books, asked, outbox) => {}
+                    () = serve(targets, books, asked, outbox, rhythm) => {}
                     _ = stopped => {}
                 }
             });
@@ -114,9 +122,10 @@ async fn serve(
     books: Vec<Arc<Book>>,
     mut questions: mpsc::Receiver<Question>,
     outbox: Arc<Outbox>,
+    rhythm: Rhythm,
 ) {
-    let desks: Vec<Desk> =
-        targets.into_iter().zip(books).map(|(target, book)| open(target, book, &outbox)).collect();
+    let each = targets.into_iter().zip(books);
+    let desks: Vec<Desk> = each.map(|(target, book)| open(target, book, &outbox, rhythm)).collect();
     let begun = Instant::now();
     let mut pace = Pace::default();
     while let Some(first) = questions.recv().await {
@@ -135,15 +144,15 @@ async fn serve(
     }
 }
 
-fn open(target: Target, book: Arc<Book>, outbox: &Arc<Outbox>) -> Desk {
+fn open(target: Target, book: Arc<Book>, outbox: &Arc<Outbox>, rhythm: Rhythm) -> Desk {
     // One question at a time: who is not done with it gets no other.
     let (asks, asked) = mpsc::channel::<Ask>(1);
     let name = target.name();
     let (desk, outbox) = (Desk { name, book: book.clone(), asks }, outbox.clone());
     match target.service {
-        Service::Pgbouncer => drop(tokio::spawn(keep::<Pgbouncer>(target, book, asked, outbox))),
-        Service::Mysql => drop(tokio::spawn(keep::<Mysql>(target, book, asked, outbox))),
-        _ => drop(tokio::spawn(keep::<Postgres>(target, book, asked, outbox))),
+        Service::Pgbouncer => drop(tokio::spawn(keep::<Pgbouncer>(target, book, asked, outbox, rhythm))),
+        Service::Mysql => drop(tokio::spawn(keep::<Mysql>(target, book, asked, outbox, rhythm))),
+        _ => drop(tokio::spawn(keep::<Postgres>(target, book, asked, outbox, rhythm))),
     }
     desk
 }

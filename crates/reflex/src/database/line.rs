@@ -15,11 +15,24 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long a database may take for one question.
 pub(super) const ANSWER_MAX: Duration = Duration::from_millis(1500);
-/// How often it is looked at while nobody asks.
-const CALM_EVERY: Duration = Duration::from_secs(15);
 /// How soon a connection is tried again, at first and at last.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How often databases are looked at while nobody asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Rhythm {
+    /// What sessions wait for.
+    pub waits: Duration,
+    /// Times of statements, which become a part of the past that new ones are compared with.
+    pub statements: Duration,
+}
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        Self { waits: Duration::from_secs(15), statements: Duration::from_secs(60) }
+    }
+}
 
 /// A connection to one kind of database.
 pub(super) trait Asked: Sized {
@@ -27,7 +40,7 @@ pub(super) trait Asked: Sized {
     type Memory: Default;
 
     /// Connects, and sees what can be seen.
-    async fn open(target: &Target, book: &Book) -> Result<Self, String>;
+    async fn open(target: &Target, book: &Book, rhythm: Rhythm) -> Result<Self, String>;
 
     /// What cannot be seen, and what to do about it.
     fn gaps(&self) -> Vec<String>;
@@ -59,8 +72,10 @@ pub(super) async fn keep<A: Asked>(
     book: Arc<Book>,
     mut asks: Receiver<Ask>,
     outbox: Arc<Outbox>,
+    rhythm: Rhythm,
 ) {
-    let mut keeper = Keeper::<A> { target, book, outbox, memory: A::Memory::default(), was_open: None };
+    let mut keeper =
+        Keeper::<A> { target, book, outbox, rhythm, memory: A::Memory::default(), was_open: None };
     let mut state = keeper.open(PAUSE_MIN).await;
     let mut calm = Instant::now();
     loop {
@@ -74,7 +89,7 @@ pub(super) async fn keep<A: Asked>(
                 state = keeper.answer(state, ask).await;
             }
             () = sleep_until(next) => {
-                calm = Instant::now() + CALM_EVERY;
+                calm = Instant::now() + rhythm.waits;
                 state = keeper.look(state).await;
             }
             () = ended(&mut state) => state = keeper.closed("the connection has ended".to_owned(), PAUSE_MIN),
@@ -93,6 +108,7 @@ struct Keeper<A: Asked> {
     target: Target,
     book: Arc<Book>,
     outbox: Arc<Outbox>,
+    rhythm: Rhythm,
     memory: A::Memory,
     /// What the log knows.
     was_open: Option<bool>,
@@ -102,7 +118,7 @@ impl<A: Asked> Keeper<A> {
     async fn open(&mut self, pause: Duration) -> State<A> {
         // Each place has its time; looking around afterwards needs some as well.
         let patience = self.target.patience * self.target.places.len() as u32 + ANSWER_MAX;
-        let opened = timeout(patience, A::open(&self.target, &self.book)).await;
+        let opened = timeout(patience, A::open(&self.target, &self.book, self.rhythm)).await;
         match opened.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
             Ok(line) => {
                 if self.was_open != Some(true) {

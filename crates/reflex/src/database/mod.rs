@@ -32,6 +32,7 @@ mod url;
 
 pub use databases::{Databases, QUESTIONS_MAX};
 pub use facts::{Capacity, Facts, Limit, facts};
+pub use line::Rhythm;
 pub use outbox::Answered;
 pub use question::{Connection, Question, Sibling};
 pub use target::Target;

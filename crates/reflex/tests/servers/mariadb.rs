@@ -1,7 +1,7 @@
 //! A MariaDB, and clients of it.
 
 use super::{Folder, Server, free_port, installed, listens};
-use mysql_async::{Conn, OptsBuilder};
+use mysql_async::OptsBuilder;
 use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,19 +49,10 @@ impl Mariadb {
         format!("mysql://{user}@127.0.0.1:{}/", self.port)
     }
 
-    /// A connection, and its port as the server sees it.
-    pub async fn session(&self, user: &str) -> (Conn, SocketAddr) {
-        use mysql_async::prelude::Queryable;
-        let options = OptsBuilder::default()
-            .ip_or_hostname("127.0.0.1")
-            .tcp_port(self.port)
-            .user(Some(user))
-            .prefer_socket(false);
-        let mut conn = Conn::new(options).await.expect("connected");
-        let query = "SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()";
-        let host: Option<String> = conn.query_first(query).await.expect("asked");
-        let host = host.expect("a host").replace("localhost:", "127.0.0.1:");
-        (conn, host.parse().expect("an address"))
+    /// How to connect by TCP.
+    pub fn options(&self, user: &str) -> OptsBuilder {
+        let options = OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(self.port);
+        options.user(Some(user)).prefer_socket(false)
     }
 }
 

@@ -8,7 +8,7 @@ pub mod postgres;
 
 use ferricorn_core::evidence::Database;
 use ferricorn_core::log::Level;
-use ferricorn_reflex::database::{Connection, Databases, Question, Target};
+use ferricorn_reflex::database::{Connection, Databases, Question, Rhythm, Target};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -123,8 +123,13 @@ pub struct Asked {
 
 impl Asked {
     pub fn new(urls: &[String]) -> Self {
+        Self::at(urls, Rhythm::default())
+    }
+
+    pub fn at(urls: &[String], rhythm: Rhythm) -> Self {
         let targets = Target::all(urls).expect("targets");
-        Self { databases: Databases::start(targets).expect("started"), lines: Vec::new(), next: 1 }
+        let databases = Databases::start_at(targets, rhythm).expect("started");
+        Self { databases, lines: Vec::new(), next: 1 }
     }
 
     /// Waits for a line of the log.
@@ -180,4 +185,24 @@ pub fn about(connections: &[(i32, SocketAddr, SocketAddr)]) -> Question {
         connections: connections.iter().map(connection).collect(),
         ..Question::default()
     }
+}
+
+/// A proxy that hides where connections come from; ends with the process.
+pub fn proxy(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let copy = |mut from: TcpStream, mut to: TcpStream| {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Both);
+        });
+    };
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(to) else { continue };
+            copy(client.try_clone().expect("cloned"), server.try_clone().expect("cloned"));
+            copy(server, client);
+        }
+    });
+    address
 }

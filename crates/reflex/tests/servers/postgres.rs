@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_postgres::types::Type;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
 /// A cluster of its own.
@@ -48,6 +49,14 @@ impl Postgres {
 
     pub fn url(&self, user: &str) -> String {
         format!("postgresql://{user}@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Whether it can count statements.
+    pub fn can_count() -> bool {
+        let Some(binaries) = binaries() else { return false };
+        let said = std::process::Command::new(binaries.join("pg_config")).arg("--pkglibdir").output();
+        let folder = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        folder.is_ok_and(|folder| Path::new(&folder).join("pg_stat_statements.so").exists())
     }
 
     /// Ends it at once.
@@ -96,7 +105,7 @@ impl Drop for Postgres {
 
 /// A client with a connection and a thread of its own.
 pub struct Session {
-    jobs: mpsc::Sender<String>,
+    jobs: mpsc::Sender<(String, Option<i32>)>,
     done: mpsc::Receiver<Result<Vec<String>, String>>,
     pub fd: i32,
     /// This end of a TCP connection.
@@ -131,7 +140,7 @@ impl Session {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (jobs, asked) = mpsc::channel::<String>();
+        let (jobs, asked) = mpsc::channel::<(String, Option<i32>)>();
         let (answer, done) = mpsc::channel();
         let mut config = Config::new();
         config.user(user).dbname("postgres").application_name("shop");
@@ -142,7 +151,12 @@ impl Session {
                 let (client, connection) = config.connect_raw(stream(), NoTls).await.expect("connected");
                 tokio::spawn(connection);
                 let _ = answer.send(Ok(Vec::new()));
-                while let Ok(query) = asked.recv() {
+                while let Ok((query, value)) = asked.recv() {
+                    if let Some(value) = value {
+                        let rows = client.query_typed(&query, &[(&value, Type::INT4)]).await;
+                        let _ = answer.send(rows.map(|_| Vec::new()).map_err(|error| error.to_string()));
+                        continue;
+                    }
                     let rows = client.simple_query(&query).await.map_err(|error| error.to_string());
                     let first = |messages: Vec<SimpleQueryMessage>| {
                         let rows = messages.into_iter().filter_map(|message| match message {
@@ -171,7 +185,12 @@ impl Session {
 
     /// Begins a statement.
     pub fn begin(&self, query: &str) {
-        self.jobs.send(query.to_owned()).expect("its thread lives");
+        self.jobs.send((query.to_owned(), None)).expect("its thread lives");
+    }
+
+    /// Begins a statement with a parameter.
+    pub fn begin_with(&self, query: &str, value: i32) {
+        self.jobs.send((query.to_owned(), Some(value))).expect("its thread lives");
     }
 
     /// Waits for the end of the statement that was begun.

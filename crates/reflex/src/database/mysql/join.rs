@@ -3,6 +3,7 @@
 
 use super::session::Activity;
 use crate::database::answer::{End, Wanted};
+use std::net::IpAddr;
 
 /// What is known of how well the server sees connections.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +41,8 @@ pub(super) fn find(rows: &[Activity], one: &Wanted, view: &View) -> Found {
                 return Found::Nothing;
             }
             // A host that is said by its name may be the right one.
-            let named = |row: &Activity| row.port == Some(address.port()) && row.client().is_none();
+            let named =
+                |row: &Activity| row.port == Some(address.port()) && row.host.parse::<IpAddr>().is_err();
             if let Some(at) = only(rows, named) {
                 return Found::Session(at, None);
             }

@@ -10,7 +10,7 @@ mod session;
 use super::answer::{Answer, End, Wanted, note};
 use super::book::Book;
 use super::facts::{Facts, Limit};
-use super::line::Asked;
+use super::line::{Asked, Rhythm};
 use super::target::Target;
 use connect::{Wire, connect};
 use ferricorn_core::evidence::{Database, Service, Session};
@@ -41,7 +41,7 @@ pub(super) struct Mysql {
 impl Asked for Mysql {
     type Memory = ();
 
-    async fn open(target: &Target, book: &Book) -> Result<Self, String> {
+    async fn open(target: &Target, book: &Book, _: Rhythm) -> Result<Self, String> {
         let wire = connect(target, book).await?;
         look(wire, target.name(), book).await.map_err(|error| error.to_string())
     }

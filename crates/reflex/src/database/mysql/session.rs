@@ -71,7 +71,9 @@ impl Activity {
 
     /// The address of the other end, where the server says one and no name.
     pub(super) fn client(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.host.parse::<IpAddr>().ok()?.to_canonical(), self.port?))
+        // The one name that is the same everywhere.
+        let host = if self.host == "localhost" { "127.0.0.1" } else { &self.host };
+        Some(SocketAddr::new(host.parse::<IpAddr>().ok()?.to_canonical(), self.port?))
     }
 
     /// What is kept of a worker's session.

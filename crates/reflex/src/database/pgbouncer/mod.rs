@@ -9,7 +9,7 @@ use super::answer::{Answer, Client, End, Holder, Pool, Pooled, Server, Wanted};
 use super::book::Book;
 use super::connect::{Wire, connect, words};
 use super::facts::{Capacity, Facts};
-use super::line::Asked;
+use super::line::{Asked, Rhythm};
 use super::target::Target;
 use console::{Row, show};
 use ferricorn_core::evidence::{Database, Service, Session};
@@ -36,7 +36,7 @@ struct Config {
 impl Asked for Pgbouncer {
     type Memory = ();
 
-    async fn open(target: &Target, book: &Book) -> Result<Self, String> {
+    async fn open(target: &Target, book: &Book, _: Rhythm) -> Result<Self, String> {
         let wire = connect(target, book).await.map_err(hint)?;
         let config = configuration(&wire).await.map_err(|error| hint(words(&error)))?;
         Ok(Self { wire, name: target.name(), config })
@@ -119,7 +119,9 @@ fn find<'a>(clients: &'a [Row], one: &Wanted, all: &[Wanted]) -> Option<(&'a Row
             let mine = |other: &&Wanted| {
                 other.worker == one.worker && other.sure && matches!(other.end, End::Unix(_))
             };
-            let of_process = |row: &&Row| row.number("remote_pid") == one.worker;
+            // Who talks to the console waits for no database.
+            let of_process =
+                |row: &&Row| row.number("remote_pid") == one.worker && row.text("database") != "pgbouncer";
             let at = all.iter().filter(mine).position(|other| other.key == one.key)?;
             let row = clients.iter().filter(of_process).nth(at)?;
             let doubt = (all.iter().filter(mine).count() > 1).then(|| {

@@ -17,22 +17,20 @@ use super::answer::{Answer, End, Wanted, note};
 use super::book::Book;
 use super::connect::{Wire, connect, words};
 use super::inodes::Inodes;
-use super::line::Asked;
+use super::line::{Asked, Rhythm};
 use super::target::Target;
 use ferricorn_core::evidence::{Database, Service};
 use join::Found;
 use session::{Activity, Keys, get};
 use standing::{BEGIN, Standing, done};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio_postgres::Error;
 
 pub(super) use facts::facts;
 
-/// How often counters of statements become a minute of the past.
-const MINUTE: Duration = Duration::from_secs(60);
-/// How often they are read at most when questions come.
-const COUNTERS_EVERY: Duration = Duration::from_secs(10);
+/// How often counters of statements are read at most when questions come: so many times in what is a minute else.
+const COUNTED_MAX: u32 = 6;
 
 const WAITS: &str = "
 SELECT coalesce(a.wait_event_type || '/' || a.wait_event, 'CPU'), count(*)::int FROM pg_stat_activity a
@@ -48,6 +46,7 @@ pub(super) struct Postgres {
     standing: Standing,
     name: String,
     plan: bool,
+    rhythm: Rhythm,
 }
 
 /// What outlives the connection.
@@ -64,11 +63,11 @@ pub(super) struct Memory {
 impl Asked for Postgres {
     type Memory = Memory;
 
-    async fn open(target: &Target, book: &Book) -> Result<Self, String> {
+    async fn open(target: &Target, book: &Book, rhythm: Rhythm) -> Result<Self, String> {
         let wire = connect(target, book).await?;
         let standing = standing::look(&wire).await.map_err(|error| words(&error))?;
         standing.paths.iter().for_each(|path| book.learn_path(path));
-        Ok(Self { wire, standing, name: target.name(), plan: target.plan })
+        Ok(Self { wire, standing, name: target.name(), plan: target.plan, rhythm })
     }
 
     fn gaps(&self) -> Vec<String> {
@@ -108,7 +107,7 @@ impl Asked for Postgres {
             client.batch_execute(BEGIN).await?;
             memory.waits.keep(self.waits().await?);
             done(client).await;
-            if memory.minute.is_none_or(|last| last.elapsed() >= MINUTE)
+            if memory.minute.is_none_or(|last| last.elapsed() >= self.rhythm.statements)
                 && let Some(schema) = &self.standing.statements
             {
                 memory.minute = Some(Instant::now());
@@ -182,7 +181,7 @@ impl Postgres {
     async fn compare(&self, memory: &mut Memory, about: &mut Database) -> Result<(), Error> {
         let Some(schema) = &self.standing.statements else { return Ok(()) };
         if let Some((at, told)) = &memory.compared
-            && at.elapsed() < COUNTERS_EVERY
+            && at.elapsed() < self.rhythm.statements / COUNTED_MAX
         {
             about.statements.clone_from(told);
             return Ok(());
