@@ -78,14 +78,16 @@ async fn reach(target: &Target, place: &Place, book: &Book) -> Result<Wire, Stri
 
 async fn tcp(target: &Target, place: &Place, address: SocketAddr) -> Result<Wire, String> {
     let mode = target.tls.mode;
-    match tcp_as(target, place, address, mode).await {
-        // As libpq does: where TLS cannot be had, or the server wants none, the connection is made without.
-        Err(Failure::Server(error)) if mode == TlsMode::Prefer && may_go_without(&error) => {
-            tcp_as(target, place, address, TlsMode::Disable).await
-        }
-        other => other,
+    let first = match tcp_as(target, place, address, mode).await {
+        Ok(wire) => return Ok(wire),
+        Err(failure) => failure,
+    };
+    // As libpq does: where TLS cannot be had, or is not wanted, the connection is made without.
+    if mode != TlsMode::Prefer || !first.is_of_tls() {
+        return Err(first.words());
     }
-    .map_err(Failure::words)
+    let again = tcp_as(target, place, address, TlsMode::Disable).await;
+    again.map_err(|failure| format!("{}; without TLS: {}", first.words(), failure.words()))
 }
 
 enum Failure {
@@ -96,6 +98,17 @@ enum Failure {
 }
 
 impl Failure {
+    /// The handshake has failed, or the server's rules reject connections of this kind.
+    fn is_of_tls(&self) -> bool {
+        match self {
+            Self::Here(_) => false,
+            Self::Server(error) => match error.code() {
+                Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+                None => error.to_string().contains("TLS"),
+            },
+        }
+    }
+
     fn words(self) -> String {
         match self {
             Self::Here(words) => words,
@@ -119,10 +132,6 @@ pub(super) fn words(error: &Error) -> String {
         source = error.source();
     }
     words
-}
-
-fn may_go_without(error: &Error) -> bool {
-    error.code().is_none_or(|code| *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
 async fn tcp_as(target: &Target, place: &Place, address: SocketAddr, mode: TlsMode) -> Result<Wire, Failure> {

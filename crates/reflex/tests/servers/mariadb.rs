@@ -16,9 +16,13 @@ pub struct Mariadb {
 impl Mariadb {
     /// Starts one; none if the program is not installed.
     pub fn start(settings: &[&str]) -> Option<Self> {
+        Self::start_in(Folder::new("mysql"), settings)
+    }
+
+    /// Starts one in a folder.
+    pub fn start_in(folder: Folder, settings: &[&str]) -> Option<Self> {
         let program = installed(&["/usr/sbin/mariadbd", "/usr/sbin/mysqld"])?;
         let install = installed(&["/usr/bin/mariadb-install-db"])?;
-        let folder = Folder::new("mysql");
         let data = format!("--datadir={}/data", folder.path().display());
         let made = folder
             .command(&install)

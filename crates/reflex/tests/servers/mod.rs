@@ -91,6 +91,22 @@ impl Folder {
     }
 }
 
+/// Makes `ca.pem`, and `server.pem` with its `server.key` for the name `localhost`; false without openssl.
+pub fn certificates(folder: &Folder) -> bool {
+    let Some(openssl) = installed(&["/usr/bin/openssl"]) else { return false };
+    let run = |line: &str| {
+        let made = folder.command(&openssl).args(line.split(' ')).output().expect("openssl");
+        assert!(made.status.success(), "{line}: {}", String::from_utf8_lossy(&made.stderr));
+    };
+    let key = "-newkey rsa:2048 -nodes -days 2";
+    run(&format!("req -x509 {key} -subj /CN=ca -keyout ca.key -out ca.pem"));
+    run(&format!(
+        "req -x509 {key} -CA ca.pem -CAkey ca.key -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+         -addext basicConstraints=critical,CA:FALSE -keyout server.key -out server.pem"
+    ));
+    true
+}
+
 /// A server's process.
 pub struct Server(pub Child);
 
@@ -124,6 +140,12 @@ pub struct Asked {
 impl Asked {
     pub fn new(urls: &[String]) -> Self {
         Self::at(urls, Rhythm::default())
+    }
+
+    /// Waits for the first line of the log about one database.
+    pub fn first_line(url: String) -> String {
+        let mut asked = Self::new(&[url]);
+        asked.line("Observer ")
     }
 
     pub fn at(urls: &[String], rhythm: Rhythm) -> Self {

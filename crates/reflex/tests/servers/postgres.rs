@@ -23,8 +23,12 @@ pub struct Postgres {
 impl Postgres {
     /// Starts one; none if the program is not installed.
     pub fn start(settings: &[&str]) -> Option<Self> {
+        Self::start_in(Folder::new("postgres"), settings)
+    }
+
+    /// Starts one in a folder.
+    pub fn start_in(folder: Folder, settings: &[&str]) -> Option<Self> {
         let binaries = binaries()?;
-        let folder = Folder::new("postgres");
         let data = folder.path().join("data");
         let made = folder
             .command(&binaries.join("initdb"))
