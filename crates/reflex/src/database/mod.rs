@@ -4,7 +4,7 @@
 //! From outside: [`Target`] is a database as it was said, [`Databases`] the thread that asks, [`Question`] what it is asked, and
 //! [`facts`] what a database allows.
 //!
-//! Inside: [`url`], [`surroundings`] and [`passfile`] read what was said; [`connect`] and [`tls`] open connections, [`line`] keeps
+//! Inside: [`url`], [`resolve`], [`surroundings`] and [`passfile`] read what was said; [`connect`] and [`tls`] open connections, [`line`] keeps
 //! them; [`book`] knows which sockets lead to whom; [`round`] makes of questions one for each database, at the [`pace`] that
 //! they can bear; [`postgres`], [`pgbouncer`] and [`mysql`] ask; [`outbox`] is where answers wait.
 //!
@@ -24,6 +24,7 @@ mod passfile;
 mod pgbouncer;
 mod postgres;
 mod question;
+mod resolve;
 mod round;
 mod surroundings;
 mod target;

@@ -99,7 +99,7 @@ fn behind(desk: &Desk, client: &Client, items: &[Item<'_>]) -> Option<Wanted> {
         None => desk.book.is_local(),
     };
     // Without an address to compare, a pid alone would be found anywhere.
-    (sure || server.from.is_some()).then(|| Wanted {
+    (sure || server.from.is_some()).then_some(Wanted {
         key: client.key,
         worker: item.worker,
         fd: item.connection.fd,

@@ -1,7 +1,9 @@
 //! How databases are said.
 
+use super::super::target::{Place, Secret};
 use super::*;
 use std::fs;
+use std::path::Path;
 
 fn around<'a>(variable: &'a dyn Fn(&str) -> Option<String>, home: Option<&Path>) -> Surroundings<'a> {
     Surroundings { variable, home: home.map(Path::to_owned), user: Some("ferri".to_owned()) }
