@@ -2,7 +2,8 @@
 
 use crate::address::BindAddress;
 use crate::said::Said;
-use crate::setting::Kind;
+use crate::secret::hidden;
+use crate::setting::{Kind, Setting};
 use crate::value::{Value, quoted};
 
 /// Returns a line `name = value` for each setting, by name, in the columns and the notation of Gunicorn.
@@ -10,14 +11,17 @@ pub fn print_config(said: &Said) -> String {
     let mut rows: Vec<_> = said.all().collect();
     rows.sort_by_key(|(setting, ..)| setting.name);
     let width = rows.iter().map(|(setting, ..)| setting.name.len()).max().unwrap_or(0);
-    let line = |(setting, value, _): (&crate::Setting, Value, _)| {
-        format!("{:width$} = {}\n", setting.name, shown(&setting.kind, &value))
+    let line = |(setting, value, _): (&Setting, Value, _)| {
+        format!("{:width$} = {}\n", setting.name, shown(setting, &value))
     };
     rows.into_iter().map(line).collect()
 }
 
-fn shown(kind: &Kind, value: &Value) -> String {
-    match (kind, value) {
+fn shown(setting: &Setting, value: &Value) -> String {
+    match (&setting.kind, value) {
+        (_, Value::List(texts)) if setting.secret => {
+            Value::List(texts.iter().map(|text| hidden(text)).collect()).shown()
+        }
         (Kind::Hook { .. } | Kind::Class, Value::Object(name)) => format!("<{name}()>"),
         (Kind::Hook { .. }, Value::Str(path)) => format!("<{}()>", path.rsplit('.').next().unwrap_or(path)),
         (Kind::Address, Value::Str(text)) => address(text),
@@ -49,7 +53,7 @@ mod tests {
         let text = print_config(&Said::default());
         let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
         assert!(names.is_sorted(), "{names:?}");
-        assert_eq!(names.len(), 137);
+        assert_eq!(names.len(), 138);
         assert!(text.lines().all(|line| line.get(34..37) == Some(" = ")), "{text}");
     }
 
@@ -63,6 +67,7 @@ mod tests {
             ("bind", None, "['127.0.0.1:8000']"),
             ("bind", texts(&["unix:/a", ":1"]), "['unix:/a', ':1']"),
             ("daemon", Some(Value::Bool(true)), "True"),
+            ("reflex_database", texts(&["mysql://u:geheim@db/"]), "['mysql://u:***@db/']"),
             ("root_path", None, ""),
             ("http_protocols", None, "['h1']"),
             ("forwarder_headers", None, "['SCRIPT_NAME', 'PATH_INFO']"),

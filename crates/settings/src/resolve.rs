@@ -150,6 +150,8 @@ pub struct Settings {
     pub body_limit: u64,
     /// `error_page`, absolute.
     pub error_page: Option<PathBuf>,
+    /// `reflex_database`, as it was said.
+    pub reflex_database: Vec<String>,
 }
 
 /// A kind of worker.
@@ -327,6 +329,7 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         body_memory_limit: read.count("body_memory_limit"),
         body_limit: read.count("body_limit"),
         error_page: read.text("error_page").map(|path| chdir.join(path)),
+        reflex_database: read.list("reflex_database"),
         chdir,
         said: said.clone(),
     })
