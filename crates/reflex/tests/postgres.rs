@@ -3,10 +3,11 @@
 mod servers;
 
 use ferricorn_core::evidence::{Database, Service, Session as Seen};
-use ferricorn_reflex::database::{Connection, QUESTIONS_MAX, Question, Sibling, Target, facts};
+use ferricorn_reflex::database::{Connection, QUESTIONS_MAX, Question, Rhythm, Sibling, Target, facts};
 use servers::postgres::{Postgres, Session};
 use servers::{Asked, about, skip};
 use std::process::Command;
+use std::time::Duration;
 
 macro_rules! postgres {
     ($settings:expr) => {
@@ -266,7 +267,8 @@ fn many_questions_at_once_are_answered_together_and_beyond_a_limit_refused() {
 fn a_database_that_goes_and_comes_costs_a_line_each() {
     let mut postgres = postgres!(&[]);
     let _owner = admit(&postgres);
-    let mut asked = Asked::new(&[postgres.url("reflex")]);
+    let rhythm = Rhythm { waits: Duration::from_millis(300), ..Rhythm::default() };
+    let mut asked = Asked::at(&[postgres.url("reflex")], rhythm);
     asked.line("Observer asks");
     let slow = Session::tcp(postgres.address(), "app");
     let question = of(&postgres, &[&slow]);
@@ -280,6 +282,10 @@ fn a_database_that_goes_and_comes_costs_a_line_each() {
     let slow = Session::tcp(postgres.address(), "app");
     let question = of(&postgres, &[&slow]);
     asked.until(&question, |databases| find(databases, slow.fd).is_some());
+    servers::wait_for("the line that says so", || {
+        asked.lines.extend(asked.databases.lines());
+        (asked.lines.len() > 2).then_some(())
+    });
     let lines: Vec<&str> = asked.lines.iter().map(|(_, line)| &line[..20]).collect();
     assert_eq!(lines, ["Observer asks Postgr", "Observer cannot ask ", "Observer asks Postgr"]);
 }

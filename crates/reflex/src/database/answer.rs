@@ -25,6 +25,17 @@ pub(super) struct Wanted {
     pub sure: bool,
     /// How the database sees it.
     pub end: End,
+    /// Where it leads to, if that is an address.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Wanted {
+    /// Tells whether it leads to another server than one that can be asked there: of the same name, for example.
+    pub(super) fn leads_elsewhere(&self, asked: Option<SocketAddr>) -> bool {
+        let (Some(peer), Some(asked)) = (self.peer, asked) else { return false };
+        let loopback = peer.ip().is_loopback() && asked.ip().is_loopback();
+        peer.port() != asked.port() || (peer.ip() != asked.ip() && !loopback)
+    }
 }
 
 /// How a database sees the other end of a connection.

@@ -27,8 +27,8 @@ pub(super) struct Wire {
     pub client: Client,
     /// Ends with the connection.
     pub ended: JoinHandle<()>,
-    /// Our own end, where that is one of TCP.
-    pub local: Option<SocketAddr>,
+    /// Both ends, where they are of TCP: ours first.
+    pub ends: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Drop for Wire {
@@ -138,8 +138,8 @@ async fn tcp_as(target: &Target, place: &Place, address: SocketAddr, mode: TlsMo
     let network = |error: std::io::Error| Failure::Here(error.to_string());
     let stream = TcpStream::connect(address).await.map_err(network)?;
     stream.set_nodelay(true).map_err(network)?;
-    let local = stream.local_addr().ok().map(canonical);
-    greet(target, place, stream, mode, local).await
+    let local = stream.local_addr().map_err(network)?;
+    greet(target, place, stream, mode, Some((canonical(local), canonical(address)))).await
 }
 
 async fn greet<S>(
@@ -147,7 +147,7 @@ async fn greet<S>(
     place: &Place,
     stream: S,
     mode: TlsMode,
-    local: Option<SocketAddr>,
+    ends: Option<(SocketAddr, SocketAddr)>,
 ) -> Result<Wire, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -176,5 +176,5 @@ where
         // Why it ended is told by the next question on it.
         let _ = connection.await;
     });
-    Ok(Wire { client, ended, local })
+    Ok(Wire { client, ended, ends })
 }

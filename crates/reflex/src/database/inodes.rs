@@ -20,12 +20,12 @@ pub(super) struct Inodes {
 }
 
 impl Inodes {
-    /// Looks at these processes. Those that have other sockets than unix ones are told from databases' pids of another
-    /// namespace by nothing: but the inode of a connection is found nowhere else.
-    pub(super) fn look(pids: impl Iterator<Item = u32>) -> Self {
+    /// Looks at these processes, whose names hold `name`: a database in a container knows its pids by other numbers than we do.
+    pub(super) fn look(pids: impl Iterator<Item = u32>, name: &str) -> Self {
         let mut inodes = Self { by_pid: BTreeMap::new(), is_complete: true };
         for pid in pids.take(PROCESSES_MAX) {
-            match of(pid) {
+            let called = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            match of(pid).filter(|_| called.contains(name)) {
                 Some(found) => drop(inodes.by_pid.insert(pid, found)),
                 None => inodes.is_complete = false,
             }
@@ -70,10 +70,12 @@ mod tests {
         let link = fs::read_link(format!("/proc/self/fd/{}", one.as_raw_fd())).expect("a link");
         let inode = link.to_str().and_then(|link| link["socket:[".len()..].strip_suffix(']'));
         let inode: u64 = inode.and_then(|inode| inode.parse().ok()).expect("an inode");
-        let inodes = Inodes::look([own].into_iter());
+        let called = fs::read_to_string("/proc/self/comm").expect("a name");
+        let inodes = Inodes::look([own].into_iter(), called.trim());
         assert!(inodes.is_complete);
         assert_eq!((inodes.holder(inode), inodes.holder(u64::MAX)), (Some(own), None));
         assert_eq!(inodes.one_of(own), None, "it has both ends");
-        assert!(!Inodes::look([u32::MAX].into_iter()).is_complete);
+        assert!(!Inodes::look([u32::MAX].into_iter(), "").is_complete);
+        assert!(!Inodes::look([own].into_iter(), "postgres").is_complete);
     }
 }

@@ -121,19 +121,21 @@ impl<A: Asked> Keeper<A> {
         let opened = timeout(patience, A::open(&self.target, &self.book, self.rhythm)).await;
         match opened.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
             Ok(line) => {
-                if self.was_open != Some(true) {
-                    self.was_open = Some(true);
-                    let (kind, name) = (self.target.service.name(), self.target.name());
-                    let gaps: String = line.gaps().iter().map(|gap| format!("; {}", lower(gap))).collect();
-                    self.outbox.log(
-                        Level::Info,
-                        format!("Observer asks {kind} at {name} what connections wait for{gaps}"),
-                    );
+                if self.was_open.is_none() {
+                    self.say_open(&line);
                 }
                 State::Open(line)
             }
             Err(why) => self.closed(why, pause),
         }
+    }
+
+    fn say_open(&mut self, line: &A) {
+        self.was_open = Some(true);
+        let (kind, name) = (self.target.service.name(), self.target.name());
+        let gaps: String = line.gaps().iter().map(|gap| format!("; {}", lower(gap))).collect();
+        let text = format!("Observer asks {kind} at {name} what connections wait for{gaps}");
+        self.outbox.log(Level::Info, text);
     }
 
     fn closed(&mut self, why: String, pause: Duration) -> State<A> {
@@ -155,7 +157,13 @@ impl<A: Asked> Keeper<A> {
             State::Open(mut line) => {
                 let looked = timeout(ANSWER_MAX, line.calm(&mut self.memory)).await;
                 match looked.unwrap_or_else(|_| Err(late())) {
-                    Ok(()) => State::Open(line),
+                    Ok(()) => {
+                        // One that comes and goes all the time is told once in a while.
+                        if self.was_open == Some(false) {
+                            self.say_open(&line);
+                        }
+                        State::Open(line)
+                    }
                     Err(why) => self.closed(why, PAUSE_MIN),
                 }
             }
@@ -163,6 +171,10 @@ impl<A: Asked> Keeper<A> {
     }
 
     async fn answer(&mut self, state: State<A>, ask: Ask) -> State<A> {
+        if ask.reply.is_closed() {
+            // It has waited too long for us to connect.
+            return state;
+        }
         let state = match state {
             // Who asks has a reason: no need to wait for the end of a long pause.
             State::Closed { tried, pause, .. } if tried.elapsed() >= PAUSE_MIN => self.open(pause).await,

@@ -85,7 +85,7 @@ fn direct(desk: &Desk, items: &[Item<'_>]) -> Vec<Wanted> {
             None => return None,
         };
         let Item { worker, since_s, .. } = *item;
-        Some(Wanted { key, worker, fd: connection.fd, since_s, sure, end })
+        Some(Wanted { key, worker, fd: connection.fd, since_s, sure, end, peer: address(&connection.peer) })
     };
     items.iter().enumerate().filter_map(wanted).collect()
 }
@@ -106,6 +106,7 @@ fn behind(desk: &Desk, client: &Client, items: &[Item<'_>]) -> Option<Wanted> {
         since_s: item.since_s,
         sure,
         end: End::Pooled { pid: server.pid, from: server.from },
+        peer: server.address,
     })
 }
 

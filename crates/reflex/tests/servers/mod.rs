@@ -43,6 +43,7 @@ pub fn installed(patterns: &[&str]) -> Option<PathBuf> {
 }
 
 /// Says why a test does nothing.
+#[expect(clippy::print_stdout, reason = "it is how tests tell")]
 pub fn skip(why: &str) {
     println!("skipped: {why}");
 }

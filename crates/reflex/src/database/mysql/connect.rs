@@ -1,6 +1,6 @@
 //! A connection to MySQL or MariaDB, with its own limits: it changes nothing and waits for nothing long. Not for: what is asked.
 
-use crate::database::book::Book;
+use crate::database::book::{Book, canonical};
 use crate::database::connect::APPLICATION;
 use crate::database::target::{Place, Target, Tls, TlsMode};
 use mysql_async::prelude::Queryable;
@@ -17,6 +17,8 @@ pub(super) struct Wire {
     pub conn: Conn,
     /// The address that ours are seen under if nothing translates them; none for unix sockets.
     pub local: Option<IpAddr>,
+    /// The address that is asked, if there is but one.
+    pub server: Option<SocketAddr>,
     pub is_mariadb: bool,
     /// `(8, 0, 36)`.
     pub version: (u16, u16, u16),
@@ -38,7 +40,7 @@ pub(super) async fn connect(target: &Target, book: &Book) -> Result<Wire, String
 async fn reach(target: &Target, place: &Place, book: &Book) -> Result<Wire, String> {
     // The driver takes what the whole process uses; whoever was first has chosen the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut local = None;
+    let (mut local, mut server) = (None, None);
     let options = OptsBuilder::default()
         .user(Some(&target.user))
         .pass(target.password(place).map(|password| password.reveal().to_owned()))
@@ -60,10 +62,10 @@ async fn reach(target: &Target, place: &Place, book: &Book) -> Result<Wire, Stri
             };
             addresses.iter().for_each(|address| book.learn(*address));
             let ips: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
-            local = match addresses.first() {
-                Some(address) => outgoing(*address).await,
-                None => None,
-            };
+            if let Some(address) = addresses.first() {
+                local = outgoing(*address).await;
+                server = Some(canonical(*address)).filter(|_| addresses.len() == 1);
+            }
             (options.ip_or_hostname(host).resolved_ips(Some(ips)).tcp_port(*port), target.tls.mode)
         }
     };
@@ -76,7 +78,9 @@ async fn reach(target: &Target, place: &Place, book: &Book) -> Result<Wire, Stri
         },
         _ => Conn::new(Opts::from(secured()?)).await,
     };
-    prepare(conn.map_err(|error| error.to_string())?, local).await.map_err(|error| error.to_string())
+    let prepared = prepare(conn.map_err(|error| error.to_string())?).await;
+    let (conn, is_mariadb, version) = prepared.map_err(|error| error.to_string())?;
+    Ok(Wire { conn, local, server, is_mariadb, version })
 }
 
 /// It has no TLS, or one that cannot be spoken with.
@@ -120,12 +124,12 @@ async fn outgoing(to: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip().to_canonical())
 }
 
-async fn prepare(mut conn: Conn, local: Option<IpAddr>) -> Result<Wire, Error> {
+async fn prepare(mut conn: Conn) -> Result<(Conn, bool, (u16, u16, u16)), Error> {
     let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
     let is_mariadb = version.is_some_and(|version| version.contains("MariaDB"));
     let limit = if is_mariadb { "max_statement_time = 0.5" } else { "max_execution_time = 500" };
     conn.query_drop(format!("SET SESSION {limit}, SESSION lock_wait_timeout = 1")).await?;
     conn.query_drop("SET SESSION TRANSACTION READ ONLY").await?;
     let version = conn.server_version();
-    Ok(Wire { conn, local, is_mariadb, version })
+    Ok((conn, is_mariadb, version))
 }

@@ -3,7 +3,7 @@
 
 use super::session::Activity;
 use crate::database::answer::{End, Wanted};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What is known of how well the server sees connections.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct View {
     pub direct: bool,
     /// What grants the right to see all sessions.
     pub grant: String,
+    /// The address that is asked, if it is known.
+    pub server: Option<SocketAddr>,
 }
 
 /// What was found of a connection.
@@ -31,54 +33,70 @@ pub(super) enum Found {
 
 /// Finds the session of a connection.
 pub(super) fn find(rows: &[Activity], one: &Wanted, view: &View) -> Found {
-    let fd = one.fd;
     match one.end {
-        End::Tcp(address) => {
-            if let Some(at) = rows.iter().position(|row| row.client() == Some(address)) {
-                return Found::Session(at, None);
-            }
-            if !one.sure {
-                return Found::Nothing;
-            }
-            // A host that is said by its name may be the right one.
-            let named =
-                |row: &Activity| row.port == Some(address.port()) && row.host.parse::<IpAddr>().is_err();
-            if let Some(at) = only(rows, named) {
-                return Found::Session(at, None);
-            }
-            if !view.all {
-                return Found::Unclear(format!("The sessions of other users cannot be seen: {}", view.grant));
-            }
-            by_pid(rows, one, |_| true).unwrap_or_else(|| if view.direct { Found::Missing } else {
-                Found::Unclear(format!(
-                    "The session of descriptor {fd} was not found by its port: something between (a proxy, address \
-                     translation) may change ports. With performance_schema on, drivers that say their pid are found by it"
-                ))
-            })
-        }
-        End::Unix(_) if one.sure => {
-            if !view.all {
-                return Found::Unclear(format!("The sessions of other users cannot be seen: {}", view.grant));
-            }
-            let is_unix = |row: &Activity| row.port.is_none();
-            if let Some(found) = by_pid(rows, one, is_unix) {
-                return found;
-            }
-            match only(rows, |row| is_unix(row) && !row.is_idle() && row.pid.is_none()) {
-                Some(at) => Found::Session(
-                    at,
-                    Some(format!(
-                        "Descriptor {fd} is a unix socket: its session is taken to be the only one at work"
-                    )),
-                ),
-                None => Found::Unclear(format!(
-                    "Descriptor {fd} is a unix socket, and the server does not say whose sessions those are: connect by TCP, \
-                     or set performance_schema = ON for drivers that say their pid"
-                )),
-            }
-        }
+        End::Tcp(address) => tcp(rows, one, address, view),
+        End::Unix(_) if one.sure && !view.all => Found::Unclear(unseen(view)),
+        End::Unix(_) if one.sure => unix(rows, one),
         _ => Found::Nothing,
     }
+}
+
+fn tcp(rows: &[Activity], one: &Wanted, address: SocketAddr, view: &View) -> Found {
+    if let Some(at) = rows.iter().position(|row| row.client() == Some(address)) {
+        return Found::Session(at, None);
+    }
+    if !one.sure {
+        return Found::Nothing;
+    }
+    // A host that is said by its name may be the right one.
+    let named = |row: &Activity| row.port == Some(address.port()) && row.host.parse::<IpAddr>().is_err();
+    if let Some(at) = only(rows, named) {
+        return Found::Session(at, None);
+    }
+    if !view.all {
+        return Found::Unclear(unseen(view));
+    }
+    if let Some(found) = by_pid(rows, one, |_| true) {
+        return found;
+    }
+    let fd = one.fd;
+    if one.leads_elsewhere(view.server) {
+        return Found::Unclear(format!(
+            "Descriptor {fd} leads to another server of this name than the one that is asked: say that as a \
+             database of its own"
+        ));
+    }
+    if view.direct {
+        return Found::Missing;
+    }
+    Found::Unclear(format!(
+        "The session of descriptor {fd} was not found by its port: something between (a proxy, address \
+         translation) may change ports. With performance_schema on, drivers that say their pid are found by it"
+    ))
+}
+
+fn unix(rows: &[Activity], one: &Wanted) -> Found {
+    let fd = one.fd;
+    let is_unix = |row: &Activity| row.port.is_none();
+    if let Some(found) = by_pid(rows, one, is_unix) {
+        return found;
+    }
+    match only(rows, |row| is_unix(row) && !row.is_idle() && row.pid.is_none()) {
+        Some(at) => Found::Session(
+            at,
+            Some(format!(
+                "Descriptor {fd} is a unix socket: its session is taken to be the only one at work"
+            )),
+        ),
+        None => Found::Unclear(format!(
+            "Descriptor {fd} is a unix socket, and the server does not say whose sessions those are: connect by \
+             TCP, or set performance_schema = ON for drivers that say their pid"
+        )),
+    }
+}
+
+fn unseen(view: &View) -> String {
+    format!("The sessions of other users cannot be seen: {}", view.grant)
 }
 
 fn by_pid(rows: &[Activity], one: &Wanted, may_be: impl Fn(&Activity) -> bool) -> Option<Found> {
@@ -110,7 +128,7 @@ mod tests {
             row(3, "localhost", None, "Sleep", Some(30)),
             row(4, "localhost", None, "Query", None),
         ];
-        let all = |direct| View { all: true, direct, grant: "GRANT PROCESS".into() };
+        let all = |direct| View { all: true, direct, grant: "GRANT PROCESS".into(), server: None };
         let one = |worker, end| Wanted { worker, fd: 3, sure: true, end, ..Wanted::default() };
         let tcp = |text: &str| End::Tcp(text.parse().expect("an address"));
         let session = |found: Found| match found {

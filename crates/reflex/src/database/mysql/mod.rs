@@ -90,7 +90,12 @@ async fn look(mut wire: Wire, name: String, book: &Book) -> Result<Mysql, Error>
     let user = text(3);
     let (name_of, host) = user.rsplit_once('@').unwrap_or((&user, "%"));
     let all = number(6) > 0;
-    let view = View { all, direct, grant: format!("GRANT PROCESS ON *.* TO '{name_of}'@'{host}'") };
+    let view = View {
+        all,
+        direct,
+        server: wire.server,
+        grant: format!("GRANT PROCESS ON *.* TO '{name_of}'@'{host}'"),
+    };
     let mut gaps = Vec::new();
     if !all {
         gaps.push(format!("The sessions of other users cannot be seen: {}", view.grant));

@@ -31,6 +31,8 @@ pub(super) struct Pgbouncer {
 struct Config {
     clients_max: u32,
     wait_timeout_s: f64,
+    /// Several processes share its port, and each has a console that knows its own clients only.
+    is_one_of_many: bool,
 }
 
 impl Asked for Pgbouncer {
@@ -82,6 +84,12 @@ impl Pgbouncer {
         for one in wanted {
             let (row, doubt) = match find(&clients, one, wanted) {
                 Some(found) => found,
+                None if one.sure && self.config.is_one_of_many => {
+                    let gap = "PgBouncer is several processes (so_reuseport), and only one of them is asked: give each of them \
+                               a port of its own for its console";
+                    answer.gaps.push((one.key, gap.to_owned()));
+                    continue;
+                }
                 None if one.sure => {
                     answer.missing.push(one.key);
                     continue;
@@ -199,6 +207,7 @@ async fn configuration(wire: &Wire) -> Result<Config, Error> {
     Ok(Config {
         clients_max: value("max_client_conn").and_then(|value| value.parse().ok()).unwrap_or_default(),
         wait_timeout_s: value("query_wait_timeout").and_then(|value| value.parse().ok()).unwrap_or_default(),
+        is_one_of_many: value("so_reuseport") == Some("1"),
     })
 }
 

@@ -6,6 +6,7 @@
 use super::session::Activity;
 use crate::database::answer::{End, Wanted};
 use crate::database::inodes::Inodes;
+use std::net::SocketAddr;
 
 /// What is known of how well the database sees connections.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct View {
     pub translated: Option<String>,
     /// What grants the right to see all sessions.
     pub grant: String,
+    /// The address that is asked; none for a unix socket.
+    pub server: Option<SocketAddr>,
 }
 
 /// What was found of a connection.
@@ -49,28 +52,35 @@ fn tcp(rows: &[Activity], wanted: &Wanted, view: &View) -> Found {
     if let Some(at) = rows.iter().position(|row| row.client == Some(address)) {
         return Found::Session(at, None);
     }
-    let fd = wanted.fd;
-    match (wanted.sure, view.all, &view.translated) {
-        (false, ..) => Found::Nothing,
-        (true, false, _) => Found::Unclear(unseen(view)),
-        (true, true, None) => Found::Missing,
-        (true, true, Some(seen)) => {
-            // Something between us translates addresses; many leave ports as they are.
-            let by_port = |row: &Activity| row.client.is_some_and(|client| client.port() == address.port());
-            if let Some(at) = only(rows, by_port) {
-                let doubt = format!(
-                    "Descriptor {fd} was found by its port alone: the database sees other addresses than there are here"
-                );
-                return Found::Session(at, Some(doubt));
-            }
-            let named = by_name(rows, wanted, |row| row.client.is_some());
-            named.unwrap_or_else(|| Found::Unclear(format!(
-                "The session of descriptor {fd} was not found by its port: something between (a proxy, address \
-                 translation) changes ports; our own connection comes from {seen} there. Ask PgBouncer's console as well, or \
-                 name each worker's pid in application_name"
-            )))
-        }
+    if !wanted.sure {
+        return Found::Nothing;
     }
+    let fd = wanted.fd;
+    if !view.all {
+        return Found::Unclear(unseen(view));
+    }
+    if wanted.leads_elsewhere(view.server) {
+        return Found::Unclear(format!(
+            "Descriptor {fd} leads to another server of this name than the one that is asked: say that as a \
+             database of its own"
+        ));
+    }
+    let Some(seen) = &view.translated else { return Found::Missing };
+    // Something between us translates addresses; many leave ports as they are.
+    let by_port = |row: &Activity| row.client.is_some_and(|client| client.port() == address.port());
+    if let Some(at) = only(rows, by_port) {
+        let doubt = format!(
+            "Descriptor {fd} was found by its port alone: the database sees other addresses than there are here"
+        );
+        return Found::Session(at, Some(doubt));
+    }
+    by_name(rows, wanted, |row| row.client.is_some()).unwrap_or_else(|| {
+        Found::Unclear(format!(
+            "The session of descriptor {fd} was not found by its port: something between (a proxy, address \
+             translation) changes ports; our own connection comes from {seen} there. Ask PgBouncer's console as \
+             well, or name each worker's pid in application_name"
+        ))
+    })
 }
 
 fn unix(rows: &[Activity], wanted: &Wanted, all: &[Wanted], view: &View, inodes: &Inodes) -> Found {
@@ -89,16 +99,15 @@ fn unix(rows: &[Activity], wanted: &Wanted, all: &[Wanted], view: &View, inodes:
     if candidates == 0 || (inode.is_some() && inodes.is_complete) {
         return Found::Missing;
     }
-    let fd = wanted.fd;
     if let Some(found) = by_name(rows, wanted, |row| row.is_unix) {
         return found;
     }
     // What is begun within the request, if nobody else of the process could be meant.
-    let others =
-        all.iter().filter(|other| other.worker == wanted.worker && matches!(other.end, End::Unix(_)));
+    let is_mine = |other: &&Wanted| other.worker == wanted.worker && matches!(other.end, End::Unix(_));
     let began = |row: &Activity| wanted.since_s.is_none_or(|since_s| row.statement_s <= since_s + 1.0);
     let at_work = |row: &Activity| row.is_unix && row.state != "idle" && began(row);
-    match only(rows, at_work).filter(|_| others.count() == 1) {
+    let fd = wanted.fd;
+    match only(rows, at_work).filter(|_| all.iter().filter(is_mine).count() == 1) {
         Some(at) => Found::Session(
             at,
             Some(format!(
@@ -106,8 +115,9 @@ fn unix(rows: &[Activity], wanted: &Wanted, all: &[Wanted], view: &View, inodes:
             )),
         ),
         None => Found::Unclear(format!(
-            "Descriptor {fd} is a unix socket whose other end cannot be seen: {candidates} sessions may be its own. Run the \
-             observer as root or as the database's user, connect by TCP, or name each worker's pid in application_name"
+            "Descriptor {fd} is a unix socket whose other end cannot be seen: {candidates} sessions may be its \
+             own. Run the observer as root or as the database's user, connect by TCP, or name each worker's pid \
+             in application_name"
         )),
     }
 }
@@ -168,7 +178,12 @@ mod tests {
     }
 
     fn view(all: bool, translated: bool) -> View {
-        View { all, translated: translated.then(|| "10.9.9.9:1".into()), grant: "GRANT it".into() }
+        View {
+            all,
+            translated: translated.then(|| "10.9.9.9:1".into()),
+            grant: "GRANT it".into(),
+            server: None,
+        }
     }
 
     fn one(rows: &[Activity], wanted: Wanted, view: &View) -> Found {
@@ -192,6 +207,10 @@ mod tests {
         assert_eq!(one(&rows, wanted(true, tcp("10.0.0.7:700")), &plain), Found::Missing);
         assert_eq!(one(&rows, wanted(false, tcp("10.0.0.7:700")), &plain), Found::Nothing);
         assert!(is_unclear(&one(&rows, wanted(true, tcp("10.0.0.7:700")), &view(false, false)), "GRANT it"));
+        let peer = |text: &str| Wanted { peer: text.parse().ok(), ..wanted(true, tcp("10.0.0.7:700")) };
+        let of_one = View { server: "10.0.0.1:5432".parse().ok(), ..plain.clone() };
+        assert_eq!(one(&rows, peer("10.0.0.1:5432"), &of_one), Found::Missing);
+        assert!(is_unclear(&one(&rows, peer("10.0.0.2:5432"), &of_one), "another server of this name"));
         // Behind address translation a port that is there once is good enough, and a name is.
         assert!(matches!(one(&rows, wanted(true, tcp("172.17.0.2:701")), &nat), Found::Session(2, Some(_))));
         assert!(is_unclear(&one(&rows, wanted(true, tcp("172.17.0.2:700")), &nat), "from 10.9.9.9:1"));
@@ -217,7 +236,7 @@ mod tests {
         let both = find(&rows, &[recent.clone(), Wanted { fd: 4, ..recent }], &view, &Inodes::default());
         assert!(both.iter().all(|found| is_unclear(found, "3 sessions")));
         assert_eq!(one(&rows[2..3], unix(), &view), Found::Missing);
-        let complete = Inodes::look(std::iter::empty());
+        let complete = Inodes::look(std::iter::empty(), "postgres");
         assert_eq!(find(&rows, &[unix()], &view, &complete), [Found::Missing]);
     }
 

@@ -17,7 +17,7 @@ use super::answer::{Answer, End, Wanted, note};
 use super::book::Book;
 use super::connect::{Wire, connect, words};
 use super::inodes::Inodes;
-use super::line::{Asked, Rhythm};
+use super::line::{ANSWER_MAX, Asked, Rhythm};
 use super::target::Target;
 use ferricorn_core::evidence::{Database, Service};
 use join::Found;
@@ -36,6 +36,9 @@ const WAITS: &str = "
 SELECT coalesce(a.wait_event_type || '/' || a.wait_event, 'CPU'), count(*)::int FROM pg_stat_activity a
  WHERE a.state = 'active' AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
  GROUP BY 1 ORDER BY 2 DESC LIMIT 20";
+
+/// What its processes are called.
+const PROGRAM: &str = "postgres";
 
 /// Everybody may know this sum.
 const CONNECTIONS: &str = "SELECT sum(d.numbackends)::int FROM pg_stat_database d";
@@ -85,6 +88,7 @@ impl Asked for Postgres {
             },
             ..Answer::default()
         };
+        let begun = Instant::now();
         let sessions = match self.sessions(wanted, memory, &mut answer).await {
             Ok(sessions) => sessions,
             Err(error) => {
@@ -92,10 +96,14 @@ impl Asked for Postgres {
                 return Ok(answer);
             }
         };
-        if let Err(error) = self.compare(memory, &mut answer.about).await {
+        // What is found already must not be lost for what is only good to know as well.
+        let has_time = || begun.elapsed() < ANSWER_MAX / 3;
+        if has_time()
+            && let Err(error) = self.compare(memory, &mut answer.about).await
+        {
             self.pardon(error, "Times of statements", &mut answer.about.gaps).await?;
         }
-        if self.plan {
+        if self.plan && has_time() {
             self.plans(&sessions, memory, &mut answer).await;
         }
         Ok(answer)
@@ -142,7 +150,7 @@ impl Postgres {
         let keys = keys(wanted, &self.standing);
         let rows = session::read(client, &keys).await?;
         let at_unix = |row: &&Activity| row.is_unix && keys.ports.contains(&-1);
-        let inodes = Inodes::look(rows.iter().filter(at_unix).map(|row| row.pid));
+        let inodes = Inodes::look(rows.iter().filter(at_unix).map(|row| row.pid), PROGRAM);
         let mut found = Vec::new();
         for (one, result) in wanted.iter().zip(join::find(&rows, wanted, &self.standing.view, &inodes)) {
             match result {
@@ -158,7 +166,7 @@ impl Postgres {
         }
         let waiting = found.iter().filter(|(_, row)| row.waits_for_lock()).map(|(_, row)| row.pid).collect();
         let chains = blockers::follow(client, waiting).await?;
-        let inodes = Inodes::look(chains.at_unix_sockets());
+        let inodes = Inodes::look(chains.at_unix_sockets(), PROGRAM);
         for (_, session) in &mut answer.sessions {
             chains.complete(session, &inodes, &mut answer.about.gaps);
         }

@@ -52,13 +52,14 @@ pub(super) async fn look(wire: &Wire) -> Result<Standing, Error> {
     let port = get::<i32>(&row, 3).and_then(|port| u16::try_from(port).ok());
     let seen = ip.zip(port).map(SocketAddr::from);
     // Through a unix socket there is nothing to compare, and nothing in between.
-    let translated = wire.local.filter(|local| Some(*local) != seen);
+    let translated = wire.ends.filter(|(local, _)| Some(*local) != seen);
     let (user, database) = (text(4), text(5));
     let all = get(&row, 0).unwrap_or(false);
     let view = View {
         all,
         translated: translated.map(|_| seen.map_or("a unix socket".to_owned(), |seen| seen.to_string())),
         grant: format!("GRANT pg_read_all_stats TO {}", quoted(&user)),
+        server: wire.ends.map(|(_, server)| server),
     };
     let mut gaps = Vec::new();
     if !all {
