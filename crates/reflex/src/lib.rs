@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod attached;
+pub mod database;
 mod engine;
 pub mod evidence;
 pub mod export;
