@@ -3,7 +3,7 @@
 //!
 //! Not for: how things are seen (`crate::source`), and not for any decision: nothing here touches the Gunicorn.
 
-use crate::engine::{Engine, Key, Outlet};
+use crate::engine::{Asking, Engine, Key, Outlet};
 use crate::export::Shared;
 use crate::rhythm::Rhythm;
 use crate::source::gunicorn::{AttachError, Gunicorn, Observation, Options};
@@ -126,7 +126,8 @@ impl<'a> Session<'a> {
         let settings = Settings { proc_name: first.name.clone(), ..context.settings.clone() };
         let outlet = Outlet::open(server.clone(), context.folder, &settings, context.log)?;
         let shared = outlet.shared();
-        let engine = Engine::new(server, outlet, clock::wall_time_s());
+        let asking = Asking::open(&settings.reflex_database, context.log);
+        let engine = Engine::new(server, asking, outlet, clock::wall_time_s());
         let rhythm = Rhythm::new(clock::now_ns());
         Ok(Self { context, shared, engine, rhythm, snapshot: Snapshot::default(), gaps: Vec::new() })
     }

@@ -3,7 +3,7 @@
 //!
 //! Not for: what is made of it ([`crate::engine`]), and not for any decision: nothing here touches a worker.
 
-use crate::engine::{Engine, Key, Outlet};
+use crate::engine::{Asking, Engine, Key, Outlet};
 use crate::export::Shared;
 use crate::rhythm::Rhythm;
 use ferricorn_core::event::Event;
@@ -65,7 +65,8 @@ pub fn run(context: &Context<'_>) {
     let bytes = outlet.folder().map(|path| path.as_os_str().as_encoded_bytes()).unwrap_or_default();
     context.board.state_dir.store(bytes);
     let shared = outlet.shared();
-    let engine = Engine::new(server, outlet, clock::wall_time_s());
+    let asking = Asking::open(&context.settings.reflex_database, context.log);
+    let engine = Engine::new(server, asking, outlet, clock::wall_time_s());
     let rhythm = Rhythm::new(clock::now_ns());
     let observer = Observer { context, shared, engine, rhythm, lives: Lives::default() };
     observer.live();

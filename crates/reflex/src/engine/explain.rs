@@ -81,6 +81,11 @@ impl Facts {
         ["asgi", "gevent", "uvicorn", "tornado"].iter().any(|name| class.contains(name))
     }
 
+    /// Returns the pids of all workers.
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.workers.keys().copied()
+    }
+
     /// Returns how many workers serve.
     pub(super) fn ready(&self) -> usize {
         self.ready

@@ -4,12 +4,14 @@
 //!
 //! Not for: where requests and events come from, and for no decision about a process.
 
+mod asking;
 mod boots;
 mod detectors;
 mod explain;
 mod outlet;
 mod watch;
 
+pub(crate) use asking::Asking;
 pub(crate) use outlet::Outlet;
 pub(crate) use watch::Key;
 
@@ -55,6 +57,7 @@ pub(crate) struct Engine<'a> {
     desk: Desk,
     boots: Boots,
     detectors: Detectors,
+    asking: Asking,
     outlet: Outlet<'a>,
     /// Looks in the current second.
     looks: (u64, u32),
@@ -62,7 +65,7 @@ pub(crate) struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     /// Returns an engine for a server; takes up what the last one has left.
-    pub(crate) fn new(server: Server, mut outlet: Outlet<'a>, now_s: f64) -> Self {
+    pub(crate) fn new(server: Server, asking: Asking, mut outlet: Outlet<'a>, now_s: f64) -> Self {
         let mut desk = Desk::new(server.clone());
         let mut detectors = Detectors::default();
         desk.resume(outlet.unfinished(now_s));
@@ -79,6 +82,7 @@ impl<'a> Engine<'a> {
             desk,
             boots: Boots::default(),
             detectors,
+            asking,
             outlet,
             looks: (0, 0),
         }
@@ -113,8 +117,9 @@ impl<'a> Engine<'a> {
             None => {
                 self.looks.1 += 1;
                 let requests = all(pid);
-                let evidence =
-                    self.lens.look(&Aim { pid, requests: &requests, percent, all: true, serves: None });
+                let serves = self.asking.serves();
+                let evidence = self.lens.look(&Aim { pid, requests: &requests, percent, all: true, serves });
+                self.asking.ask(pid, &evidence, request.request.app_s, self.facts.pids());
                 self.recent.insert(pid, (now_s, evidence.clone()));
                 evidence
             }
@@ -349,8 +354,21 @@ impl<'a> Engine<'a> {
         self.facts.learn(&snapshot.routes);
     }
 
-    /// Every tick: writes down what has come.
+    /// Takes what databases have answered.
+    fn hear_databases(&mut self, now_s: f64) {
+        for (pid, at_s, found) in self.asking.answers() {
+            for key in self.watches.answered(pid, at_s, &found) {
+                self.explain(key, now_s);
+            }
+        }
+        for (level, text) in self.asking.lines() {
+            self.outlet.say(level, &text);
+        }
+    }
+
+    /// Every tick: takes what has been answered, writes down what has come.
     pub(crate) fn tick(&mut self, now_s: f64) {
+        self.hear_databases(now_s);
         self.outlet.tick(now_s);
     }
 

@@ -126,6 +126,11 @@ impl<'a> Outlet<'a> {
         (self.log)(level, &text);
     }
 
+    /// Writes a line to the log.
+    pub(crate) fn say(&self, level: Level, text: &str) {
+        (self.log)(level, text);
+    }
+
     /// Keeps a record.
     pub(crate) fn record(&mut self, record: Record) {
         if let Some(scribe) = &mut self.scribe {

@@ -3,7 +3,7 @@
 
 use ferricorn_core::diagnosis::{Case, Diagnosis, History, Surroundings, Told};
 use ferricorn_core::event::{Late, Seen};
-use ferricorn_core::evidence::{Evidence, Source};
+use ferricorn_core::evidence::{Database, Evidence, Source};
 use ferricorn_core::record::{Outcome, Request, SCHEMA, Server, Timeout, Worker};
 use ferricorn_core::snapshot::Running;
 use std::collections::BTreeMap;
@@ -108,6 +108,21 @@ impl Watches {
             all.iter().filter(|other| other.pid == running.pid && other.number != running.number);
         watch.concurrent = neighbours.take(NEIGHBOURS_MAX).map(|other| other.request.clone()).collect();
         watch
+    }
+
+    /// Adds what databases have said of a worker to the looks that they were asked about, and returns whose these are.
+    pub(super) fn answered(&mut self, pid: u32, at_s: f64, found: &[Database]) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for (key, watch) in self.by.range_mut((pid, 0)..=(pid, u64::MAX)) {
+            let since = watch.looks.iter_mut().filter(|look| look.at_s >= at_s);
+            // A later look has the last word until its own question is answered.
+            let known: Vec<&mut Evidence> = since.collect();
+            if !known.is_empty() {
+                keys.push(*key);
+            }
+            known.into_iter().for_each(|look| look.databases = found.to_vec());
+        }
+        keys
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Watch> {
