@@ -80,7 +80,9 @@ fn direct(desk: &Desk, items: &[Item<'_>]) -> Vec<Wanted> {
         let sure = desk.book.serves(&connection.peer);
         let end = match address(&connection.local) {
             Some(local) if sure || desk.book.may_serve(&connection.peer) => End::Tcp(local),
+            // One of TCP whose own end is not known is nobody's.
             Some(_) => return None,
+            None if address(&connection.peer).is_some() => return None,
             None if sure || connection.unix_peer_inode.is_some() => End::Unix(connection.unix_peer_inode),
             None => return None,
         };

@@ -101,7 +101,7 @@ fn configured(what: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&said.stdout).trim().to_owned())
 }
 
-/// The newest one that is installed.
+/// That of the variable, to try another version, or the newest one that is installed.
 fn binaries() -> Option<PathBuf> {
     let own = std::env::var_os("FERRICORN_TEST_POSTGRES").map(PathBuf::from);
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
