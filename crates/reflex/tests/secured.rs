@@ -19,6 +19,9 @@ fn check(base: &str, table: &[(&str, &str)]) {
 
 #[test]
 fn postgresql_with_tls_and_passwords() {
+    if !Postgres::can_encrypt() {
+        return skip("PostgreSQL is not installed, or built without TLS");
+    }
     let folder = Folder::new("postgres");
     if !certificates(&folder) {
         return skip("openssl is not installed");

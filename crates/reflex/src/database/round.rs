@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Most connections of a process that are asked about.
 pub(super) const CONNECTIONS_MAX: usize = 256;
-/// How long a round waits for a database: a little longer than that has.
+/// How long a round waits for databases: a little longer than one has.
 const REPLY_MAX: Duration = Duration::from_millis(2000);
 
 /// A database that can be asked.
@@ -80,7 +80,9 @@ fn direct(desk: &Desk, items: &[Item<'_>]) -> Vec<Wanted> {
         let sure = desk.book.serves(&connection.peer);
         let end = match address(&connection.local) {
             Some(local) if sure || desk.book.may_serve(&connection.peer) => End::Tcp(local),
+            // One of TCP whose own end is not known is nobody's.
             Some(_) => return None,
+            None if address(&connection.peer).is_some() => return None,
             None if sure || connection.unix_peer_inode.is_some() => End::Unix(connection.unix_peer_inode),
             None => return None,
         };
@@ -121,8 +123,9 @@ async fn send(desks: &[Desk], wanted: Vec<(usize, Vec<Wanted>)>) -> Replies {
             Err(_) => drop(replies.insert(at, Err("it has not yet answered the last question".to_owned()))),
         }
     }
+    let until = Instant::now() + REPLY_MAX;
     for (at, answer) in waiting {
-        let answer = match timeout(REPLY_MAX, answer).await {
+        let answer = match timeout_at(until, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err("it is not asked any more".to_owned()),
             Err(_) => Err(format!("it did not answer within {} s", REPLY_MAX.as_secs())),

@@ -26,6 +26,8 @@ impl Mariadb {
         let data = format!("--datadir={}/data", folder.path().display());
         let made = folder
             .command(&install)
+            // Two of them at once do not get along in one folder for temporary tables.
+            .env("TMPDIR", folder.path())
             .args(["--no-defaults", &data, "--auth-root-authentication-method=normal", "--skip-test-db"])
             .output()
             .expect("installed");
@@ -33,6 +35,7 @@ impl Mariadb {
         let port = free_port();
         let mut command = folder.command(&program);
         command.args(["--no-defaults", &data, &format!("--port={port}"), "--bind-address=127.0.0.1"]);
+        command.arg(format!("--tmpdir={}", folder.path().display()));
         command.arg(format!("--socket={}/my.sock", folder.path().display()));
         command.arg(format!("--pid-file={}/my.pid", folder.path().display()));
         command.args(["--innodb-flush-log-at-trx-commit=0", "--skip-log-bin"]).args(settings);

@@ -57,10 +57,13 @@ impl Postgres {
 
     /// Whether it can count statements.
     pub fn can_count() -> bool {
-        let Some(binaries) = binaries() else { return false };
-        let said = std::process::Command::new(binaries.join("pg_config")).arg("--pkglibdir").output();
-        let folder = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        folder.is_ok_and(|folder| Path::new(&folder).join("pg_stat_statements.so").exists())
+        configured("--pkglibdir")
+            .is_some_and(|folder| Path::new(&folder).join("pg_stat_statements.so").exists())
+    }
+
+    /// Whether it was built with TLS.
+    pub fn can_encrypt() -> bool {
+        configured("--configure").is_some_and(|options| options.contains("ssl"))
     }
 
     /// Ends it at once.
@@ -92,7 +95,13 @@ fn run(folder: &Folder, binaries: &Path, port: u16, settings: &[&str]) -> Server
     server
 }
 
-/// The newest one that is installed.
+/// How it was built.
+fn configured(what: &str) -> Option<String> {
+    let said = std::process::Command::new(binaries()?.join("pg_config")).arg(what).output().ok()?;
+    Some(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+}
+
+/// That of the variable, to try another version, or the newest one that is installed.
 fn binaries() -> Option<PathBuf> {
     let own = std::env::var_os("FERRICORN_TEST_POSTGRES").map(PathBuf::from);
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
