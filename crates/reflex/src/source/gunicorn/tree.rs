@@ -162,6 +162,10 @@ impl Tree {
         let same_program = process::command_line(pid) == process::command_line(master)
             || process::command_line(pid).first().is_some_and(|word| word.starts_with("gunicorn: "));
         let Some(process) = Process::open(pid) else { return false };
+        // It soon has a heartbeat of its own worker's.
+        if same_program && is_successor(pid, self.masters[at].process.inner) {
+            return self.succeed(process);
+        }
         match Heartbeat::find(pid, &taken) {
             // The dirty arbiter has those of its own workers, which the arbiter does not know.
             Found::It(heartbeat)
@@ -172,9 +176,6 @@ impl Tree {
             Found::Hidden if same_program => {
                 self.hidden = true;
                 self.adopt(process, at, None)
-            }
-            Found::Nothing if same_program && is_successor(pid, self.masters[at].process.inner) => {
-                self.succeed(process)
             }
             _ => {
                 // Who has just begun may have a heartbeat, or another program, in a moment.
