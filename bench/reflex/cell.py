@@ -3,6 +3,7 @@ down what the observer said. The label is written here, where the observer canno
 
 Not here: whether that was right (`score`)."""
 
+import contextlib
 import shutil
 import time
 import traceback
@@ -153,8 +154,10 @@ def _keep(stage, cell, folder):
     """What the server and the observer wrote, for whoever wants to know why."""
     place = folder / cell.name.replace("/", "_").replace(" ", "_")
     shutil.rmtree(place, ignore_errors=True)
-    ignore = shutil.ignore_patterns("data", "uploads", "disk", "pgbouncer", "*.pem")
-    shutil.copytree(stage.folder, place, ignore=ignore, ignore_dangling_symlinks=True)
+    # Files of the cell's partners, and what is no file.
+    ignore = shutil.ignore_patterns("data", "uploads", "disk", "pgbouncer", "*.pem", "*.sock", "*.rdb")
+    with contextlib.suppress(OSError, shutil.Error):
+        shutil.copytree(stage.folder, place, ignore=ignore, ignore_dangling_symlinks=True)
 
 
 def _prove(cell, shared, lane, options):
