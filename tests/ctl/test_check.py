@@ -11,6 +11,7 @@ import pytest
 from observers import answering, observed, snapshot
 
 from harness import ctl, free_port, wait_until
+from harness.incidents import incident, keep
 from harness.server import APPS, children, environment
 
 pytestmark = pytest.mark.only_ferricorn("it is Ferricorn's")
@@ -145,26 +146,10 @@ def test_calls_without_timeout_that_were_found_are_told(server, tmp_path):
     state = tmp_path / "state"
     running = server("-w", "2", "--state-dir", state, "--name", "shop", app="waits:app")
     wait_until(lambda: "the folder of its records" not in unseen(json.loads(ctl("check", "--json", running.pid).stdout)))
-    record = {
-        "kind": "timeout", "schema": 1, "at_s": 1.0, "server": {"pid": 1, "name": "shop", "version": "0.1.0"},
-        "worker": {"pid": 2, "age": 1, "generation": 0, "threads": 1, "queued": 0, "uptime_s": 1.0, "requests": 1},
-        "request": {
-            "id": "2-1", "method": "GET", "path": "/r", "query": "", "client": "", "body_bytes": 0, "tid": 2,
-            "read_s": 0.0, "queue_s": 0.0, "app_s": 30.0, "deadline_s": 30.0,
-        },
-        "answer": "answered 504", "answered_by": "worker", "thread": {"outcome": "ended"}, "doing": "x",
-        "source": "outside", "evidence": [], "concurrent": [],
-        "frames": [{"function": "rates", "file": "/srv/shop/reports.py", "line": 41}],
-        "diagnosis": {
-            "cause": "external.no_timeout", "confidence": 0.9, "summary": "x", "evidence": [], "ruled_out": [],
-            "not_visible": [], "subject": {}, "fixes": {"now": [], "next": [], "proper": []},
-        },
-    }  # fmt: skip
-    with (state / "timeouts.jsonl").open("a") as file:
-        for name in ("shop", "other"):
-            record["server"]["name"] = name
-            record["frames"][0]["file"] = f"/srv/{name}/reports.py"
-            file.write(json.dumps(record) + "\n")
+    for number, name in enumerate(("shop", "other")):
+        frames = [{"function": "rates", "file": f"/srv/{name}/reports.py", "line": 41}]
+        of = {"pid": 1, "name": name, "version": "0.1.0", "started_ns": 1}
+        keep(state, incident(f"20200101-{number}", "closed", 1.0, cause="external.no_timeout", server=of, frames=frames))
     document = check(running.pid, status=1)
     assert codes(document) == [("warning", "requests.no_timeout")]
     assert document["facts"]["observed"]["no_timeout"] == ["/srv/shop/reports.py:41 in rates"]

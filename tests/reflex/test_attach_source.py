@@ -92,7 +92,9 @@ def test_a_stuck_request_is_seen_before_it_is_killed_and_counted_once(version, a
     (death,) = watching.all("deaths")
     assert (death["exit"], death["worker"]["pid"]) == ("timeout", pid)
     assert "memory" not in death["cause"]
-    assert watching.lives(pid)[0] == "ready" and watching.lives(pid)[-1] == "exited"
+    # On a slow machine it is seen while it boots.
+    lives = [life for life in watching.lives(pid) if life != "booting"]
+    assert lives[0] == "ready" and lives[-1] == "exited"
     assert {"stuck", "condemned"} & set(watching.lives(pid))
     counts = numbers(watching.last)
     assert counts[("/sleep/:id", "lost")] == 1 and ("/sleep/:id", "5xx") not in counts, counts

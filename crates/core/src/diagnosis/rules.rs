@@ -1,6 +1,5 @@
-//! The rules, in their order: the first that fits names the cause, those after it are what else it might be. Each looks at direct
-//! evidence alone. The confidences were set by the signatures measured in the study of stuck workers and are checked by
-//! the benchmark (`make reflexbench`).
+//! The rules, in their order: the first that fits names the cause, those after it are what else it might be. Each looks
+//! at direct evidence alone. The confidences were set by the signatures measured in the study of stuck workers.
 //!
 //! Not for: words (`words`, `fixes`), and not for what calls mean (`known`).
 
@@ -9,7 +8,7 @@ use super::sight::Sight;
 use super::{
     Because, Candidate, Case, Cause, Diagnosis, Finding, SURE, Subject, external, fixes, host, pools, words,
 };
-use crate::evidence::{Service, Source};
+use crate::evidence::{Service, Session, Source};
 
 /// A share of its time at which a route's completed requests are near their deadline.
 const NEAR: f64 = 0.6;
@@ -302,14 +301,31 @@ fn statement(sight: &Sight<'_>) -> Option<Match> {
 
 /// The database has forgotten the connection, or waits itself.
 fn dead_session(sight: &Sight<'_>) -> Option<Match> {
-    let (database, session) = sight.session().filter(|(_, session)| session.state.starts_with("idle"))?;
     // Something between the two is a better reading where there is a pooler.
     if sight.service() == Service::Pgbouncer {
         return None;
     }
+    let fd = sight.socket?.fd;
+    if let Some(database) = sight.last.databases.iter().find(|database| database.missing.contains(&fd)) {
+        let what = format!("waits for a session that {} does not have any more", database.service.name());
+        let text = format!("it knows no session at the other end of descriptor {fd}");
+        return Some(Match::new(Cause::DbDead, 0.93, what).with("database", 3, text));
+    }
+    let (database, session) = sight.session().filter(|(_, session)| session.state.starts_with("idle"))?;
+    // An answer that came between the two questions looks the same once, and not twice.
+    let earlier =
+        sight.case.looks.iter().flat_map(|look| &look.databases).flat_map(|database| &database.sessions);
+    let was_idle = |other: &Session| {
+        (other.pid, other.fd) == (session.pid, session.fd)
+            && other.state.starts_with("idle")
+            && other.statement_s < session.statement_s
+    };
+    if !earlier.into_iter().any(was_idle) {
+        return None;
+    }
     let what = format!("waits for {}, which waits for it", database.service.name());
     let text = format!("backend {} of this connection is {}", session.pid, session.state);
-    Some(Match::new(Cause::DbDead, 0.8, what).with("database", 3, text))
+    Some(Match::new(Cause::DbDead, 0.85, what).with("database", 3, text))
 }
 
 /// It is a database; that is all that can be said.

@@ -32,7 +32,8 @@ fn named(case: &Case<'_>) -> String {
     let request = &case.request;
     let route = request.route.as_deref().unwrap_or(&request.path);
     let name = format!("{} {route}", request.method);
-    format!("{}, {:.1} s in the application", name.trim(), request.app_s)
+    let name = if name.trim().is_empty() { "A request that could not be read" } else { name.trim() };
+    format!("{name}, {:.1} s in the application", request.app_s)
 }
 
 /// What kernel and stack say, whatever it means.

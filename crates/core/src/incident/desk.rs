@@ -244,8 +244,9 @@ impl Desk {
         let fingerprint = fingerprint(&troubled.diagnosis, &troubled.request);
         let before = self.assigned(id).cloned();
         let moved = before.as_ref().filter(|before| before.fingerprint != fingerprint);
-        let dropped = moved.and_then(|before| self.take_back(before, &troubled.request));
-        let known = before.as_ref().is_some_and(|before| before.fingerprint == fingerprint);
+        let renamed = moved.is_some_and(|before| self.rename(&before.fingerprint, &fingerprint));
+        let left = moved.filter(|_| !renamed).and_then(|before| self.take_back(before, &troubled.request));
+        let known = renamed || before.as_ref().is_some_and(|before| before.fingerprint == fingerprint);
         let lost = before.as_ref().is_some_and(|before| before.lost);
         let age_s = troubled.request.app_s;
         let kept = self.kept_of(&fingerprint, &troubled.diagnosis, now);
@@ -257,7 +258,7 @@ impl Desk {
             kept.incident.requests_lost += u64::from(lost);
             *kept.routes.entry(route_of(&troubled.request)).or_default() += 1;
         }
-        let gained_s = age_s - before.filter(|_| known).map_or(0.0, |before| before.age_s);
+        let gained_s = age_s - before.as_ref().filter(|_| known).map_or(0.0, |before| before.age_s);
         kept.weigh(&troubled.diagnosis, gained_s.max(0.1));
         kept.show(troubled);
         kept.seen(now);
@@ -271,11 +272,36 @@ impl Desk {
                 format!("cause known: {} ({:.2})", troubled.diagnosis.cause, troubled.diagnosis.confidence);
             kept.note(now, text);
         }
-        dropped
+        let mut left = left?;
+        if left.incident.state == State::Note {
+            return Some(left.incident.id);
+        }
+        // It was told to people, who have to hear what became of it.
+        let kept = self.kept_of(&fingerprint, &troubled.diagnosis, now);
+        let trigger = left.incident.trigger.unwrap_or(Trigger::Losses);
+        kept.open(trigger, &format!("what was taken for incident {} is this", left.incident.id), now);
+        left.turn(State::Closed, now, &format!("it turned out to be incident {}", kept.incident.id));
+        self.kept.insert(before?.fingerprint, left);
+        None
     }
 
-    /// A request turned out to be in another trouble than was thought; returns the id of what is no trouble without it.
-    fn take_back(&mut self, before: &Assigned, request: &Request) -> Option<String> {
+    /// What is known of a trouble's only request changes its fingerprint: it is the same trouble. False if it is not alone, or if
+    /// there is such a trouble already.
+    fn rename(&mut self, before: &str, fingerprint: &str) -> bool {
+        let is_alone = |kept: &Kept| kept.incident.requests_stuck == 1 && kept.ends == 0;
+        if self.kept.contains_key(fingerprint) || !self.kept.get(before).is_some_and(is_alone) {
+            return false;
+        }
+        let Some(mut kept) = self.kept.remove(before) else { return false };
+        kept.scores.clear();
+        kept.told = 0.0;
+        kept.incident.fingerprint = fingerprint.to_owned();
+        self.kept.insert(fingerprint.to_owned(), kept);
+        true
+    }
+
+    /// A request turned out to be in another trouble than was thought; returns what is no trouble without it.
+    fn take_back(&mut self, before: &Assigned, request: &Request) -> Option<Kept> {
         let kept = self.kept.get_mut(&before.fingerprint)?;
         let incident = &mut kept.incident;
         incident.requests_stuck = incident.requests_stuck.saturating_sub(1);
@@ -285,10 +311,10 @@ impl Desk {
         }
         kept.routes.retain(|_, count| *count > 0);
         kept.dirty = true;
-        if incident.state != State::Note || incident.requests_stuck > 0 || kept.ends > 0 {
+        if incident.requests_stuck > 0 || kept.ends > 0 {
             return None;
         }
-        self.kept.remove(&before.fingerprint).map(|kept| kept.incident.id)
+        self.kept.remove(&before.fingerprint)
     }
 
     fn lost(&mut self, id: &str, request: &Request, pid: u32, answer: &str, now: f64) {

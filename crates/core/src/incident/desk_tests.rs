@@ -90,11 +90,46 @@ fn one_trouble_is_one_incident_however_many_routes_it_hits() {
 #[test]
 fn who_turns_out_to_be_in_another_trouble_is_counted_there() {
     let mut desk = desk();
-    desk.on(troubled("7-1", Cause::DbQueryOrLock, "db:5432", "/a", 15.0), 100.0);
-    let effects = desk.on(troubled("7-1", Cause::DbSlowQuery, "db:5432", "/a", 24.0), 109.0);
-    assert!(effects.contains(&Effect::Drop("20261126-1".to_owned())), "{effects:?}");
+    desk.on(troubled("7-1", Cause::DbSlowQuery, "db:5432", "/a", 15.0), 100.0);
+    desk.on(troubled("7-2", Cause::DbQueryOrLock, "db:5432", "/a", 15.0), 100.0);
+    let effects = desk.on(troubled("7-2", Cause::DbSlowQuery, "db:5432", "/a", 24.0), 109.0);
+    assert!(effects.contains(&Effect::Drop("20261126-2".to_owned())), "{effects:?}");
     let [incident] = desk.incidents()[..] else { panic!("{:?}", desk.incidents()) };
-    assert_eq!((incident.cause, incident.requests_stuck), (Cause::DbSlowQuery, 1));
+    assert_eq!((incident.cause, incident.requests_stuck), (Cause::DbSlowQuery, 2));
+}
+
+#[test]
+fn a_trouble_that_is_known_better_stays_the_same() {
+    let mut desk = desk();
+    desk.on(troubled("7-1", Cause::DbQueryOrLock, API, "/a", 15.0), 100.0);
+    desk.on(troubled("7-1", Cause::DbLock, API, "/a", 16.0), 101.0);
+    let [incident] = desk.incidents()[..] else { panic!("{:?}", desk.incidents()) };
+    assert_eq!((incident.id.as_str(), incident.cause), ("20261126-1", Cause::DbLock));
+    assert_eq!(incident.causes.len(), 1);
+}
+
+#[test]
+fn people_hear_what_became_of_what_they_were_told() {
+    let mut desk = desk();
+    for id in ["7-1", "7-2"] {
+        desk.on(troubled(id, Cause::DbQueryOrLock, API, "/a", 15.0), 100.0);
+    }
+    desk.on(Sign::Capacity { stuck: 2, threads: 2 }, 100.5);
+    desk.on(troubled("7-1", Cause::DbLock, API, "/a", 16.0), 101.0);
+    let effects = desk.on(troubled("7-2", Cause::DbLock, API, "/a", 16.0), 101.0);
+    let told: Vec<(State, Cause)> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Tell(incident) => Some((incident.state, incident.cause)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.len(), 2);
+    assert!(
+        told.contains(&(State::Closed, Cause::DbQueryOrLock)) && told.contains(&(State::Open, Cause::DbLock))
+    );
+    let [incident] = desk.incidents()[..] else { panic!("{:?}", desk.incidents()) };
+    assert_eq!((incident.cause, incident.requests_stuck), (Cause::DbLock, 2));
 }
 
 #[test]

@@ -89,6 +89,11 @@ impl Asking {
         }
     }
 
+    /// Tells whether an answer about a worker is awaited.
+    pub(super) fn is_asked(&self, pid: u32) -> bool {
+        self.open.values().any(|(asked, _)| *asked == pid)
+    }
+
     /// Takes the answers that have come, each with the worker that was asked about and when that was looked at.
     pub(super) fn answers(&mut self) -> Vec<(u32, f64, Vec<Database>)> {
         let Some(databases) = &self.databases else { return Vec::new() };

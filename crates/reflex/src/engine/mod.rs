@@ -41,6 +41,8 @@ const HELD_MIN_S: f64 = 1.0;
 /// A share of its time from which on a request counts as stuck; and an age, where it has no deadline.
 const STUCK_SHARE: f64 = 0.5;
 const STUCK_S: f64 = 5.0;
+/// How long databases are waited for before a request is explained without them, seconds.
+const ANSWER_S: f64 = 1.0;
 /// Most lines about where a request was.
 const LINES_MAX: usize = 8;
 
@@ -91,7 +93,7 @@ impl<'a> Engine<'a> {
     /// Looks at those of the requests in flight that are due; `running` need not have those that are young. Returns in how many
     /// seconds the next one is.
     pub(crate) fn requests(&mut self, running: &[Running], all: All<'_>, now_s: f64) -> f64 {
-        self.facts.stuck = running.iter().filter(|running| is_stuck(running)).count() as u32;
+        self.facts.stuck = stuck(running, self.facts.threads);
         let mut next_s = f64::MAX;
         for request in running {
             if let Some(percent) = self.watches.due(request) {
@@ -125,16 +127,41 @@ impl<'a> Engine<'a> {
             }
         };
         let key = (pid, request.number);
+        let waits = self.waits_in_line(request, &evidence);
         let known = self.watches.get(key).and_then(|watch| watch.looks.last());
         // The databases' last word holds until the next.
         let databases = known.map(|look| look.databases.clone()).unwrap_or_default();
-        self.watches.add(request, Evidence { databases, ..evidence }, &all(pid));
-        self.explain(key, now_s);
+        let watch = self.watches.add(request, Evidence { databases, ..evidence }, &all(pid));
+        // What databases say soon may be all that matters, and nobody is to be told what is wrong then.
+        watch.explain_s = match self.asking.is_asked(pid) && watch.diagnosis.is_none() {
+            true => Some(now_s + ANSWER_S),
+            false => Some(now_s),
+        };
+        watch.in_line = waits;
+        self.explain_those_due(now_s);
+    }
+
+    /// Tells whether a request waits for a thread: those of its worker can be seen, and none is at it.
+    fn waits_in_line(&self, request: &Running, evidence: &Evidence) -> bool {
+        let id = &request.request.id;
+        request.request.tid == 0
+            && !self.facts.is_nested()
+            && evidence.degraded.is_none()
+            && !evidence.threads.iter().any(|thread| thread.request.as_ref() == Some(id))
+    }
+
+    /// Explains what has waited long enough for more to be known.
+    fn explain_those_due(&mut self, now_s: f64) {
+        for key in self.watches.to_explain(now_s) {
+            self.explain(key, now_s);
+        }
     }
 
     /// Explains a request with all that is known of it.
     fn explain(&mut self, key: Key, now_s: f64) {
-        let Some(watch) = self.watches.get(key) else { return };
+        let Some(watch) = self.watches.get_mut(key) else { return };
+        watch.explain_s = None;
+        let Some(watch) = self.watches.get(key).filter(|watch| !watch.in_line) else { return };
         let diagnosis = self.facts.diagnose(watch);
         let (source, frames) = watch.place();
         let request = self.facts.with_route(&watch.running).request;
@@ -198,9 +225,23 @@ impl<'a> Engine<'a> {
     /// A request was lost, whoever has answered it.
     pub(crate) fn lost(&mut self, request: &Request, pid: u32, answer: &str, now_s: f64) {
         self.detectors.lose();
+        self.explain_orphan(request, pid, now_s);
         let request = self.facts.routed(request);
         let (id, request) = (request.id.clone(), Box::new(request));
         self.sign(Sign::Lost { id, request, pid, answer: answer.to_owned() }, now_s);
+    }
+
+    /// A request that nobody has looked at is lost for the same reason as the one that has kept its worker longest.
+    fn explain_orphan(&mut self, request: &Request, pid: u32, now_s: f64) {
+        let is_known = |watch: &Watch| watch.running.request.id == request.id && watch.diagnosis.is_some();
+        if self.watches.of_worker(pid).any(is_known) {
+            return;
+        }
+        let Some(keeper) = self.watches.keeper(pid) else { return };
+        let Some(diagnosis) = keeper.diagnosis.clone() else { return };
+        let (source, frames) = keeper.place();
+        let (request, worker) = (self.facts.routed(request), self.facts.worker(pid));
+        self.sign(Sign::Stuck(Box::new(Troubled { request, worker, diagnosis, source, frames })), now_s);
     }
 
     /// The interpreter has told where a request is.
@@ -256,9 +297,8 @@ impl<'a> Engine<'a> {
             self.lost(request, pid, "lost with its worker", now_s);
         }
         if died.exit != Exit::Planned {
-            let explained = self.watches.of_worker(pid).filter(|watch| watch.diagnosis.is_some());
-            let oldest = explained.max_by(|one, other| one.running.age_s.total_cmp(&other.running.age_s));
-            let diagnosis = explain::death(&died, oldest.and_then(|watch| watch.diagnosis.as_ref()));
+            let at = self.watches.keeper(pid).and_then(|watch| watch.diagnosis.as_ref());
+            let diagnosis = explain::death(&died, at);
             let text = format!("worker {pid} has died: {}", died.cause);
             let grave = self.facts.ready() == 0 && died.exit == Exit::OutOfMemory;
             self.sign(Sign::Worker { pid, diagnosis: Box::new(diagnosis), text, grave }, now_s);
@@ -369,6 +409,7 @@ impl<'a> Engine<'a> {
     /// Every tick: takes what has been answered, writes down what has come.
     pub(crate) fn tick(&mut self, now_s: f64) {
         self.hear_databases(now_s);
+        self.explain_those_due(now_s);
         self.outlet.tick(now_s);
     }
 
@@ -424,6 +465,18 @@ impl<'a> Engine<'a> {
 
 /// Returns the requests that a worker is at.
 pub(crate) type All<'a> = &'a dyn Fn(u32) -> Vec<Running>;
+
+/// Counts requests that are as slow as those that are looked at and have a thread. Where it is not known which have, there are no
+/// more than threads.
+fn stuck(running: &[Running], threads: u32) -> u32 {
+    let count = |wanted: fn(&Running) -> bool| {
+        running.iter().filter(|running| is_stuck(running) && wanted(running)).count() as u32
+    };
+    match count(|running| running.request.tid != 0) {
+        0 => count(|_| true).min(threads),
+        at_threads => at_threads,
+    }
+}
 
 /// Tells whether a request is as slow as those that are looked at.
 fn is_stuck(running: &Running) -> bool {

@@ -46,6 +46,10 @@ pub(super) struct Watch {
     pub(super) lost_s: Option<f64>,
     pub(super) seen: Option<Seen>,
     pub(super) diagnosis: Option<Diagnosis>,
+    /// When it is to be explained; none if that is done.
+    pub(super) explain_s: Option<f64>,
+    /// It waits for a thread.
+    pub(super) in_line: bool,
     /// When it was found not to be in flight any more.
     gone_s: Option<f64>,
     /// Its record is written.
@@ -140,6 +144,18 @@ impl Watches {
 
     pub(super) fn of_worker(&self, pid: u32) -> impl Iterator<Item = &Watch> {
         self.by.range((pid, 0)..=(pid, u64::MAX)).map(|(_, watch)| watch)
+    }
+
+    /// Returns the one that has been explained and has kept a worker longest.
+    pub(super) fn keeper(&self, pid: u32) -> Option<&Watch> {
+        let explained = self.of_worker(pid).filter(|watch| watch.diagnosis.is_some());
+        explained.max_by(|one, other| one.running.request.app_s.total_cmp(&other.running.request.app_s))
+    }
+
+    /// Returns those that are to be explained now.
+    pub(super) fn to_explain(&self, now_s: f64) -> Vec<Key> {
+        let is_due = |watch: &Watch| watch.explain_s.is_some_and(|at_s| at_s <= now_s);
+        self.by.iter().filter(|(_, watch)| is_due(watch)).map(|(key, _)| *key).collect()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Watch)> {
