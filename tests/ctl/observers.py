@@ -95,7 +95,7 @@ def answering(path, documents):
 def observed(folder):
     """A process that stands for a Gunicorn's arbiter, with an observer in ``folder``; gives both."""
     arbiter = subprocess.Popen(["sleep", "600"])
-    documents = {"/snapshot": snapshot(arbiter.pid), "/incidents": []}
+    documents = {"/snapshot": snapshot(arbiter.pid), "/incidents": {"schema": 1, "incidents": []}}
     try:
         with answering(Path(folder) / f"{arbiter.pid}.sock", documents) as observer:
             yield arbiter, observer

@@ -144,7 +144,7 @@ def test_what_nginx_prints_is_read(server, tmp_path):
 def test_calls_without_timeout_that_were_found_are_told(server, tmp_path):
     state = tmp_path / "state"
     running = server("-w", "2", "--state-dir", state, "--name", "shop", app="waits:app")
-    wait_until(state.is_dir)
+    wait_until(lambda: "the folder of its records" not in unseen(json.loads(ctl("check", "--json", running.pid).stdout)))
     record = {
         "kind": "timeout", "schema": 1, "at_s": 1.0, "server": {"pid": 1, "name": "shop", "version": "0.1.0"},
         "worker": {"pid": 2, "age": 1, "generation": 0, "threads": 1, "queued": 0, "uptime_s": 1.0, "requests": 1},

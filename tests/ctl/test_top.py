@@ -191,7 +191,7 @@ def test_a_gunicorn_is_watched_through_its_observer(tmp_path, terminal):
         "causes": [], "subject": {}, "timeline": [], "fixes": {"now": [], "next": [], "proper": ["a timeout"]},
     }  # fmt: skip
     with observed(tmp_path) as (arbiter, observer):
-        observer.documents["/incidents"] = [incident]
+        observer.documents["/incidents"]["incidents"].append(incident)
         top = terminal("top", "--interval", "0.2", arbiter.pid, "--state-dir", tmp_path)
         parts = ["20261126-7", "gunicorn 23.0.0 shop", "rates.example:443 does not answer", "/report", "lost 1"]
         top.wait_for(lambda text: all(part in text for part in parts))

@@ -140,7 +140,7 @@ pub(crate) fn table(page: &Page, colours: bool, out: &mut dyn Write) -> io::Resu
     writeln!(out, "{}{timeout}", page.period)?;
     let rows = &page.ranking.rows;
     if rows.is_empty() {
-        writeln!(out, "no request has finished yet")?;
+        writeln!(out, "no request was counted")?;
     } else {
         let cells: Vec<_> = rows.iter().take(page.limit).map(row).collect();
         table::write(out, COLUMNS, &cells, colours)?;

@@ -15,6 +15,7 @@ use ferricorn_reflex::store;
 use ferricorn_sys::clock;
 use ferricorn_sys::shared::SharedMemory;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -94,7 +95,7 @@ impl Source {
                 socket_path(&self.state_dir()?, pid)
             }
         };
-        serde_json::from_slice(&socket::get(&path, "/incidents").ok()?).ok()
+        incidents_of(&socket::get(&path, "/incidents").ok()?)
     }
 }
 
@@ -156,6 +157,19 @@ fn of_pid(pid: u32, state_dir: Option<&Path>, hint: &str) -> Result<Source, Fail
             ),
         ))
     })
+}
+
+/// Reads incidents: a document that has them, or the list alone.
+fn incidents_of(body: &[u8]) -> Option<Vec<Incident>> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Answer {
+        Document { incidents: Vec<Incident> },
+        List(Vec<Incident>),
+    }
+    match serde_json::from_slice(body).ok()? {
+        Answer::Document { incidents } | Answer::List(incidents) => Some(incidents),
+    }
 }
 
 fn pidfd(pid: u32) -> Option<OwnedFd> {
@@ -256,6 +270,17 @@ mod tests {
             served.join().expect("served");
             fs::remove_file(&path).expect("removed");
         }
+    }
+
+    #[test]
+    fn incidents_come_as_a_document_or_as_a_list() {
+        let incident = Incident { id: "20261126-7".to_owned(), ..Incident::default() };
+        let list = serde_json::to_string(&[&incident]).expect("JSON");
+        let document = format!("{{\"schema\": 1, \"incidents\": {list}}}");
+        for body in [list, document] {
+            assert_eq!(incidents_of(body.as_bytes()), Some(vec![incident.clone()]), "{body}");
+        }
+        assert_eq!((incidents_of(b"{}"), incidents_of(b"404")), (None, None));
     }
 
     #[test]

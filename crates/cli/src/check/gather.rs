@@ -8,7 +8,7 @@ use crate::command::Check;
 use crate::failure::Failure;
 use crate::source::Source;
 use crate::{locate, nginx, vitals};
-use ferricorn_core::check::{Facts, Said};
+use ferricorn_core::check::{Facts, Said, StateDir};
 use ferricorn_core::diagnosis::{Cause, Gap};
 use ferricorn_core::figures;
 use ferricorn_core::incident::Incident;
@@ -18,6 +18,9 @@ use ferricorn_settings::{Source as Speaker, parse_args, split_words};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+
+/// How long an observer may take to begin.
+const OBSERVER_S: f64 = 10.0;
 
 /// Reads a configuration file; returns its settings as lines `name = value`.
 pub(crate) type Configured<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
@@ -151,14 +154,7 @@ fn processes(facts: &mut Facts, source: &Source, snapshot: &Snapshot) {
         ),
     }
     if snapshot.kind == Kind::Ferricorn && facts.said.reflex != Some(false) {
-        let dir = source.state_dir();
-        facts.surroundings.state_dir = Some(match &dir {
-            Some(path) => system::state_dir(path, arbiter),
-            None => ferricorn_core::check::StateDir {
-                trouble: Some("none could be made; the log says why".to_owned()),
-                ..Default::default()
-            },
-        });
+        records(facts, source, snapshot);
     }
     facts.observed.no_timeout = no_timeout(source, snapshot);
     let Some(worker) = snapshot.workers.first().map(|worker| worker.pid) else {
@@ -183,6 +179,25 @@ fn processes(facts: &mut Facts, source: &Source, snapshot: &Snapshot) {
             "look again when they have worked for ten seconds together",
         );
     }
+}
+
+/// Looks at the folder of a server's records. Its observer names it some time after the server has started.
+fn records(facts: &mut Facts, source: &Source, snapshot: &Snapshot) {
+    facts.surroundings.state_dir = match source.state_dir() {
+        Some(path) => Some(system::state_dir(&path, snapshot.arbiter_pid)),
+        None if snapshot.uptime_s < OBSERVER_S => {
+            unseen(
+                facts,
+                "the folder of its records, which its observer has not named yet",
+                "look again in a moment",
+            );
+            None
+        }
+        None => Some(StateDir {
+            path: String::new(),
+            trouble: Some("none could be made; the log says why".to_owned()),
+        }),
+    };
 }
 
 fn variables(facts: &mut Facts, names: Vec<String>) {
