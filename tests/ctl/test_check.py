@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -142,32 +144,20 @@ def test_what_nginx_prints_is_read(server, tmp_path):
 
 
 def test_calls_without_timeout_that_were_found_are_told(server, tmp_path):
+    """A service that takes connections and says nothing, and a call that waits for it as long as it may."""
     state = tmp_path / "state"
-    running = server("-w", "2", "--state-dir", state, "--name", "shop", app="waits:app")
-    wait_until(lambda: "the folder of its records" not in unseen(json.loads(ctl("check", "--json", running.pid).stdout)))
-    record = {
-        "kind": "timeout", "schema": 1, "at_s": 1.0, "server": {"pid": 1, "name": "shop", "version": "0.1.0"},
-        "worker": {"pid": 2, "age": 1, "generation": 0, "threads": 1, "queued": 0, "uptime_s": 1.0, "requests": 1},
-        "request": {
-            "id": "2-1", "method": "GET", "path": "/r", "query": "", "client": "", "body_bytes": 0, "tid": 2,
-            "read_s": 0.0, "queue_s": 0.0, "app_s": 30.0, "deadline_s": 30.0,
-        },
-        "answer": "answered 504", "answered_by": "worker", "thread": {"outcome": "ended"}, "doing": "x",
-        "source": "outside", "evidence": [], "concurrent": [],
-        "frames": [{"function": "rates", "file": "/srv/shop/reports.py", "line": 41}],
-        "diagnosis": {
-            "cause": "external.no_timeout", "confidence": 0.9, "summary": "x", "evidence": [], "ruled_out": [],
-            "not_visible": [], "subject": {}, "fixes": {"now": [], "next": [], "proper": []},
-        },
-    }  # fmt: skip
-    with (state / "timeouts.jsonl").open("a") as file:
-        for name in ("shop", "other"):
-            record["server"]["name"] = name
-            record["frames"][0]["file"] = f"/srv/{name}/reports.py"
-            file.write(json.dumps(record) + "\n")
-    document = check(running.pid, status=1)
-    assert codes(document) == [("warning", "requests.no_timeout")]
-    assert document["facts"]["observed"]["no_timeout"] == ["/srv/shop/reports.py:41 in rates"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        args = ["-w", "2", "-t", "2", "--state-dir", state, "--name", "shop"]
+        running = server(*args, app="silent:app", env={"SILENT": str(silent.getsockname()[1])})
+        assert running.get("/rates", timeout=20).status == 504
+
+        def found():
+            document = json.loads(ctl("check", "--json", running.pid).stdout)
+            return document if ("warning", "requests.no_timeout") in codes(document) else None
+
+        document = wait_until(found, 20, "the call is told")
+    (line,) = document["facts"]["observed"]["no_timeout"]
+    assert re.search(r"/silent\.py:\d+ in rates$", line), line
 
 
 def test_workers_that_mostly_wait_are_told(server):
