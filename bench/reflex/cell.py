@@ -103,8 +103,9 @@ def _run(cell, shared, lane, options):
             pause(timing.calm * 0.3)
             decoys.play(decoy, stage)
             pause(timing.calm * 0.7)
-            injected = time.time()
             fault.inject(stage)
+            # Data that had to be changed first are changed now.
+            injected = time.time()
             pause(injected + timing.window - time.time())
         finally:
             fault.heal(stage)

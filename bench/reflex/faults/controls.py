@@ -77,6 +77,6 @@ FAULTS = [
     Deploys(variant="deploys"),
     Crowd(variant="crowd"),
     Rotation(variant="rotation"),
-    Control(variant="recycling", shape=Shape(options=("--max-requests", 30, "--max-requests-jitter", 10))),
+    Control(variant="recycling", shape=Shape(options=("--max-requests", 80, "--max-requests-jitter", 20))),
     SlowExport(variant="export", flow=Flow(("/products/80/rating",), rate=1)),
 ]

@@ -1,8 +1,10 @@
 //! The command line of `ferricornctl`: verbs, options, and help that teaches.
 //! Not for: doing anything; a [`Command`] says what was asked.
 
+mod attach;
 mod viewers;
 
+pub(crate) use attach::Attach;
 pub(crate) use viewers::{AccessLog, Check, Slow, Top};
 
 use crate::incidents::Wanted;
@@ -47,6 +49,8 @@ pub(crate) enum Verb {
     Slow(Slow),
     /// What will go wrong one day.
     Check(Check),
+    /// A stock Gunicorn, observed.
+    Attach(Attach),
 }
 
 /// In which form something is shown in full.
@@ -83,6 +87,7 @@ Examples:
   ferricornctl workers                    each worker: load, latency, errors
   ferricornctl requests                   what is running now, oldest first
   ferricornctl requests --recent 20       the last 20 finished requests
+  ferricornctl attach --pidfile gunicorn.pid   observe a stock Gunicorn
   ferricornctl slow                       which routes are slow, and what their deadline should be
   ferricornctl check                      what will go wrong one day
   ferricornctl incidents                  what goes wrong again and again, newest first
@@ -169,13 +174,19 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "top" => Verb::Top(viewers::top_of(options)),
         "slow" => Verb::Slow(viewers::slow_of(options)),
         "check" => Verb::Check(viewers::check_of(options)),
+        "attach" => Verb::Attach(attach::attach_of(options)),
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
     // `stack` has none of the first, only verbs about a server have the second.
     let state_dir = options.try_get_one::<PathBuf>("state-dir").ok().flatten().cloned();
     let server = if options.try_contains_id("server").is_ok() { server(options) } else { Server::TheOne };
-    Ok(Command { verb, server, json: options.get_flag("json"), state_dir })
+    Ok(Command {
+        verb,
+        server,
+        json: options.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false),
+        state_dir,
+    })
 }
 
 fn format(options: &ArgMatches) -> Format {
@@ -244,6 +255,7 @@ fn grammar() -> clap::Command {
             viewers::top(),
             viewers::slow(),
             viewers::check(),
+            attach::attach(),
             clap::Command::new("timeouts")
                 .about("Show late requests and dead workers, newest first")
                 .after_help(TIMEOUTS_AFTER)

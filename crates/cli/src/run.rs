@@ -4,7 +4,7 @@ use crate::command::{self, Command, Verb};
 use crate::failure::{FOUND, Failure, OK, UNREADABLE, USAGE};
 use crate::source::Source;
 use crate::workers::write_json;
-use crate::{check, incidents, records, requests, slow, stack, stores, top, why, workers};
+use crate::{attach, check, incidents, records, requests, slow, stack, stores, top, why, workers};
 use ferricorn_core::snapshot::Snapshot;
 use std::io::{self, Write};
 use std::path::Path;
@@ -44,6 +44,12 @@ pub fn run(
                 UNREADABLE
             }
         };
+    }
+    if let Verb::Attach(wanted) = &command.verb {
+        return attach::run(wanted, err).unwrap_or_else(|failure| {
+            let _ = failure.write(err);
+            UNREADABLE
+        });
     }
     let (text, status) = match text(&command, colours, configured) {
         Ok(shown) => shown,
@@ -97,6 +103,8 @@ fn text(
             let found = stack::find(*pid)?;
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
         }
+        // It has no end of its own.
+        Verb::Attach(_) => Ok(()),
         Verb::Top(options) => top::once(open(command)?, options, colours, command.json, &mut text)?,
         Verb::Check(options) => {
             let alone = options.config.is_some() && !options.server_is_named;

@@ -4,7 +4,7 @@
 use crate::command::Format;
 use crate::failure::Failure;
 use crate::stores;
-use crate::units::{bytes, printable, span};
+use crate::units::{bytes, count, printable, span};
 use crate::workers::write_json;
 use ferricorn_core::evidence::{Evidence, Frame, Pressure, Thread};
 use ferricorn_core::incident::{Incident, report};
@@ -13,15 +13,53 @@ use ferricorn_reflex::store::{RecordFilter, Store};
 use ferricorn_sys::clock;
 use std::io::{self, Write};
 
+/// Most records of an incident that are named.
+const RECORDS_MAX: usize = 3;
 /// Most neighbours that are named.
 const NEIGHBOURS_MAX: usize = 12;
 
 /// What somebody can ask about.
 pub(crate) enum Found {
-    /// One trouble of many requests.
-    Incident(Box<Incident>),
+    /// One trouble of many requests, and what is kept of them.
+    Incident(Box<Incident>, Kept),
     /// One late request, dead worker, or held loop.
     Record(Box<Record>),
+}
+
+/// The records of an incident.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// How many there were.
+    pub seen: u64,
+    /// By what the newest can be asked for.
+    pub newest: Vec<String>,
+}
+
+impl Kept {
+    fn of(stores: &[Store], incident: &str) -> Result<Self, Failure> {
+        let filter = RecordFilter { incident: Some(incident), limit: RECORDS_MAX, ..RecordFilter::default() };
+        let records = stores::read(stores, |store| store.records(&filter))?;
+        let name = |record: &Record| {
+            record.request().map_or_else(|| record.pid().to_string(), |request| request.id.clone())
+        };
+        let seen = stores::read(stores, |store| store.records_seen(incident).map(|seen| vec![seen]))?;
+        Ok(Self { seen: seen.iter().sum(), newest: records.iter().map(name).collect() })
+    }
+
+    /// Adds a line in the form of the report's.
+    fn add(&self, page: &mut String) {
+        if self.seen > 0 {
+            let newest = self.newest.join(", ");
+            add(page, "");
+            add(
+                page,
+                &format!(
+                    "RECORDS      {} written down; the newest: ferricornctl why {newest}",
+                    count(self.seen)
+                ),
+            );
+        }
+    }
 }
 
 /// Finds what somebody knows the name of: an incident, a request, or what is known of a worker: its death before its late
@@ -30,7 +68,8 @@ pub(crate) fn find(stores: &[Store], name: &str) -> Result<Found, Failure> {
     let incidents =
         stores::read(stores, |store| store.incident(name).map(|found| found.into_iter().collect()))?;
     if let Some(incident) = incidents.into_iter().max_by(|one, other| one.last_at.total_cmp(&other.last_at)) {
-        return Ok(Found::Incident(Box::new(incident)));
+        let kept = Kept::of(stores, &incident.id)?;
+        return Ok(Found::Incident(Box::new(incident), kept));
     }
     let newest = RecordFilter { limit: 1, ..RecordFilter::default() };
     let mut filters = vec![RecordFilter { request: Some(name), ..newest }];
@@ -54,9 +93,13 @@ pub(crate) fn find(stores: &[Store], name: &str) -> Result<Found, Failure> {
 /// Writes what was found, as it is wanted.
 pub(crate) fn write(found: &Found, format: Format, out: &mut dyn Write) -> io::Result<()> {
     match (found, format) {
-        (Found::Incident(incident), Format::Json) => write_json(incident, out),
-        (Found::Incident(incident), Format::Text) => out.write_all(report::text(incident, &stamp).as_bytes()),
-        (Found::Incident(incident), Format::Markdown) => {
+        (Found::Incident(incident, _), Format::Json) => write_json(incident, out),
+        (Found::Incident(incident, kept), Format::Text) => {
+            let mut page = report::text(incident, &stamp);
+            kept.add(&mut page);
+            out.write_all(page.as_bytes())
+        }
+        (Found::Incident(incident, _), Format::Markdown) => {
             out.write_all(report::markdown(incident, &stamp).as_bytes())
         }
         (Found::Record(record), Format::Json) => write_json(record, out),

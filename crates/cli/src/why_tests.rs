@@ -1,7 +1,7 @@
 //! What `why` finds by a name, and what it says of a late request whose cause is known.
 
 use crate::command::Format;
-use crate::why::{self, Found};
+use crate::why::{self, Found, Kept};
 use ferricorn_core::diagnosis::{Cause, Diagnosis, Finding, Fixes, Gap};
 use ferricorn_core::evidence::{Frame, Source};
 use ferricorn_core::incident::{Incident, State};
@@ -80,7 +80,7 @@ fn kept() -> (TempDir, Vec<Store>) {
 fn a_name_is_an_incidents_a_requests_or_a_workers() {
     let (_folder, stores) = kept();
     let at = |name: &str| match why::find(&stores, name).expect("found") {
-        Found::Incident(_) => None,
+        Found::Incident(..) => None,
         Found::Record(record) => Some((record.kind(), record.at_s())),
     };
     assert_eq!(at("20261126-7"), None);
@@ -92,6 +92,22 @@ fn a_name_is_an_incidents_a_requests_or_a_workers() {
         let failure = why::find(&stores, name).err().expect("nothing");
         assert!(failure.what.starts_with("nothing is known of ") && !failure.what.contains('\u{1b}'));
     }
+}
+
+#[test]
+fn an_incident_names_its_records() {
+    let (_folder, stores) = kept();
+    let mut record = late(5.0, 4711, "4711-20");
+    record.incident = Some("20261126-7".into());
+    let records = [21, 22, 23, 24].map(|number| {
+        record.request.id = format!("4711-{number}");
+        record.at_s += 1.0;
+        Record::Timeout(Box::new(record.clone()))
+    });
+    stores[1].append_all(&records).expect("kept");
+    let found = why::find(&stores, "20261126-7").expect("found");
+    let last = "\nRECORDS      4 written down; the newest: ferricornctl why 4711-24, 4711-23, 4711-22\n";
+    assert!(written(&found, Format::Text).ends_with(last), "{}", written(&found, Format::Text));
 }
 
 fn written(found: &Found, format: Format) -> String {
@@ -164,7 +180,10 @@ fn every_form_can_be_had() {
         (&json["kind"], &json["diagnosis"]["cause"]),
         (&"timeout".into(), &"external.no_timeout".into())
     );
-    let incident = Found::Incident(Box::new(Incident { id: "20261126-7".into(), ..Incident::default() }));
+    let incident = Found::Incident(
+        Box::new(Incident { id: "20261126-7".into(), ..Incident::default() }),
+        Kept::default(),
+    );
     assert!(written(&incident, Format::Text).starts_with("Incident 20261126-7 (note): unknown\n"));
     assert!(written(&incident, Format::Markdown).starts_with("# Incident 20261126-7 (note): unknown\n"));
     let json: serde_json::Value = serde_json::from_str(&written(&incident, Format::Json)).expect("JSON");

@@ -265,6 +265,12 @@ pub struct Database {
     /// The pooler before it, where that could be asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pooler: Option<Pooler>,
+    /// Descriptors of connections that lead to it, and of which it knows nothing: there is no such session any more.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub missing: Vec<i32>,
+    /// What its sessions at work wait for, of all clients: the most frequent first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub activity: Vec<Activity>,
     /// Statements whose time has changed most against before.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub statements: Vec<Statement>,
@@ -312,9 +318,26 @@ pub struct Blocker {
     pub transaction_s: f64,
     /// Its `application_name`.
     pub application: String,
+    /// The other end of its connection: `ip:port`, or `unix:` and the inode of the database's end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client: Option<String>,
+    /// The pids that it waits for itself; empty for the root of it all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub waits_for: Vec<u32>,
     /// The worker that it belongs to, if it is one of ours.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub worker: Option<u32>,
+}
+
+/// How many sessions at work wait for the same.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Activity {
+    /// For what: `IO/DataFileRead`; `CPU` for those that wait for nothing.
+    pub wait: String,
+    /// Sessions.
+    pub sessions: u32,
+    /// How many they were in the last ten minutes on average.
+    pub before: f64,
 }
 
 /// A pooler between the process and the database (PgBouncer).
@@ -332,6 +355,9 @@ pub struct Pooler {
     pub wait_timeout_s: f64,
     /// The descriptors of the process's connections that wait, each with its wait in seconds.
     pub waits: Vec<(i32, f64)>,
+    /// Somebody has paused it: clients wait until it is resumed.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub paused: bool,
 }
 
 /// A statement whose time has changed.

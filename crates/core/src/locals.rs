@@ -213,7 +213,7 @@ pub fn shown(local: &Local, value: &Value) -> BTreeMap<String, String> {
         Show::Word => one(text(value).filter(|word| is_word(word)).map(str::to_owned)),
         Show::Url => one(text(value).map(url)),
         Show::Host => one(host(value)),
-        Show::Sql => one(text(value).map(sql::normalized)),
+        Show::Sql => one(text(value).map(sql::normalized_of_any)),
         Show::Program => one(program(value)),
         Show::Environ => environ(value),
         Show::Scope => scope(value),
@@ -500,7 +500,7 @@ mod tests {
         fn whatever_is_read_is_shown_short_or_not_at_all(value in values()) {
             for local in TABLE {
                 for text in shown(local, &value).values() {
-                    prop_assert!(text.len() <= sql::STATEMENT_MAX + 4);
+                    prop_assert!(text.len() <= sql::TEXT_MAX + 4);
                     prop_assert!(local.show == Show::Sql || text.len() <= SHOWN_MAX + 24, "{}", text);
                 }
             }

@@ -14,3 +14,16 @@ pub enum Level {
     /// A person should look now.
     Critical,
 }
+
+impl Level {
+    /// Returns its name in Python's logging.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}

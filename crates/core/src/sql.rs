@@ -1,411 +1,412 @@
-//! SQL statements without their values: what was asked is seen, what it was asked about is not. Literals become `$1`, `$2`,
-//! comments and superfluous space are left out, lists of values are shortened, so that the same statement with other
-//! values is the same text.
+//! SQL without its values: what may be kept of a statement, and what makes two of them the same. A scanner of tokens, not a
+//! parser: what it does not know stays as it is, and what it cannot be sure of is left out.
 //!
-//! It reads the dialects of PostgreSQL, MySQL and SQLite as far as their literals differ, and errs on the side of hiding.
-//! Not for: understanding statements.
+//! Not for: statements that are to be run.
 
-use crate::locals::cut;
+#[cfg(test)]
+#[path = "sql_tests.rs"]
+mod tests;
 
-/// Most bytes of a statement that are kept.
-pub const STATEMENT_MAX: usize = 2000;
+/// Most bytes that are kept of a statement.
+pub const TEXT_MAX: usize = 2000;
 /// Most bytes of a statement that are looked at.
-const READ_MAX: usize = 64 << 10;
-/// Most brackets within brackets whose kind is remembered.
-const DEPTH_MAX: usize = 64;
+const SCANNED_MAX: usize = 64 << 10;
+/// Most parameters that PostgreSQL has in a statement.
+const PARAMETERS_MAX: u32 = 0xffff;
+/// Stands for what is left out.
+const REST: &str = "...";
 
-/// Returns a statement without its values.
-pub fn normalized(sql: &str) -> String {
-    let sql = cut(sql, READ_MAX);
-    let mut writer = Writer { next: 1 + highest_parameter(sql), ..Writer::default() };
-    let mut reader = Reader { rest: sql };
-    while let Some(token) = reader.token(&writer) {
-        writer.take(token);
-        if writer.text.len() > STATEMENT_MAX {
+/// Whose rules of quoting apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL: `"x"` is a name, comments nest, `$1` is a parameter.
+    Postgres,
+    /// MySQL and MariaDB: `"x"` is a text, a backslash escapes, `#` begins a comment, `?` is a parameter.
+    Mysql,
+}
+
+/// Returns a statement of PostgreSQL with parameters in place of its values, without its comments, in one line.
+pub fn normalized(text: &str) -> String {
+    normalized_as(text, Dialect::Postgres)
+}
+
+/// Returns a statement with parameters in place of its values, without its comments, in one line of at most [`TEXT_MAX`] bytes.
+/// Lists of values are shortened to their first, so that their length makes no other statement.
+pub fn normalized_as(text: &str, dialect: Dialect) -> String {
+    let text = &text[..boundary(text, SCANNED_MAX)];
+    let mut scanner = Scanner { text, at: 0, dialect };
+    let mut tokens = Vec::new();
+    while let Some(token) = scanner.next() {
+        let ends = token.kind == Kind::Rest;
+        tokens.push(token);
+        if ends {
             break;
         }
     }
-    writer.finish()
+    let tokens = shortened(&shortened(&signed(&tokens), element), row);
+    written(&tokens, dialect)
+}
+
+/// Returns a statement of a database that is not known, as above: what one of them takes for a value is one.
+pub fn normalized_of_any(text: &str) -> String {
+    if is_of_mysql(text) {
+        return normalized_as(text, Dialect::Mysql);
+    }
+    // Whether this ends the value depends on whose it is.
+    let sure = text.find("\\'").map_or(text, |at| &text[..at]);
+    normalized(sure)
+}
+
+/// Tells whether a statement quotes as MySQL does: names in backticks, or values in double quotes.
+fn is_of_mysql(text: &str) -> bool {
+    let text = &text[..boundary(text, SCANNED_MAX)];
+    let mut scanner = Scanner { text, at: 0, dialect: Dialect::Postgres };
+    let tokens: Vec<Token<'_>> = std::iter::from_fn(|| scanner.next()).collect();
+    let compares = |token: &Token<'_>| {
+        ["=", "<", ">"].iter().any(|mark| token.is(mark))
+            || ["like", "in", "between", "values", "regexp"]
+                .iter()
+                .any(|word| word.eq_ignore_ascii_case(token.text))
+    };
+    tokens.iter().enumerate().any(|(at, token)| {
+        let before = tokens[..at].iter().rev().find(|token| !(token.is("(") || token.is(",")));
+        let is_quoted = token.text.starts_with('"');
+        let is_dotted = tokens.get(at + 1).is_some_and(|next| next.is("."));
+        token.is("`") || is_quoted && !is_dotted && before.is_some_and(compares)
+    })
+}
+
+/// Returns the first word of a statement in capitals: what it does. Empty if it begins with none.
+pub fn verb(text: &str) -> String {
+    let mut scanner = Scanner { text, at: 0, dialect: Dialect::Postgres };
+    let first = std::iter::from_fn(|| scanner.next()).find(|token| token.text != "(");
+    first
+        .filter(|token| token.kind == Kind::Word)
+        .map(|word| word.text.to_ascii_uppercase())
+        .unwrap_or_default()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    Space,
+enum Kind {
+    /// A keyword or a name.
+    Word,
     /// A value.
     Literal,
-    /// A name, a keyword, a number of a parameter.
-    Word(&'a str),
-    /// Anything else.
-    Mark(char),
+    /// A value with its sign.
+    Signed,
+    /// `$1`.
+    Parameter(u32),
+    /// An operator, a bracket, a comma: one character.
+    Mark,
+    /// What stands for left out values, or for the end of a text that cannot be read for sure.
+    Rest,
 }
 
-struct Reader<'a> {
-    rest: &'a str,
+#[derive(Clone, Copy, Debug)]
+struct Token<'a> {
+    kind: Kind,
+    text: &'a str,
+    /// White space or a comment stands before it.
+    spaced: bool,
 }
 
-impl<'a> Reader<'a> {
-    fn token(&mut self, before: &Writer) -> Option<Token<'a>> {
-        let first = self.rest.chars().next()?;
-        let rest = self.rest;
-        let (token, length) = if first.is_whitespace() {
-            (Token::Space, rest.len() - rest.trim_start().len())
-        } else if rest.starts_with("--") || first == '#' && !rest[1..].starts_with(['>', '-']) {
-            // PostgreSQL has the operators #> and #-, MySQL the comment.
-            (Token::Space, rest.find('\n').unwrap_or(rest.len()))
-        } else if rest.starts_with("/*") {
-            (Token::Space, comment(rest))
-        } else if let Some(length) = prefixed_string(rest) {
-            (Token::Literal, length)
-        } else if first == '"' {
-            let length = quoted(rest, '"', Backslash::Either);
-            (
-                if before.wants_value(&rest[..length], &rest[length..]) {
-                    Token::Literal
-                } else {
-                    Token::Word(&rest[..length])
-                },
-                length,
-            )
-        } else if first == '`' {
-            let length = quoted(rest, '`', Backslash::Plain);
-            (Token::Word(&rest[..length]), length)
-        } else if let Some(length) = dollar_quoted(rest) {
-            (Token::Literal, length)
-        } else if first.is_ascii_digit()
-            || first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit())
-        {
-            (Token::Literal, number(rest))
-        } else if is_word(first) || matches!(first, '$' | ':' | '%' | '@') {
-            let length = word(rest);
-            (
-                if length == 0 { Token::Mark(first) } else { Token::Word(&rest[..length]) },
-                length.max(first.len_utf8()),
-            )
-        } else {
-            (Token::Mark(first), first.len_utf8())
+impl Token<'_> {
+    fn is(&self, mark: &str) -> bool {
+        self.kind == Kind::Mark && self.text == mark
+    }
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    dialect: Dialect,
+}
+
+impl<'a> Scanner<'a> {
+    fn next(&mut self) -> Option<Token<'a>> {
+        let spaced = self.skip();
+        let begin = self.at;
+        let first = *self.bytes().get(begin)?;
+        let (kind, end) = match first {
+            b'\'' => self.string(begin, false),
+            b'"' if self.dialect == Dialect::Mysql => self.string(begin, true),
+            b'"' => self.name(begin, b'"'),
+            b'`' if self.dialect == Dialect::Mysql => self.name(begin, b'`'),
+            b'$' => self.dollar(begin),
+            b'.' if self.byte(begin + 1).is_ascii_digit() => (Kind::Literal, self.number(begin)),
+            b'.' if self.text[begin..].starts_with(REST) => (Kind::Rest, begin + REST.len()),
+            b'0'..=b'9' => (Kind::Literal, self.number(begin)),
+            _ if begins_word(first) => self.word(begin),
+            _ => (Kind::Mark, begin + 1),
         };
-        self.rest = &rest[length..];
-        Some(token)
+        self.at = end;
+        // Marks of left out values do not end the text.
+        let kind = if kind == Kind::Rest && self.text[begin..end] == *REST { Kind::Mark } else { kind };
+        Some(Token { kind, text: &self.text[begin..end], spaced })
     }
-}
 
-/// `'...'`, or one with a letter before it that says how it is written: `E'...'`, `x'...'`, `U&'...'`.
-fn prefixed_string(rest: &str) -> Option<usize> {
-    let prefix = rest.find('\'').filter(|at| *at <= 2)?;
-    let backslash = match &rest[..prefix] {
-        "" | "N" | "n" => Backslash::Either,
-        "E" | "e" => Backslash::Hides,
-        "B" | "b" | "X" | "x" | "U&" | "u&" => Backslash::Plain,
-        _ => return None,
-    };
-    Some(prefix + quoted(&rest[prefix..], '\'', backslash))
-}
+    fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
 
-/// What a backslash does within a quoted text.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Backslash {
-    /// Nothing.
-    Plain,
-    /// It hides the next character.
-    Hides,
-    /// It hides the next one in MySQL, and does nothing in PostgreSQL.
-    Either,
-}
+    /// 0 beyond the end.
+    fn byte(&self, at: usize) -> u8 {
+        self.bytes().get(at).copied().unwrap_or(0)
+    }
 
-/// Returns the length of a quoted text with its quotes; all of the rest where the second is missing, or where the dialects
-/// differ on which it is.
-fn quoted(rest: &str, quote: char, backslash: Backslash) -> usize {
-    let mut characters = rest.char_indices().skip(1).peekable();
-    while let Some((at, character)) = characters.next() {
-        if character == '\\' && backslash != Backslash::Plain {
-            let hidden = characters.next().map(|(_, hidden)| hidden);
-            if hidden == Some(quote) && backslash == Backslash::Either {
-                return rest.len();
-            }
-        } else if character == quote {
-            if characters.peek().is_some_and(|(_, next)| *next == quote) {
-                characters.next();
+    /// Skips white space and comments; tells whether there was any.
+    fn skip(&mut self) -> bool {
+        let begin = self.at;
+        loop {
+            let (byte, next) = (self.byte(self.at), self.byte(self.at + 1));
+            let mysql = self.dialect == Dialect::Mysql;
+            let is_line = byte == b'-' && next == b'-' && (!mysql || self.byte(self.at + 2) <= b' ');
+            if self.at >= self.text.len() {
+                break;
+            } else if byte <= b' ' || byte == 0x7f {
+                self.at += 1;
+            } else if is_line || (mysql && byte == b'#') {
+                let rest = &self.bytes()[self.at..];
+                self.at += rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len());
+            } else if byte == b'/' && next == b'*' {
+                self.at = self.comment();
             } else {
-                return at + character.len_utf8();
+                break;
+            }
+        }
+        self.at > begin
+    }
+
+    /// The end of the comment that begins here.
+    fn comment(&self) -> usize {
+        let (mut at, mut depth) = (self.at + 2, 1);
+        while at < self.text.len() {
+            match (self.byte(at), self.byte(at + 1)) {
+                (b'*', b'/') => (at, depth) = (at + 2, depth - 1),
+                (b'/', b'*') if self.dialect == Dialect::Postgres => (at, depth) = (at + 2, depth + 1),
+                _ => at += 1,
+            }
+            if depth == 0 {
+                return at;
+            }
+        }
+        self.text.len()
+    }
+
+    /// A text in quotes. Where a backslash stands before its end, and nothing says that it escapes, whether the text ends
+    /// there depends on a setting of the server (`standard_conforming_strings`): nothing after it is kept.
+    fn string(&self, begin: usize, escapes: bool) -> (Kind, usize) {
+        let escapes = escapes || self.dialect == Dialect::Mysql;
+        let quote = self.byte(begin);
+        let mut at = begin + 1;
+        while at < self.text.len() {
+            match self.byte(at) {
+                b'\\' if escapes => at += 2,
+                b'\\' if self.byte(at + 1) == quote => return (Kind::Rest, self.text.len()),
+                byte if byte == quote && self.byte(at + 1) == quote => at += 2,
+                byte if byte == quote => return (Kind::Literal, at + 1),
+                _ => at += 1,
+            }
+        }
+        (Kind::Literal, self.text.len())
+    }
+
+    /// A name in quotes. One that has no end may be anything.
+    fn name(&self, begin: usize, quote: u8) -> (Kind, usize) {
+        let mut at = begin + 1;
+        while at < self.text.len() {
+            if self.byte(at) != quote {
+                at += 1;
+            } else if self.byte(at + 1) == quote {
+                at += 2;
+            } else {
+                return (Kind::Word, at + 1);
+            }
+        }
+        (Kind::Rest, self.text.len())
+    }
+
+    /// A parameter, a text between `$tag$`, or the mark alone.
+    fn dollar(&self, begin: usize) -> (Kind, usize) {
+        let rest = &self.text[begin + 1..];
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let follows = self.byte(begin + 1 + digits);
+        if digits > 0 {
+            let number = rest[..digits].parse().ok().filter(|number| *number <= PARAMETERS_MAX);
+            return match number.filter(|_| !continues_word(follows)) {
+                Some(number) => (Kind::Parameter(number), begin + 1 + digits),
+                None => (Kind::Literal, self.number(begin + 1)),
+            };
+        }
+        let tag = rest.bytes().take_while(|byte| *byte != b'$' && continues_word(*byte)).count();
+        if self.dialect == Dialect::Mysql || rest.as_bytes().get(tag) != Some(&b'$') {
+            return (Kind::Mark, begin + 1);
+        }
+        let tag = &self.text[begin..begin + tag + 2];
+        let body = begin + tag.len();
+        let end = self.text[body..].find(tag).map(|at| body + at + tag.len());
+        (Kind::Literal, end.unwrap_or(self.text.len()))
+    }
+
+    /// The end of a number, with all that hangs on it: `1.5e-3`, `0xff`, `1_000`.
+    fn number(&self, begin: usize) -> usize {
+        let mut at = begin;
+        loop {
+            let byte = self.byte(at);
+            let signed = matches!(byte, b'e' | b'E') && matches!(self.byte(at + 1), b'+' | b'-');
+            if signed && self.byte(at + 2).is_ascii_digit() {
+                at += 2;
+            } else if (byte == b'.' && !self.text[at..].starts_with(REST)) || continues_word(byte) {
+                at += 1;
+            } else {
+                return at;
             }
         }
     }
-    rest.len()
+
+    /// A word, or a text with a word before its quote that says how it is written: `E'...'`, `U&'...'`.
+    fn word(&self, begin: usize) -> (Kind, usize) {
+        let rest = &self.bytes()[begin..];
+        let length = rest.iter().take_while(|byte| continues_word(**byte)).count();
+        let end = begin + length;
+        let word = &self.text[begin..end];
+        let is = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(word));
+        match (self.byte(end), self.byte(end + 1)) {
+            (b'\'', _) if is(&["e"]) => self.string(end, true),
+            (b'\'', _) if is(&["b", "x", "n"]) => self.string(end, false),
+            (b'&', b'\'') if is(&["u"]) => self.string(end + 1, false),
+            (b'&', b'"') if is(&["u"]) && self.dialect == Dialect::Postgres => self.name(end + 1, b'"'),
+            _ => (Kind::Word, end),
+        }
+    }
 }
 
-/// `$$...$$`, `$tag$...$tag$`
-fn dollar_quoted(rest: &str) -> Option<usize> {
-    let inner = rest.strip_prefix('$')?;
-    let tag = inner.find('$')?;
-    let is_tag = inner[..tag].chars().all(is_word) && !inner.starts_with(|c: char| c.is_ascii_digit());
-    let quote = &rest[..tag + 2];
-    is_tag.then(|| rest[quote.len()..].find(quote).map_or(rest.len(), |end| end + 2 * quote.len()))
+fn begins_word(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || !byte.is_ascii()
 }
 
-/// PostgreSQL's comments lie within each other.
-fn comment(rest: &str) -> usize {
-    let mut depth = 0;
-    let bytes = rest.as_bytes();
+fn continues_word(byte: u8) -> bool {
+    begins_word(byte) || byte.is_ascii_digit() || byte == b'$'
+}
+
+/// Makes one of a sign and its value where that cannot be the difference of two.
+fn signed<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
+    let mut kept: Vec<Token<'a>> = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        if let [.., sign] = kept.as_slice()
+            && sign.is("-")
+            && token.kind == Kind::Literal
+            && kept.iter().nth_back(1).is_none_or(|before| {
+                before.kind == Kind::Mark && !matches!(before.text, ")" | "]" | "?" | REST)
+            })
+        {
+            let sign = kept.len() - 1;
+            kept[sign].kind = Kind::Signed;
+        } else {
+            kept.push(*token);
+        }
+    }
+    kept
+}
+
+/// Leaves out all but the first of what stands between commas and is all alike.
+fn shortened<'a>(tokens: &[Token<'a>], length: impl Fn(&[Token<'a>]) -> usize) -> Vec<Token<'a>> {
+    let mut kept = Vec::with_capacity(tokens.len());
     let mut at = 0;
-    while at + 1 < bytes.len() {
-        match &bytes[at..at + 2] {
-            b"/*" => (depth, at) = (depth + 1, at + 2),
-            b"*/" => (depth, at) = (depth - 1, at + 2),
-            _ => at += 1,
+    while at < tokens.len() {
+        let first = length(&tokens[at..]);
+        kept.extend_from_slice(&tokens[at..at + first.max(1)]);
+        at += first.max(1);
+        let begin = at;
+        while first > 0 && tokens.get(at).is_some_and(|token| token.is(",")) {
+            let next = length(&tokens[at + 1..]);
+            if next == 0 {
+                break;
+            }
+            at += 1 + next;
         }
-        if depth == 0 {
-            return at;
+        if at > begin {
+            kept.push(Token { kind: Kind::Mark, text: ",", spaced: false });
+            kept.push(Token { kind: Kind::Mark, text: REST, spaced: true });
         }
     }
-    rest.len()
+    kept
 }
 
-fn number(rest: &str) -> usize {
-    let mut length = 0;
-    let mut before = ' ';
-    for character in rest.chars() {
-        let signed = matches!(character, '+' | '-') && matches!(before, 'e' | 'E') && !rest.starts_with("0x");
-        if !(character.is_ascii_alphanumeric() || matches!(character, '.' | '_') || signed) {
-            break;
+/// How many tokens a value takes, with its type: `1`, `'x'::text`.
+fn element(tokens: &[Token<'_>]) -> usize {
+    match tokens {
+        [value, one, two, word, ..]
+            if is_value(value) && one.is(":") && two.is(":") && word.kind == Kind::Word =>
+        {
+            4
         }
-        length += 1;
-        before = character;
+        [value, ..] if is_value(value) => 1,
+        _ => 0,
     }
-    length
 }
 
-/// A name, or a placeholder: `$1`, `:name`, `%s`, `%(name)s`, `@name`. 0 if it is neither.
-fn word(rest: &str) -> usize {
-    let sign = usize::from(rest.starts_with(['$', ':', '%', '@']));
-    if rest.starts_with("::") {
+/// How many tokens a bracket with values alone takes: a row.
+fn row(tokens: &[Token<'_>]) -> usize {
+    if !tokens.first().is_some_and(|token| token.is("(")) {
         return 0;
     }
-    if rest.starts_with("%(") {
-        return rest.find(")s").filter(|end| rest[2..*end].chars().all(is_word)).map_or(0, |end| end + 2);
-    }
-    let end =
-        rest[sign..].find(|character| !is_word(character) && character != '$').unwrap_or(rest.len() - sign);
-    if sign == 1 && end == 0 { 0 } else { sign + end }
-}
-
-fn is_word(character: char) -> bool {
-    character.is_alphanumeric() || character == '_'
-}
-
-/// Who writes values as `$n` begins after the highest that is there.
-fn highest_parameter(sql: &str) -> u32 {
-    let numbers = sql.split('$').skip(1).map(|part| {
-        let end = part.find(|character: char| !character.is_ascii_digit()).unwrap_or(part.len());
-        part[..end.min(4)].parse().unwrap_or(0)
-    });
-    numbers.max().unwrap_or(0)
-}
-
-#[derive(Default)]
-struct Writer {
-    text: String,
-    /// Number of the next value.
-    next: u32,
-    space: bool,
-    /// The last word in lower case, or the last mark.
-    last: String,
-    /// Of each open bracket, whether it holds values: behind IN and VALUES.
-    values: Vec<bool>,
-    /// `VALUES` was said, and nothing but lists since.
-    in_values: bool,
-    /// Where the list of values that is being written has its second value; it is cut there.
-    list: List,
-}
-
-#[derive(Default)]
-struct List {
-    /// Length of the text after the first value of the list; none if what is written is no list of values.
-    first: Option<usize>,
-    many: bool,
-}
-
-impl Writer {
-    /// Tells whether a text in double quotes is a value, as in MySQL, and not a name.
-    fn wants_value(&self, quoted: &str, after: &str) -> bool {
-        let inner = quoted.trim_matches('"');
-        let named =
-            inner.chars().all(|character| is_word(character) || matches!(character, ' ' | '-' | '$' | '.'));
-        let dotted = self.last == "." || after.trim_start().starts_with('.');
-        let compared =
-            matches!(self.last.as_str(), "=" | "<" | ">" | "like" | "ilike" | "between" | "and" | "regexp");
-        let listed = self.values.last().copied().unwrap_or(false);
-        !named || !quoted.ends_with('"') || quoted.len() < 2 || !dotted && (compared || listed)
-    }
-
-    fn take(&mut self, token: Token<'_>) {
-        match token {
-            Token::Space => self.space = true,
-            Token::Literal => self.literal(),
-            Token::Word(word) => self.word(word),
-            Token::Mark(mark) => self.mark(mark),
+    let mut at = 1;
+    loop {
+        let value = element(&tokens[at..]);
+        let value = if value == 0 && tokens.get(at).is_some_and(|token| token.is(REST)) { 1 } else { value };
+        at += value;
+        match tokens.get(at) {
+            Some(token) if value > 0 && token.is(",") => at += 1,
+            Some(token) if value > 0 && token.is(")") => return at + 1,
+            _ => return 0,
         }
     }
+}
 
-    fn write(&mut self, text: &str) {
-        if std::mem::take(&mut self.space) && !self.text.is_empty() {
-            self.text.push(' ');
+fn is_value(token: &Token<'_>) -> bool {
+    matches!(token.kind, Kind::Literal | Kind::Signed)
+}
+
+fn written(tokens: &[Token<'_>], dialect: Dialect) -> String {
+    let known =
+        tokens.iter().filter_map(|token| if let Kind::Parameter(n) = token.kind { Some(n) } else { None });
+    let mut number = known.max().unwrap_or(0);
+    let mut line = String::new();
+    let mut after_value = false;
+    for token in tokens {
+        // Values must not become part of the words beside them: `date'...'`, `'...'and`.
+        let is_value = is_value(token);
+        let touches = is_value && line.bytes().next_back().is_some_and(continues_word);
+        let touches = touches || (after_value && token.text.bytes().next().is_some_and(continues_word));
+        after_value = is_value || matches!(token.kind, Kind::Parameter(_));
+        if (token.spaced || touches || token.kind == Kind::Rest) && !line.is_empty() {
+            line.push(' ');
         }
-        self.text.push_str(text);
-    }
-
-    fn literal(&mut self) {
-        let number = self.next;
-        self.next += 1;
-        let begins = self.last == "(";
-        self.write(&format!("${number}"));
-        match &mut self.list {
-            List { first: first @ None, .. } if begins => *first = Some(self.text.len()),
-            List { first: Some(_), many } if self.last == "," => *many = true,
-            _ => {}
-        }
-        self.last = "$".to_owned();
-    }
-
-    fn word(&mut self, word: &str) {
-        self.list = List::default();
-        self.write(word);
-        self.last = word.to_ascii_lowercase();
-        self.in_values = self.last == "values";
-    }
-
-    fn mark(&mut self, mark: char) {
-        match mark {
-            '(' => {
-                let values = self.in_values || self.last == "in";
-                if self.values.len() < DEPTH_MAX {
-                    self.values.push(values);
+        match token.kind {
+            Kind::Literal | Kind::Signed => {
+                number = (number + 1).min(PARAMETERS_MAX);
+                line.push_str(if token.kind == Kind::Signed { "-" } else { "" });
+                match dialect {
+                    Dialect::Postgres => line.push_str(&format!("${number}")),
+                    Dialect::Mysql => line.push('?'),
                 }
-                self.list = List::default();
             }
-            ')' => {
-                self.close();
-                self.list = List::default();
-            }
-            ',' => {}
-            _ => self.list = List::default(),
+            Kind::Rest => line.push_str(REST),
+            // Names in quotes may hold anything.
+            Kind::Word => line.extend(token.text.chars().map(|c| if c.is_control() { ' ' } else { c })),
+            Kind::Parameter(_) | Kind::Mark => line.push_str(token.text),
         }
-        if !matches!(mark, '(' | ')' | ',') {
-            self.in_values = false;
-        }
-        self.write(mark.encode_utf8(&mut [0; 4]));
-        self.last = mark.to_string();
-    }
-
-    /// Ends a list: of many values only the first is shown, and the numbers of the others are free again.
-    fn close(&mut self) {
-        self.values.pop();
-        if let List { first: Some(first), many: true } = self.list {
-            let shown: u32 =
-                self.text[..first].rsplit('$').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-            self.text.truncate(first);
-            self.text.push_str(", ...");
-            self.next = shown + 1;
-            self.space = false;
+        if line.len() > TEXT_MAX {
+            line.truncate(boundary(&line, TEXT_MAX - REST.len()));
+            line.push_str(REST);
+            break;
         }
     }
-
-    fn finish(self) -> String {
-        let text = self.text.trim_end_matches([';', ' ']);
-        if text.len() <= STATEMENT_MAX {
-            text.to_owned()
-        } else {
-            format!("{} ...", cut(text, STATEMENT_MAX))
-        }
-    }
+    line
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn values_are_left_out() {
-        let table = [
-            ("select 1", "select $1"),
-            ("SELECT * FROM t1 WHERE a = 'x' AND b=-2.5e3;", "SELECT * FROM t1 WHERE a = $1 AND b=-$2"),
-            ("select  a,\n\tb -- why\nfrom t /* note */ where c", "select a, b from t where c"),
-            ("select 'it''s', E'a\\'b', E'\\n', x'ff', U&'d'", "select $1, $2, $3, $4, $5"),
-            // One value and a half in PostgreSQL, one in MySQL.
-            ("select 'a\\', 'b', c from t", "select $1"),
-            ("select $$a 'b'$$, $t$x$t$", "select $1, $2"),
-            ("select * from t where id in (1, 2, 3)", "select * from t where id in ($1, ...)"),
-            ("select f(1, 'a', b)", "select f($1, $2, b)"),
-            (
-                "insert into t (a, b) values (1,'x'), (2,'y')",
-                "insert into t (a, b) values ($1, ...), ($2, ...)",
-            ),
-            (
-                r#"SELECT "u"."id" FROM "u" WHERE "u"."n" = 5"#,
-                r#"SELECT "u"."id" FROM "u" WHERE "u"."n" = $1"#,
-            ),
-            (
-                r#"select "a b" from t where m = "me@x" and n = "john""#,
-                r#"select "a b" from t where m = $1 and n = $2"#,
-            ),
-            (r#"select * from t where n in ("a", "b")"#, "select * from t where n in ($1, ...)"),
-            ("update t set a = $1, b = 2 where c = %s", "update t set a = $1, b = $2 where c = %s"),
-            ("select %(name)s, :id, @v, x::int", "select %(name)s, :id, @v, x::int"),
-            ("select `a`.`b` from `t` limit 0x1F", "select `a`.`b` from `t` limit $1"),
-            ("select j#>'{a}' from t # note", "select j#>$1 from t"),
-            ("select 'never ends", "select $1"),
-            ("select /* never ends", "select"),
-            ("select date '2020-01-01'", "select date $1"),
-            ("", ""),
-        ];
-        for (sql, expected) in table {
-            assert_eq!(normalized(sql), expected, "{sql}");
-        }
-    }
-
-    #[test]
-    fn the_same_statement_is_the_same_text() {
-        let of =
-            |values: &str| normalized(&format!("select a from t where b in ({values}) and c = '{values}'"));
-        assert_eq!(of("1,2"), of("7, 8, 9, 10"));
-        assert_ne!(of("1,2"), of("1"));
-    }
-
-    #[test]
-    fn long_statements_are_cut() {
-        let long = format!("select {}", "column_name, ".repeat(10_000));
-        let text = normalized(&long);
-        assert!(text.len() <= STATEMENT_MAX + 4 && text.ends_with(" ..."), "{}", text.len());
-        assert!(normalized(&"ä".repeat(STATEMENT_MAX)).ends_with(" ..."));
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_taken(sql in "(\\PC|['\"$/*\\\\;:%@#`(),. \n]|--|in|values){0,200}") {
-            let text = normalized(&sql);
-            prop_assert!(text.len() <= STATEMENT_MAX + 4);
-        }
-
-        #[test]
-        fn no_value_is_seen(
-            secret in "SECRET[a-zA-Z '\"\\\\$*/-]{0,20}",
-            number in 100_000_u32..,
-            shape in 0_usize..8,
-        ) {
-            let text = secret.replace('\\', "\\\\").replace('\'', "''");
-            let sql = match shape {
-                0 => format!("select * from t where a = '{text}' and b = {number} and c = 'z'"),
-                1 => format!("insert into t values ('{text}', {number}), ('{text}', 7)"),
-                2 => format!("select 1 /* {} */, {number}", secret.replace("*/", "").replace("/*", "").replace(['*', '/'], "")),
-                3 => format!("select f('{text}'), $x${}$x$, {number}", secret.replace('$', "")),
-                4 => format!("select {number} -- {secret}"),
-                5 => format!("update t set a='{text}',b={number} where c=E'{text}'"),
-                6 => format!("select * from t where a in ('{text}', {number})"),
-                _ => format!("select * from t where a = \"{}\" or b = {number}", secret.replace(['"', '\\'], "")),
-            };
-            let shown = normalized(&sql);
-            prop_assert!(!shown.contains("SECRET"), "{} -> {}", sql, shown);
-            prop_assert!(!shown.contains(&number.to_string()), "{} -> {}", sql, shown);
-        }
-    }
+/// The last end of a character that is not beyond a byte.
+fn boundary(text: &str, most: usize) -> usize {
+    (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }

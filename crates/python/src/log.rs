@@ -112,18 +112,7 @@ impl Log for ErrorFile {
 
 fn formatted(level: Level, message: &str) -> String {
     let at = clock::stamp(clock::wall_seconds());
-    format!("[{at}] [{}] [{}] {message}\n", std::process::id(), name(level))
-}
-
-/// Returns the level's name in Python's logging.
-pub(crate) fn name(level: Level) -> &'static str {
-    match level {
-        Level::Debug => "DEBUG",
-        Level::Info => "INFO",
-        Level::Warning => "WARNING",
-        Level::Error => "ERROR",
-        Level::Critical => "CRITICAL",
-    }
+    format!("[{at}] [{}] [{}] {message}\n", std::process::id(), level.name())
 }
 
 /// Reads `loglevel`; what it does not know is info, as in Gunicorn.
@@ -139,7 +128,7 @@ fn level(name: &str) -> Level {
 
 /// Says one line through a logger in Python. Called attached.
 pub(crate) fn say(logger: &Bound<'_, PyAny>, level: Level, message: &str) {
-    let method = name(level).to_ascii_lowercase();
+    let method = level.name().to_ascii_lowercase();
     // The message is no format: it may quote a client's bytes.
     if let Err(error) = logger.call_method1(method.as_str(), ("%s", message)) {
         error.write_unraisable(logger.py(), Some(logger));

@@ -8,12 +8,15 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod attached;
+pub mod database;
 mod engine;
 pub mod evidence;
 pub mod export;
 mod kernel;
 mod object;
 pub mod observer;
+mod rhythm;
 pub mod source;
 pub mod stack;
 pub mod store;

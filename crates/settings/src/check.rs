@@ -50,7 +50,13 @@ pub fn check(name: &str, value: Value) -> Result<Value, Invalid> {
         return Err(Invalid::new(name, &value, format!("unknown setting {}{hint}", quoted(name))));
     };
     // Hook or class: the caller holds the object, so there is nothing to bring into shape.
-    setting.kind.check(name, value.clone()).map_err(|reason| Invalid::new(name, &value, reason))
+    let checked = setting.kind.check(name, value.clone());
+    if setting.secret {
+        // Messages repeat what was said.
+        return checked
+            .map_err(|_| Invalid::new(name, &Value::from("***"), "Not a list of strings".to_owned()));
+    }
+    checked.map_err(|reason| Invalid::new(name, &value, reason))
 }
 
 impl Kind {

@@ -95,3 +95,10 @@ fn bad_values_are_named_with_the_reason() {
         assert!(error.message().starts_with(&headline), "{}", error.message());
     }
 }
+
+#[test]
+fn a_bad_value_that_may_hold_a_password_is_not_repeated() {
+    let error =
+        check("reflex_database", Value::Object("[b'mysql://u:geheim@db']".into())).expect_err("no texts");
+    assert_eq!((error.value.as_str(), error.reason.as_str()), ("***", "Not a list of strings"));
+}

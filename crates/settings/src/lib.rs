@@ -19,6 +19,7 @@ mod number;
 mod print;
 mod resolve;
 mod said;
+mod secret;
 mod setting;
 mod surroundings;
 mod table;

@@ -3,6 +3,7 @@
 use crate::address::BindAddress;
 use crate::destination;
 use crate::said::Said;
+use crate::secret::hidden;
 use crate::setting::{Kind, Setting};
 use crate::value::{Value, quoted};
 
@@ -32,6 +33,9 @@ pub fn told(said: &Said) -> String {
 
 fn shown(setting: &Setting, value: &Value) -> String {
     match (&setting.kind, value) {
+        (_, Value::List(texts)) if setting.secret => {
+            Value::List(texts.iter().map(|text| hidden(text)).collect()).shown()
+        }
         (Kind::Hook { .. } | Kind::Class, Value::Object(name)) => format!("<{name}()>"),
         (Kind::Hook { .. }, Value::Str(path)) => format!("<{}()>", path.rsplit('.').next().unwrap_or(path)),
         (Kind::Address, Value::Str(text)) => address(text),
@@ -67,7 +71,7 @@ mod tests {
         let text = print_config(&Said::default());
         let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
         assert!(names.is_sorted(), "{names:?}");
-        assert_eq!(names.len(), 140);
+        assert_eq!(names.len(), 141);
         assert!(text.lines().all(|line| line.get(34..37) == Some(" = ")), "{text}");
     }
 
@@ -105,6 +109,7 @@ mod tests {
             ("bind", None, "['127.0.0.1:8000']"),
             ("bind", texts(&["unix:/a", ":1"]), "['unix:/a', ':1']"),
             ("daemon", Some(Value::Bool(true)), "True"),
+            ("reflex_database", texts(&["mysql://u:geheim@db/"]), "['mysql://u:***@db/']"),
             ("root_path", None, ""),
             ("http_protocols", None, "['h1']"),
             ("forwarder_headers", None, "['SCRIPT_NAME', 'PATH_INFO']"),

@@ -159,6 +159,8 @@ pub struct Settings {
     pub otlp_endpoint: Option<String>,
     /// `notify`.
     pub notify: Vec<Destination>,
+    /// `reflex_database`, as it was said.
+    pub reflex_database: Vec<String>,
 }
 
 /// Where statsd listens, and what every metric carries.
@@ -351,6 +353,7 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         admin_bind: read.admin_bind()?,
         otlp_endpoint: read.said_text("otlp_endpoint", |text| url_of(&text))?,
         notify: read.notify()?,
+        reflex_database: read.list("reflex_database"),
         chdir,
         said: said.clone(),
     })

@@ -25,6 +25,8 @@ pub struct Setting {
     pub origin: Origin,
     /// Whether it does anything here.
     pub served: Served,
+    /// Its value may hold a password, which is not shown.
+    pub secret: bool,
 }
 
 impl Setting {
@@ -46,6 +48,7 @@ impl Setting {
             since: None,
             origin: Origin::Gunicorn,
             served: Served::Yes,
+            secret: false,
         }
     }
 
@@ -66,6 +69,11 @@ impl Setting {
 
     pub(crate) const fn ours(mut self) -> Setting {
         self.origin = Origin::Ferricorn;
+        self
+    }
+
+    pub(crate) const fn secret(mut self) -> Setting {
+        self.secret = true;
         self
     }
 

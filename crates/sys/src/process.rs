@@ -112,6 +112,13 @@ fn done(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Returns the name of the effective user, if it has one.
+pub fn own_name() -> Option<String> {
+    // SAFETY: takes nothing and cannot fail.
+    let name = user_name(unsafe { libc::geteuid() }).ok().flatten()?;
+    Some(name.to_str().ok()?.to_owned())
+}
+
 /// Returns the name of a user, if there is one.
 fn user_name(uid: u32) -> io::Result<Option<Box<CStr>>> {
     let mut entry = MaybeUninit::<libc::passwd>::zeroed();
@@ -168,6 +175,9 @@ mod tests {
     fn users_have_names_and_staying_is_always_possible() {
         assert_eq!(user_name(0).expect("looked up").as_deref(), Some(c"root"));
         assert_eq!(user_name(4_294_967_294).expect("looked up"), None);
+        // SAFETY: takes nothing and cannot fail.
+        let own = user_name(unsafe { libc::geteuid() }).expect("looked up");
+        assert_eq!(own_name().as_deref(), own.as_deref().map(|name| name.to_str().expect("a name")));
         become_user(0, 0, false).expect("nothing to do");
         // SAFETY: both take nothing and cannot fail.
         let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };

@@ -207,6 +207,25 @@ impl Desk {
         }
         self.age(now);
         let mut effects: Vec<Effect> = dropped.into_iter().map(Effect::Drop).collect();
+        effects.extend(self.settle());
+        effects
+    }
+
+    /// Ends all troubles: their server is not there any more, which is said in words.
+    pub fn close(&mut self, text: &str, now: f64) -> Vec<Effect> {
+        for kept in self.kept.values_mut() {
+            if kept.incident.state == State::Note {
+                kept.close_note(now);
+            } else {
+                kept.turn(State::Closed, now, text);
+            }
+        }
+        self.settle()
+    }
+
+    /// Returns what has changed, and lets go of what is over.
+    fn settle(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
         for kept in self.kept.values_mut() {
             if std::mem::take(&mut kept.dirty) {
                 kept.settle();
@@ -466,11 +485,7 @@ impl Desk {
                     kept.turn(State::Mitigated, now, "no sign of it for a minute")
                 }
                 State::Mitigated if silent_s >= OVER_S => kept.turn(State::Closed, now, "over"),
-                State::Note if silent_s >= OVER_S => {
-                    kept.incident.state = State::Closed;
-                    kept.incident.closed_at = Some(now);
-                    kept.dirty = true;
-                }
+                State::Note if silent_s >= OVER_S => kept.close_note(now),
                 _ => {}
             }
         }
@@ -478,6 +493,13 @@ impl Desk {
 }
 
 impl Kept {
+    /// It was too little for anybody to be told.
+    fn close_note(&mut self, now: f64) {
+        self.incident.state = State::Closed;
+        self.incident.closed_at = Some(now);
+        self.dirty = true;
+    }
+
     fn weigh(&mut self, diagnosis: &Diagnosis, seconds: f64) {
         *self.scores.entry(diagnosis.cause).or_default() += seconds * diagnosis.confidence;
         for other in &diagnosis.runners_up {

@@ -115,8 +115,9 @@ impl Incident {
     }
 }
 
-/// One trouble.
+/// One trouble. What an earlier version has not written is as if it were empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Incident {
     /// [`SCHEMA`].
     pub schema: u32,

@@ -7,14 +7,15 @@ use ferricorn_core::diagnosis::{
     Case, Cause, Diagnosis, Finding, Fixes, History, Subject, Surroundings, diagnose,
 };
 use ferricorn_core::event::Died;
-use ferricorn_core::evidence::{Evidence, Source};
+use ferricorn_core::evidence::Source;
 use ferricorn_core::histogram::Distribution;
 use ferricorn_core::incident::Troubled;
 use ferricorn_core::latency::Class;
 use ferricorn_core::life::Life;
 use ferricorn_core::record::{Hold, Request, Worker};
 use ferricorn_core::route;
-use ferricorn_core::snapshot::{self, Route, Running, Snapshot};
+use ferricorn_core::scoreboard::Exit;
+use ferricorn_core::snapshot::{self, Kind, Route, Running, Snapshot};
 use std::collections::BTreeMap;
 
 /// A worker that gives no sign of life for so long has fallen silent.
@@ -50,8 +51,8 @@ impl Facts {
         self.queued = living().map(|worker| worker.queued).sum();
         self.ready = living().filter(|worker| worker.life != Life::Draining).count();
         let silent = |worker: &snapshot::Worker| worker.beat_age_s.is_some_and(|age_s| age_s > SILENT_S);
-        // Of one alone nobody can tell; its own state does.
-        self.all_silent = living().count() > 1 && living().all(silent);
+        // Of one alone nobody can tell; its own state does. And a stock Gunicorn's worker may be silent while it works.
+        self.all_silent = snapshot.kind == Kind::Ferricorn && living().count() > 1 && living().all(silent);
         self.workers = snapshot.workers.iter().map(|worker| (worker.pid, worker.clone())).collect();
         if self.routes.is_empty() {
             self.learn(&snapshot.routes);
@@ -78,6 +79,11 @@ impl Facts {
     pub(super) fn is_nested(&self) -> bool {
         let class = self.worker_class.to_ascii_lowercase();
         ["asgi", "gevent", "uvicorn", "tornado"].iter().any(|name| class.contains(name))
+    }
+
+    /// Returns the pids of all workers.
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.workers.keys().copied()
     }
 
     /// Returns how many workers serve.
@@ -183,17 +189,12 @@ pub(super) fn held(hold: &Hold, worker: &Worker) -> Troubled {
     }
 }
 
-/// Explains a worker's death.
-pub(super) fn death(died: &Died, last: Option<&Evidence>) -> Diagnosis {
-    use ferricorn_core::scoreboard::Exit;
+/// Explains a worker's death; `at` is what its oldest request was found to be at.
+pub(super) fn death(died: &Died, at: Option<&Diagnosis>) -> Diagnosis {
     let said = |source: &str, text: String| Finding { source: source.to_owned(), text, weight: 3 };
     let summary = format!("Worker {} has died: {}.", died.worker.pid, died.cause);
-    let main = |last: &Evidence| {
-        let request = Request { tid: died.worker.pid, ..died.requests.first().cloned().unwrap_or_default() };
-        diagnose(&Case { request, looks: std::slice::from_ref(last), ..Case::default() })
-    };
-    match died.exit {
-        Exit::OutOfMemory => Diagnosis {
+    match (died.exit, at) {
+        (Exit::OutOfMemory, _) => Diagnosis {
             cause: Cause::WorkerMemory,
             confidence: 0.97,
             evidence: vec![said("kernel", died.cause.clone())],
@@ -208,20 +209,15 @@ pub(super) fn death(died: &Died, last: Option<&Evidence>) -> Diagnosis {
             summary,
             ..Diagnosis::default()
         },
-        Exit::Boot => Diagnosis {
+        (Exit::Boot, _) => Diagnosis {
             cause: Cause::BootSlowImport,
             confidence: 0.8,
             evidence: vec![said("log", died.cause.clone())],
             summary,
             ..Diagnosis::default()
         },
-        // What it was at when it was last seen.
-        Exit::Timeout => last.map(main).filter(|found| found.cause != Cause::Unknown).unwrap_or(Diagnosis {
-            summary: summary.clone(),
-            evidence: vec![said("log", died.cause.clone())],
-            confidence: 0.3,
-            ..Diagnosis::default()
-        }),
+        // It was ended for what it was at.
+        (Exit::Timeout, Some(at)) => at.clone(),
         _ => Diagnosis {
             summary,
             evidence: vec![said("log", died.cause.clone())],

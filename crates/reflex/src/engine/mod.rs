@@ -4,12 +4,14 @@
 //!
 //! Not for: where requests and events come from, and for no decision about a process.
 
+mod asking;
 mod boots;
 mod detectors;
 mod explain;
 mod outlet;
 mod watch;
 
+pub(crate) use asking::Asking;
 pub(crate) use outlet::Outlet;
 pub(crate) use watch::Key;
 
@@ -18,9 +20,9 @@ use boots::Boots;
 use detectors::Detectors;
 use explain::Facts;
 use ferricorn_core::event::{Died, Late, Seen};
-use ferricorn_core::evidence::{Evidence, Frame};
+use ferricorn_core::evidence::{Evidence, Frame, told};
 use ferricorn_core::incident::{Desk, Effect, Sign, Troubled};
-use ferricorn_core::life::{Change, Life, Lives};
+use ferricorn_core::life::{Change, Life};
 use ferricorn_core::record::{Blocked, Death, Hold, Outcome, Record, Request, SCHEMA, Server};
 use ferricorn_core::scoreboard::Exit;
 use ferricorn_core::snapshot::{Running, Snapshot};
@@ -39,6 +41,8 @@ const HELD_MIN_S: f64 = 1.0;
 /// A share of its time from which on a request counts as stuck; and an age, where it has no deadline.
 const STUCK_SHARE: f64 = 0.5;
 const STUCK_S: f64 = 5.0;
+/// Most lines about where a request was.
+const LINES_MAX: usize = 8;
 
 /// The engine.
 pub(crate) struct Engine<'a> {
@@ -51,9 +55,9 @@ pub(crate) struct Engine<'a> {
     held: BTreeMap<u32, Vec<Frame>>,
     facts: Facts,
     desk: Desk,
-    lives: Lives,
     boots: Boots,
     detectors: Detectors,
+    asking: Asking,
     outlet: Outlet<'a>,
     /// Looks in the current second.
     looks: (u64, u32),
@@ -61,7 +65,7 @@ pub(crate) struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     /// Returns an engine for a server; takes up what the last one has left.
-    pub(crate) fn new(server: Server, mut outlet: Outlet<'a>, now_s: f64) -> Self {
+    pub(crate) fn new(server: Server, asking: Asking, mut outlet: Outlet<'a>, now_s: f64) -> Self {
         let mut desk = Desk::new(server.clone());
         let mut detectors = Detectors::default();
         desk.resume(outlet.unfinished(now_s));
@@ -76,9 +80,9 @@ impl<'a> Engine<'a> {
             held: BTreeMap::new(),
             facts: Facts::default(),
             desk,
-            lives: Lives::default(),
             boots: Boots::default(),
             detectors,
+            asking,
             outlet,
             looks: (0, 0),
         }
@@ -113,8 +117,9 @@ impl<'a> Engine<'a> {
             None => {
                 self.looks.1 += 1;
                 let requests = all(pid);
-                let evidence =
-                    self.lens.look(&Aim { pid, requests: &requests, percent, all: true, serves: None });
+                let serves = self.asking.serves();
+                let evidence = self.lens.look(&Aim { pid, requests: &requests, percent, all: true, serves });
+                self.asking.ask(pid, &evidence, request.request.app_s, self.facts.pids());
                 self.recent.insert(pid, (now_s, evidence.clone()));
                 evidence
             }
@@ -148,7 +153,12 @@ impl<'a> Engine<'a> {
         {
             self.desk.name_next(id);
         }
-        for effect in self.desk.on(sign, now_s) {
+        let effects = self.desk.on(sign, now_s);
+        self.carry_out(effects, now_s);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, now_s: f64) {
+        for effect in effects {
             match effect {
                 Effect::Save(incident) => self.outlet.save(&incident, now_s),
                 Effect::Tell(incident) => self.outlet.tell(&incident),
@@ -234,7 +244,6 @@ impl<'a> Engine<'a> {
     pub(crate) fn died(&mut self, died: Died, now_s: f64) {
         let pid = died.worker.pid;
         self.detectors.die();
-        self.lives.explain(pid, died.exit, died.cause.clone());
         let evidence: Vec<Evidence> =
             self.watches.of_worker(pid).filter_map(|watch| watch.looks.last().cloned()).collect();
         let answered: Vec<String> = self
@@ -247,13 +256,15 @@ impl<'a> Engine<'a> {
             self.lost(request, pid, "lost with its worker", now_s);
         }
         if died.exit != Exit::Planned {
-            let diagnosis = explain::death(&died, evidence.last());
+            let explained = self.watches.of_worker(pid).filter(|watch| watch.diagnosis.is_some());
+            let oldest = explained.max_by(|one, other| one.running.age_s.total_cmp(&other.running.age_s));
+            let diagnosis = explain::death(&died, oldest.and_then(|watch| watch.diagnosis.as_ref()));
             let text = format!("worker {pid} has died: {}", died.cause);
             let grave = self.facts.ready() == 0 && died.exit == Exit::OutOfMemory;
             self.sign(Sign::Worker { pid, diagnosis: Box::new(diagnosis), text, grave }, now_s);
         }
         self.settle_all(now_s, |key, watch| (key.0 == pid && watch.late.is_some()).then_some(Outcome::Ended));
-        self.watches.retain(|key, _| key.0 != pid);
+        self.watches.forget(pid);
         self.forget(pid);
         self.outlet.record(Record::Death(Box::new(Death {
             schema: SCHEMA,
@@ -286,7 +297,7 @@ impl<'a> Engine<'a> {
                 true => None,
             }
         });
-        self.watches.retain(|key, _| alive.contains(key));
+        self.watches.keep(alive, now_s);
     }
 
     fn settle_all(&mut self, now_s: f64, outcome: impl Fn(&Key, &Watch) -> Option<Outcome>) {
@@ -305,13 +316,17 @@ impl<'a> Engine<'a> {
         records.into_iter().for_each(|record| self.outlet.record(record));
     }
 
-    /// Once a second: server and workers, without routes. Returns what has changed in the lives of workers.
-    pub(crate) fn second(&mut self, snapshot: &Snapshot, now_s: f64) -> Vec<Change> {
+    /// Lives of workers have changed.
+    pub(crate) fn changes(&mut self, changes: &[Change], now_s: f64) {
+        for change in changes.iter().filter(|change| change.life == Life::Exited) {
+            self.forget(change.pid);
+        }
+        self.outlet.changes(changes, now_s);
+    }
+
+    /// Once a second: server and workers, with or without their requests and routes.
+    pub(crate) fn second(&mut self, snapshot: &Snapshot, now_s: f64) {
         self.facts.update(snapshot);
-        let changes = self.lives.observe(snapshot);
-        let ends = changes.iter().filter(|change| change.life == Life::Exited);
-        ends.map(|change| change.pid).collect::<Vec<u32>>().into_iter().for_each(|pid| self.forget(pid));
-        self.outlet.changes(&changes, now_s);
         for sign in self.boots.look(snapshot, &mut self.lens) {
             self.sign(sign, now_s);
         }
@@ -319,7 +334,6 @@ impl<'a> Engine<'a> {
             self.sign(Sign::Capacity { stuck: self.facts.stuck, threads: self.facts.threads }, now_s);
         }
         self.sign(Sign::Tick, now_s);
-        changes
     }
 
     /// Shows others a whole snapshot.
@@ -340,8 +354,21 @@ impl<'a> Engine<'a> {
         self.facts.learn(&snapshot.routes);
     }
 
-    /// Every tick: writes down what has come.
+    /// Takes what databases have answered.
+    fn hear_databases(&mut self, now_s: f64) {
+        for (pid, at_s, found) in self.asking.answers() {
+            for key in self.watches.answered(pid, at_s, &found) {
+                self.explain(key, now_s);
+            }
+        }
+        for (level, text) in self.asking.lines() {
+            self.outlet.say(level, &text);
+        }
+    }
+
+    /// Every tick: takes what has been answered, writes down what has come.
     pub(crate) fn tick(&mut self, now_s: f64) {
+        self.hear_databases(now_s);
         self.outlet.tick(now_s);
     }
 
@@ -358,18 +385,40 @@ impl<'a> Engine<'a> {
         self.outlet.end(now_s);
     }
 
+    /// The server is not there any more: with it, its incidents are over.
+    pub(crate) fn end(&mut self, text: &str, now_s: f64) {
+        let effects = self.desk.close(text, now_s);
+        self.carry_out(effects, now_s);
+        self.finish(now_s);
+    }
+
     /// The observer itself has been stopped for so long; whoever did that may have stopped everybody.
     pub(crate) fn paused(&mut self, lasted_s: f64, now_s: f64) {
         self.facts.paused = Some((now_s, lasted_s));
     }
 
-    /// Returns what was last seen of a request's thread, for the log.
-    pub(crate) fn last_frames(&self, key: Key, id: &str) -> Option<&[Frame]> {
-        let last = self.watches.get(key)?.looks.last()?;
-        last.threads
-            .iter()
-            .find(|thread| thread.request.as_deref() == Some(id))
-            .map(|thread| &thread.frames[..])
+    /// Returns lines for the log about a request that was lost.
+    pub(crate) fn told_of(&self, late: &Late) -> Vec<String> {
+        let Request { id, method, path, client, app_s, .. } = &late.request;
+        let client = if client.is_empty() { String::new() } else { format!(" from {client}") };
+        let (pid, answer, doing) = (late.pid, &late.answer, &late.doing);
+        // Of others it says of what their worker has died.
+        let (by, doing) = match late.by.as_str() {
+            "guardian" => (" by the guardian of its worker", format!("its thread is {doing}")),
+            _ => ("", doing.clone()),
+        };
+        let mut lines = vec![
+            format!(
+                "  {method} {path} (request {id}){client}, {app_s:.1} s in the application: {answer}{by} (pid:{pid})"
+            ),
+            format!("  request {id}: {doing}"),
+        ];
+        let last = self.watches.get((pid, late.id)).and_then(|watch| watch.looks.last());
+        let thread =
+            last.and_then(|last| last.threads.iter().find(|thread| thread.request.as_ref() == Some(id)));
+        let frames = thread.map(|thread| told(&thread.frames, "", |_| None)).unwrap_or_default();
+        lines.extend(frames.iter().take(LINES_MAX).map(|line| format!("  request {id}: {line}")));
+        lines
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where the engine's words go: the store, exports, the log. Each may be missing, and none is waited for.
 //! Not for: deciding what is said.
 
-use crate::export::{Exports, Shared};
+use crate::export::{self, Exports, Shared};
 use crate::store::{Scribe, Store, StoreError};
 use ferricorn_core::incident::{Incident, State};
 use ferricorn_core::latency::{Key, Phases};
@@ -9,7 +9,11 @@ use ferricorn_core::life::Change;
 use ferricorn_core::log::Level;
 use ferricorn_core::record::{Record, Server};
 use ferricorn_core::snapshot::Snapshot;
+use ferricorn_settings::Settings;
 use std::collections::BTreeMap;
+use std::env;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Incidents that are over and still published.
@@ -22,7 +26,8 @@ pub(crate) type Log<'a> = &'a dyn Fn(Level, &str);
 pub(crate) struct Outlet<'a> {
     server: Server,
     scribe: Option<Scribe>,
-    exports: Option<Exports>,
+    folder: Option<&'a Path>,
+    exports: Exports,
     shared: Arc<Shared>,
     log: Log<'a>,
     /// What routes have gained in this minute.
@@ -32,16 +37,35 @@ pub(crate) struct Outlet<'a> {
 }
 
 impl<'a> Outlet<'a> {
-    /// Returns an outlet; without a store nothing is kept.
-    pub(crate) fn new(
+    /// Opens the store in a folder, and begins to tell others. Without a folder nothing is kept.
+    ///
+    /// # Errors
+    /// The process has too many descriptors.
+    pub(crate) fn open(
         server: Server,
-        store: Option<Store>,
-        exports: Option<Exports>,
-        shared: Arc<Shared>,
+        folder: Option<&'a Path>,
+        settings: &Settings,
         log: Log<'a>,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let shared = Shared::new()?;
+        // Whoever has named a folder wants to know.
+        let level = if settings.state_dir.is_some() { Level::Warning } else { Level::Info };
+        let store = open_store(folder, level, log);
+        let folder = folder.filter(|_| store.is_some());
+        let config = export::Config::of(settings, folder, server.pid, &|name| env::var(name).ok());
+        let exports = export::start(config, &shared);
         let scribe = store.map(|store| Scribe::new(store, server.clone()));
-        Self { server, scribe, exports, shared, log, minute: BTreeMap::new(), over: Vec::new() }
+        Ok(Self { server, scribe, folder, exports, shared, log, minute: BTreeMap::new(), over: Vec::new() })
+    }
+
+    /// Returns the folder in which things are kept, if they are.
+    pub(crate) fn folder(&self) -> Option<&'a Path> {
+        self.folder
+    }
+
+    /// Returns the place where things are published.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
     }
 
     fn write<T>(
@@ -56,9 +80,7 @@ impl<'a> Outlet<'a> {
     /// Returns the incidents that an earlier observer of this server has left open.
     pub(crate) fn unfinished(&mut self, now_s: f64) -> Vec<Incident> {
         let found = self.write(now_s, Store::unfinished).unwrap_or_default();
-        if let Some(exports) = &self.exports {
-            exports.resume(&found);
-        }
+        self.exports.resume(&found);
         found
     }
 
@@ -90,9 +112,7 @@ impl<'a> Outlet<'a> {
 
     /// Tells people of an incident: receivers of notifications, and who reads the log.
     pub(crate) fn tell(&self, incident: &Incident) {
-        if let Some(exports) = &self.exports {
-            exports.incident_changed(incident);
-        }
+        self.exports.incident_changed(incident);
         let Incident { id, verdict, cause, confidence, .. } = incident;
         let (level, text) = match incident.state {
             State::Open => (
@@ -104,6 +124,11 @@ impl<'a> Outlet<'a> {
             State::Note => return,
         };
         (self.log)(level, &text);
+    }
+
+    /// Writes a line to the log.
+    pub(crate) fn say(&self, level: Level, text: &str) {
+        (self.log)(level, text);
     }
 
     /// Keeps a record.
@@ -159,4 +184,18 @@ impl<'a> Outlet<'a> {
             (self.log)(level, &text);
         }
     }
+}
+
+fn open_store(folder: Option<&Path>, level: Level, log: Log<'_>) -> Option<Store> {
+    let Some(folder) = folder else {
+        log(level, "Records of timeouts are not kept: this user has no home. Set --state-dir");
+        return None;
+    };
+    let why = |error: &StoreError| {
+        let folder = folder.display();
+        let text =
+            format!("Records of timeouts are not kept: {folder} cannot be used: {error}. Set --state-dir");
+        log(level, &text);
+    };
+    Store::create(folder).inspect_err(why).ok()
 }

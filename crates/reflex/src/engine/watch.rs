@@ -3,7 +3,7 @@
 
 use ferricorn_core::diagnosis::{Case, Diagnosis, History, Surroundings, Told};
 use ferricorn_core::event::{Late, Seen};
-use ferricorn_core::evidence::{Evidence, Source};
+use ferricorn_core::evidence::{Database, Evidence, Source};
 use ferricorn_core::record::{Outcome, Request, SCHEMA, Server, Timeout, Worker};
 use ferricorn_core::snapshot::Running;
 use std::collections::BTreeMap;
@@ -17,6 +17,8 @@ const AGES_S: [f64; 5] = [5.0, 5.15, 10.0, 20.0, 60.0];
 const LOOKS_MAX: usize = 6;
 /// Most requests that are watched at a time; beyond that, evidence is not captured.
 const WATCHED_MAX: usize = 256;
+/// How long what was seen of a request is kept after its end, seconds.
+const LINGER_S: f64 = 3.0;
 /// Most neighbours that a record names.
 const NEIGHBOURS_MAX: usize = 64;
 
@@ -44,6 +46,8 @@ pub(super) struct Watch {
     pub(super) lost_s: Option<f64>,
     pub(super) seen: Option<Seen>,
     pub(super) diagnosis: Option<Diagnosis>,
+    /// When it was found not to be in flight any more.
+    gone_s: Option<f64>,
     /// Its record is written.
     pub(super) written: bool,
 }
@@ -106,6 +110,21 @@ impl Watches {
         watch
     }
 
+    /// Adds what databases have said of a worker to the looks that they were asked about, and returns whose these are.
+    pub(super) fn answered(&mut self, pid: u32, at_s: f64, found: &[Database]) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for (key, watch) in self.by.range_mut((pid, 0)..=(pid, u64::MAX)) {
+            let since = watch.looks.iter_mut().filter(|look| look.at_s >= at_s);
+            // A later look has the last word until its own question is answered.
+            let known: Vec<&mut Evidence> = since.collect();
+            if !known.is_empty() {
+                keys.push(*key);
+            }
+            known.into_iter().for_each(|look| look.databases = found.to_vec());
+        }
+        keys
+    }
+
     pub(super) fn get(&self, key: Key) -> Option<&Watch> {
         self.by.get(&key)
     }
@@ -114,7 +133,7 @@ impl Watches {
         self.by.get_mut(&key)
     }
 
-    /// Returns a request's watch, a new one for who has not been looked at.
+    /// Returns a request's watch; a new one for who has not been looked at.
     pub(super) fn entry(&mut self, key: Key) -> &mut Watch {
         self.by.entry(key).or_default()
     }
@@ -127,9 +146,20 @@ impl Watches {
         self.by.iter_mut()
     }
 
-    /// Lets go of those that are not there any more.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Key, &Watch) -> bool) {
-        self.by.retain(|key, watch| keep(key, watch));
+    /// Lets go of requests that have not been in flight for a while: word of what became of one may come late.
+    pub(super) fn keep(&mut self, alive: &[Key], now_s: f64) {
+        self.by.retain(|key, watch| {
+            if alive.contains(key) {
+                watch.gone_s = None;
+                return true;
+            }
+            now_s - *watch.gone_s.get_or_insert(now_s) < LINGER_S
+        });
+    }
+
+    /// Lets go of those of a worker.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.by.retain(|(of, _), _| *of != pid);
     }
 }
 

@@ -2,9 +2,10 @@
 
 /// Most bytes of the whole store: database and SQLite's journal.
 const TOTAL_BYTES: u64 = 64 << 20;
-/// When the journal has so many, it is written back before anything else is; a transaction may add as much again. SQLite
-/// does that by itself every 4 MB, unless a reader stands in the way.
-const JOURNAL_BYTES: u64 = 8 << 20;
+/// Of these, what the journal may have before a transaction. SQLite writes it back every 4 MB, unless somebody is in the way.
+const JOURNAL_BYTES: u64 = 16 << 20;
+/// What a transaction may add.
+const TRANSACTION_BYTES: u64 = 4 << 20;
 const DAY_S: f64 = 86_400.0;
 
 /// How much is kept, and for how long.
@@ -39,7 +40,7 @@ pub(super) struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            database_bytes: TOTAL_BYTES - 2 * JOURNAL_BYTES,
+            database_bytes: TOTAL_BYTES - JOURNAL_BYTES - TRANSACTION_BYTES,
             journal_bytes: JOURNAL_BYTES,
             records_s: 30.0 * DAY_S,
             incidents_s: 90.0 * DAY_S,

@@ -45,8 +45,8 @@ pub enum StoreError {
         .0.display()
     )]
     Unfinished(PathBuf),
-    /// Somebody else has kept it locked for too long.
-    #[error("another process keeps the store locked")]
+    /// Somebody else has kept it locked for too long, or reads it without end.
+    #[error("another process keeps the store in use")]
     Busy,
     /// The disk is full, or the store and nothing in it can go.
     #[error("{0}")]

@@ -222,6 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn what_another_version_has_written_is_read() {
+        let (_folder, store) = opened(Bounds::default());
+        store.save(&incident("20261126-1", State::Open, 5.0)).expect("kept");
+        for (body, known) in [
+            (r#"{"id":"20261126-1","state":"open","cause":"db.lock","novelty":[7]}"#, true),
+            (r#"{"id":"20261126-1","state":"open","cause":"a.cause.to.come"}"#, false),
+            ("no JSON", false),
+        ] {
+            store.connection().execute("UPDATE incidents SET body = ?1", [body]).expect("written");
+            assert_eq!(store.incident("20261126-1").expect("read").is_some(), known, "{body}");
+            assert_eq!(store.incidents(&IncidentFilter::default()).expect("read").len(), usize::from(known));
+        }
+    }
+
+    #[test]
     fn an_incident_beyond_all_measure_is_refused() {
         let (_folder, store) = opened(Bounds::default());
         let large = Incident { verdict: "x".repeat(BYTES_MAX), ..incident("20261126-1", State::Open, 1.0) };

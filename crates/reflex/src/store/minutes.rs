@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub(super) const COARSE: u64 = 10;
 /// Stretches of that length that are put together at a time.
 const ROLL_MAX: usize = 12;
+/// So many of the newest minutes stay minutes when there is no room for more.
+const FINE_LEAST: u64 = 180;
 /// The longest name of a route or method, in bytes.
 const NAME_MAX: usize = 256;
 
@@ -84,18 +86,34 @@ impl Store {
         Ok(())
     }
 
-    /// Puts minutes together that lie before `until`, the oldest first; returns whether any are left.
+    /// Puts minutes together that lie before `until`, the oldest first; returns whether any may be left.
     pub(super) fn roll_up(&self, until: u64) -> Result<bool, StoreError> {
         for _ in 0..ROLL_MAX {
-            let query = "SELECT minute FROM minutes WHERE span = 1 AND minute < ?1 ORDER BY minute LIMIT 1";
-            let mut statement = self.connection().prepare_cached(query)?;
-            let oldest: Option<i64> = statement.query_row([number(until)], |row| row.get(0)).optional()?;
-            let Some(oldest) = oldest else { return Ok(false) };
-            let begin = oldest.unsigned_abs() / COARSE * COARSE;
-            self.transact(|connection| roll(connection, begin))?;
+            if !self.transact(|connection| roll_oldest(connection, until))? {
+                return Ok(false);
+            }
         }
         Ok(true)
     }
+}
+
+/// Puts the oldest minutes together before their time, for room; false if only the newest are left.
+pub(super) fn roll_early(connection: &Connection) -> Result<bool, StoreError> {
+    let query = "SELECT max(minute) FROM minutes WHERE span = 1";
+    let newest: Option<i64> = connection.query_row(query, [], |row| row.get(0))?;
+    let newest = newest.unwrap_or(0).unsigned_abs();
+    roll_oldest(connection, newest.saturating_sub(FINE_LEAST) / COARSE * COARSE)
+}
+
+/// Puts the oldest stretch before `until` together; false if there is none.
+fn roll_oldest(connection: &Connection, until: u64) -> Result<bool, StoreError> {
+    let query = "SELECT min(minute) FROM minutes WHERE span = 1 AND minute < ?1";
+    let mut statement = connection.prepare_cached(query)?;
+    let oldest: Option<i64> = statement.query_row([number(until)], |row| row.get(0))?;
+    if let Some(oldest) = oldest {
+        roll(connection, oldest.unsigned_abs() / COARSE * COARSE)?;
+    }
+    Ok(oldest.is_some())
 }
 
 /// Which row.
@@ -142,11 +160,12 @@ fn roll(connection: &Connection, begin: u64) -> Result<(), StoreError> {
         let Some(phases) = sparse::read(row.get_ref(2)?.as_blob().unwrap_or_default()) else { continue };
         merged.entry((row.get(0)?, row.get(1)?)).or_default().merge(&phases);
     }
+    // First, because there may be no room for more.
+    let query = "DELETE FROM minutes WHERE span = 1 AND minute >= ?1 AND minute < ?2";
+    connection.prepare_cached(query)?.execute(bounds)?;
     for ((server, key), phases) in merged {
         add(connection, &Place { minute: begin, span: COARSE, server, key }, &phases)?;
     }
-    let query = "DELETE FROM minutes WHERE span = 1 AND minute >= ?1 AND minute < ?2";
-    connection.prepare_cached(query)?.execute(bounds)?;
     Ok(())
 }
 

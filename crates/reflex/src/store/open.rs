@@ -1,4 +1,5 @@
-//! Opening the store, and writing to it in transactions that end: nothing here waits for longer than [`BUSY`].
+//! Opening the store, and writing to it in transactions that end: nothing here waits for longer than [`BUSY`],
+//! and opening not for longer than twice [`BUSY_OPENING`].
 //! Not for: what stands in the tables.
 
 use super::bounds::Bounds;
@@ -17,11 +18,11 @@ use std::time::Duration;
 
 /// How long somebody else's transaction is waited for.
 const BUSY: Duration = Duration::from_millis(250);
-/// The same for who only reads: nobody's requests are watched meanwhile.
-const BUSY_READER: Duration = Duration::from_secs(2);
+/// The same for who only reads, and for who has only begun: others may be making the tables.
+const BUSY_OPENING: Duration = Duration::from_secs(2);
 /// How often the change to WAL is tried, for which SQLite does not wait by itself, and the pause between.
-const WAL_TRIES: u32 = 20;
-const WAL_PAUSE: Duration = Duration::from_millis(25);
+const WAL_TRIES: u32 = 100;
+const WAL_PAUSE: Duration = Duration::from_millis(20);
 /// Pages that are written back into the database at a time: 4 MB.
 const CHECKPOINT_PAGES: u32 = 1000;
 /// Bytes of a page, which is SQLite's own choice for new files.
@@ -69,11 +70,12 @@ impl Store {
         if connection.is_readonly("main")? {
             return Err(StoreError::ReadOnly);
         }
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(BUSY_OPENING)?;
         // Before anything is written, or pages that become free could never be given back.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         use_wal(&connection)?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         connection.pragma_update(
@@ -88,6 +90,7 @@ impl Store {
         )?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         schema::migrate(&connection)?;
+        connection.busy_timeout(BUSY)?;
         let file = identity(&path)?;
         Ok(Self { connection, folder: folder.to_owned(), file, bounds })
     }
@@ -103,10 +106,10 @@ impl Store {
         let file = identity(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)?;
-        connection.busy_timeout(BUSY_READER)?;
-        // The first statement is what looks at the files.
+        connection.busy_timeout(BUSY_OPENING)?;
+        // The first statement is what looks at the files, and would make those that are missing.
         let (connection, found) = match schema::version(&connection) {
-            Err(StoreError::Sqlite(error)) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+            Err(error) if wants_to_write(&error) => {
                 let connection = open_unchanging(folder, &path)?;
                 let found = schema::version(&connection)?;
                 (connection, found)
@@ -120,6 +123,8 @@ impl Store {
             found if found < known => Err(StoreError::Older { found, known }),
             found if found > known => Err(StoreError::Newer { found, known }),
             _ => {
+                // Root may look at a file that another user has made.
+                connection.pragma_update(None, "trusted_schema", false)?;
                 connection.set_prepared_statement_cache_capacity(STATEMENTS);
                 Ok(Self { connection, folder: folder.to_owned(), file, bounds: Bounds::default() })
             }
@@ -171,20 +176,25 @@ impl Store {
         Ok(value)
     }
 
-    /// Writes the journal back if it has grown beyond its share, which a reader can hinder: then nothing more is written.
+    /// Writes the journal back when it has half of its share: what SQLite does by itself never makes it shorter while others
+    /// are at the store. If it has all of it, which takes a reader without end, nothing more is written.
     fn bound_journal(&self) -> Result<(), StoreError> {
         let length = || fs::metadata(place::wal(&self.folder)).map_or(0, |metadata| metadata.len());
-        if length() <= self.bounds.journal_bytes {
+        let most = self.bounds.journal_bytes;
+        let before = length();
+        if before <= most / 2 {
             return Ok(());
         }
-        self.connection.busy_timeout(Duration::ZERO)?;
+        // Below the bound there is a next time: who is in the way then is not waited for.
+        self.connection.busy_timeout(if before > most { BUSY } else { Duration::ZERO })?;
         let done = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         self.connection.busy_timeout(BUSY)?;
-        done?;
-        if length() > self.bounds.journal_bytes {
-            return Err(StoreError::Full(
-                "somebody reads the store without end, so that its journal cannot be written back",
-            ));
+        match done.map_err(StoreError::from) {
+            Err(StoreError::Busy) => {}
+            done => done?,
+        }
+        if length() > most {
+            return Err(StoreError::Busy);
         }
         Ok(())
     }
@@ -216,6 +226,15 @@ fn use_wal(connection: &Connection) -> Result<(), StoreError> {
             }
             done => return done,
         }
+    }
+}
+
+/// Tells whether SQLite failed because it may not make its `-shm` file.
+fn wants_to_write(error: &StoreError) -> bool {
+    match error {
+        StoreError::ReadOnly => true,
+        StoreError::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::CannotOpen),
+        _ => false,
     }
 }
 

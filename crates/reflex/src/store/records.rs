@@ -12,8 +12,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use std::collections::BTreeMap;
 
-/// Records of one transaction.
-const BATCH: usize = 64;
+/// Records of one transaction: 4 MB at most.
+const BATCH: usize = 16;
 /// Bytes of a record; of a larger one the evidence is left out.
 const BYTES_MAX: usize = 256 << 10;
 /// Calls and requests that are kept of a record that is not kept whole.

@@ -1,6 +1,6 @@
 //! The hand that writes for an observer: collects records and writes them once per tick, keeps the store within its bounds,
-//! and says once when it cannot. Whatever is wrong with the store, it costs the observer [`PAUSE_S`] apart at most one wait
-//! for a lock, and never more memory than [`PENDING_MAX`] records.
+//! and says once when it cannot. Whatever is wrong with the store costs the observer at most one wait for a lock every
+//! [`PAUSE_S`], and the memory of [`PENDING_MAX`] records.
 //!
 //! Not for: what is worth writing.
 
@@ -167,7 +167,7 @@ mod tests {
         scribe.record(late(1.0, 7, 1));
         let (level, text) = scribe.tick(101.0).expect("said");
         assert_eq!(level, Level::Warning);
-        assert!(text.ends_with("for now: another process keeps the store locked"), "{text}");
+        assert!(text.ends_with("for now: another process keeps the store in use"), "{text}");
         // Not again, and not even tried before its time.
         assert_eq!(scribe.tick(102.0), None);
         assert_eq!(scribe.tick(106.5), None);

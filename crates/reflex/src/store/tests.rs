@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -185,9 +185,9 @@ fn a_reader_without_end_cannot_make_the_journal_grow_without_end() {
     reader.execute_batch("BEGIN; SELECT count(*) FROM records").expect("begun");
     let written = (0..10_000_u32).map(|number| store.append(&late(f64::from(number) * 3600.0, 7, 1)));
     let error = written.into_iter().find_map(Result::err).expect("refused");
-    assert!(error.to_string().starts_with("somebody reads the store without end"), "{error}");
+    assert!(matches!(error, StoreError::Busy), "{error:?}");
     let journal = || fs::metadata(place::wal(folder.path())).expect("there").len();
-    assert!(journal() < 1 << 20, "{}", journal());
+    assert!(journal() < 300 << 10, "{}", journal());
     reader.execute_batch("COMMIT").expect("ended");
     store.append(&death(2.0, 7)).expect("kept again");
     assert!(journal() < 256 << 10);
@@ -200,27 +200,38 @@ fn a_burst_is_quickly_written() {
         (0..10_000_u32).map(|number| late(f64::from(number % 7), 7, number.into())).collect();
     let begun = Instant::now();
     store.append_all(&records).expect("kept");
-    // It takes less than a second; this finds what would take a transaction for each.
+    // It takes a quarter of a second; this finds what would need a transaction for each.
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(count(&store), 500);
 }
 
+/// Does something until nobody else is in the way, which a slow machine can make long.
+fn patiently<T>(mut work: impl FnMut() -> Result<T, StoreError>) -> T {
+    let begun = Instant::now();
+    loop {
+        match work() {
+            Err(StoreError::Busy) if begun.elapsed() < Duration::from_secs(20) => {}
+            done => return done.expect("done"),
+        }
+    }
+}
+
 #[test]
-fn two_servers_write_at_once() {
+fn several_servers_write_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Both make it, too.
+    // All of them make it, too.
     let write = |pid: u32| {
-        let store = Store::create(folder.path()).expect("made");
-        (0..200)
-            .map(|number| {
-                // Each in an hour of its own.
-                let mut record = late(f64::from(number) * 3600.0, pid, 1);
-                let Record::Timeout(timeout) = &mut record else { unreachable!() };
-                timeout.server = server(pid);
-                store.append(&record).expect("kept");
-                store.next_id(0.0).expect("given")
-            })
-            .collect::<Vec<String>>()
+        let store = patiently(|| Store::create(folder.path()));
+        let mut ids = Vec::new();
+        for number in 0..200 {
+            // Each in an hour of its own.
+            let mut record = late(f64::from(number) * 3600.0, pid, 1);
+            let Record::Timeout(timeout) = &mut record else { unreachable!() };
+            timeout.server = server(pid);
+            patiently(|| store.append(&record));
+            ids.push(patiently(|| store.next_id(0.0)));
+        }
+        ids
     };
     let mut ids: Vec<String> = thread::scope(|scope| {
         let threads = [1, 2, 3].map(|pid| scope.spawn(move || write(pid)));
@@ -231,9 +242,8 @@ fn two_servers_write_at_once() {
     assert_eq!(ids.len(), 600, "each name once");
     let store = Store::open(folder.path()).expect("opened");
     assert_eq!(count(&store), 600);
-    let servers: i64 =
-        store.connection().query_row("SELECT count(*) FROM servers", [], |row| row.get(0)).expect("counted");
-    assert_eq!(servers, 3);
+    let servers = store.connection().query_row("SELECT count(*) FROM servers", [], |row| row.get(0));
+    assert_eq!(servers, Ok(3));
     assert_eq!(intact(folder.path()), "ok");
 }
 
@@ -250,24 +260,80 @@ fn child_that_writes() {
     }
 }
 
+/// Starts a child that writes, and waits until it has written so many times.
+fn writer(folder: &Path, until: u32) -> (Child, impl Iterator<Item = u32>) {
+    let mut child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "store::tests::child_that_writes", "--nocapture"])
+        .env(CHILD, folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a child");
+    let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let mut kept =
+        lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("kept ")?.parse::<u32>().ok());
+    kept.by_ref().find(|number| *number >= until).expect("it writes");
+    (child, kept)
+}
+
+fn kill(child: &mut Child) {
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+}
+
+/// Does something as a user who has no rights here; none where this user cannot become another.
+fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    let nobody = rustix::process::Uid::from_raw(65_534);
+    thread::scope(|scope| {
+        let become_nobody = || rustix::thread::set_thread_res_uid(nobody, nobody, nobody);
+        scope.spawn(move || become_nobody().is_ok().then(work)).join().expect("no panic")
+    })
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    // Others may look and not write; root's rights must not help them.
+    let open_to_all = || {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("changed");
+        for file in fs::read_dir(path).expect("read") {
+            let file = file.expect("a file").path();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o644)).expect("changed");
+        }
+    };
+    let seen = || as_nobody(|| Store::open(path).map(|store| count(&store)));
+    let (mut child, kept) = writer(path, 5);
+    open_to_all();
+    let Some(alive) = seen() else {
+        kill(&mut child);
+        return;
+    };
+    assert!(alive.expect("beside the writer") >= 15);
+    kill(&mut child);
+    let last = kept.last().unwrap_or(5) as usize;
+    let after = seen().expect("nobody").expect("what the dead has left");
+    assert!(after >= 3 * last, "{after} {last}");
+    // SQLite would have to write to read that.
+    fs::remove_file(path.join(format!("{FILE}-shm"))).expect("removed");
+    let error = seen().expect("nobody").expect_err("a journal");
+    assert!(matches!(error, StoreError::Unfinished(_)), "{error:?}");
+    drop(Store::create(path).expect("who may write puts it in order"));
+    assert!(!place::wal(path).exists());
+    assert_eq!(seen().expect("nobody").expect("nothing waits"), after);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("changed");
+    let error = seen().expect("nobody").expect_err("no right to look");
+    assert_eq!(error.kind(), Some(std::io::ErrorKind::PermissionDenied), "{error:?}");
+}
+
 #[test]
 fn a_writer_that_is_killed_leaves_a_whole_store() {
     let folder = tempfile::tempdir().expect("a folder");
     for round in 1..=5 {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "store::tests::child_that_writes", "--nocapture"])
-            .env(CHILD, folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a child");
-        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let mut kept =
-            lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("kept ")?.parse::<u32>().ok());
-        let reached = kept.by_ref().find(|number| *number >= round * 10).expect("it writes");
+        let until = round * 10;
+        let (mut child, kept) = writer(folder.path(), until);
         // Somewhere in its next transactions.
-        child.kill().expect("killed");
-        child.wait().expect("reaped");
-        let said = kept.last().unwrap_or(reached);
+        kill(&mut child);
+        let said = kept.last().unwrap_or(until);
         // Who comes first after that finds the journal of the dead, whether it only reads or not.
         let viewer = Store::open(folder.path()).expect("opened");
         let hours = |store: &Store| -> i64 {

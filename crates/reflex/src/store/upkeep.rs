@@ -3,7 +3,7 @@
 //!
 //! Not for: the bounds themselves (`bounds`).
 
-use super::minutes::COARSE;
+use super::minutes::{self, COARSE};
 use super::open::{PAGE_BYTES, server_id};
 use super::{Store, StoreError, incidents};
 use ferricorn_core::record::Server;
@@ -22,6 +22,8 @@ const KEYS_EVERY: u64 = 360;
 
 /// What can be given up for room: the oldest eighth of what takes most against its share.
 struct Group {
+    /// What can be done before anything is given up; false if nothing.
+    squeeze: fn(&Connection) -> Result<bool, StoreError>,
     /// Its share of the store, in sixteenths.
     share: f64,
     /// How many bytes it takes.
@@ -32,18 +34,21 @@ struct Group {
 
 const GROUPS: [Group; 4] = [
     Group {
+        squeeze: minutes::roll_early,
         share: 8.0,
         bytes: "SELECT coalesce(sum(length(data) + 32), 0) FROM minutes",
         cut: "DELETE FROM minutes WHERE minute <= \
               (SELECT minute FROM minutes ORDER BY minute LIMIT 1 OFFSET (SELECT count(*) / 8 FROM minutes))",
     },
     Group {
+        squeeze: |_| Ok(false),
         share: 6.0,
         bytes: "SELECT coalesce(sum(length(body) + 256), 0) FROM records",
         cut: "DELETE FROM records WHERE id IN \
               (SELECT id FROM records ORDER BY at LIMIT (SELECT count(*) / 8 + 1 FROM records))",
     },
     Group {
+        squeeze: |_| Ok(false),
         share: 1.0,
         bytes: "SELECT coalesce(sum(length(body) + 256), 0) FROM incidents",
         // Notes first; what goes on stays.
@@ -52,6 +57,7 @@ const GROUPS: [Group; 4] = [
               LIMIT (SELECT count(*) / 8 + 1 FROM incidents))",
     },
     Group {
+        squeeze: |_| Ok(false),
         share: 1.0,
         bytes: "SELECT coalesce(sum(length(body) + 64), 0) FROM changes",
         cut: "DELETE FROM changes WHERE id IN \
@@ -163,7 +169,7 @@ fn cut(connection: &Connection) -> Result<bool, StoreError> {
     }
     excess.sort_by(|one, other| other.0.total_cmp(&one.0));
     for (_, group) in excess {
-        if connection.execute(group.cut, [])? > 0 {
+        if (group.squeeze)(connection)? || connection.execute(group.cut, [])? > 0 {
             return Ok(true);
         }
     }
@@ -254,10 +260,11 @@ mod tests {
 
     #[test]
     fn the_size_stays_within_its_bound_and_the_newest_stays() {
-        let bounds = Bounds { database_bytes: 1 << 20, journal_bytes: 512 << 10, ..Bounds::default() };
+        let bounds = Bounds { database_bytes: 1 << 20, journal_bytes: 768 << 10, ..Bounds::default() };
         let (folder, store) = opened(bounds);
         store.save(&incident("20261126-1", State::Open, NOW)).expect("kept");
         store.audit(&Act { what: "x".into(), ..Act::default() }).expect("kept");
+        let counted: Vec<(Key, Phases)> = (0..20).map(|route| durations(&format!("/{route}"))).collect();
         for number in 0..400_u32 {
             let at_s = NOW + f64::from(number) * 60.0;
             // Each in an hour of its own: evidence is bounded otherwise, too.
@@ -265,7 +272,6 @@ mod tests {
                 (0..4).map(|hour| late(at_s + f64::from(hour) * 1e6, 7, u64::from(number))).collect();
             store.append_all(&records).expect("there is always room");
             store.save(&incident(&format!("20261127-{number}"), State::Closed, at_s)).expect("room");
-            let counted: Vec<(Key, Phases)> = (0..20).map(|route| durations(&format!("/{route}"))).collect();
             store.add_minute(&server(1), (at_s / 60.0) as u64, &counted).expect("room");
             store.append_changes(&server(1), &[lived(at_s)]).expect("room");
             if number % 50 == 0 {
@@ -283,6 +289,24 @@ mod tests {
         let counts = counts(&store);
         assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
         assert_eq!(store.acts(10).expect("read").len(), 1);
+    }
+
+    #[test]
+    fn durations_become_coarse_before_they_go() {
+        let (_folder, store) = opened(Bounds { database_bytes: 512 << 10, ..Bounds::default() });
+        let counted: Vec<(Key, Phases)> = (0..4).map(|route| durations(&format!("/{route}"))).collect();
+        for minute in 0..1500 {
+            store.add_minute(&server(1), minute, &counted).expect("room");
+        }
+        let kept = store.minute_by_minute(0, 1500).expect("read");
+        let minutes: Vec<u64> = kept.keys().copied().collect();
+        assert_eq!(minutes[0], 0, "the whole day is there");
+        assert!(kept[&0][0].1.app.count == 2000 && minutes[1] == 10, "by ten minutes where it is old");
+        assert_eq!(
+            minutes[minutes.len() - 100..],
+            (1400..1500).collect::<Vec<_>>(),
+            "by the minute where it is new"
+        );
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn the_text_says_what_the_snapshot_says() {
     }
 }
 
-/// A Prometheus that scrapes a server twice a second.
+/// A Prometheus that scrapes a server every two seconds.
 struct Scraper {
     url: String,
     _process: Program,
@@ -128,7 +128,7 @@ impl Scraper {
         let target = server.url();
         let target = target.trim_start_matches("http://");
         let config = format!(
-            "global: {{scrape_interval: 500ms, scrape_timeout: 400ms}}\n\
+            "global: {{scrape_interval: 2s, scrape_timeout: 2s}}\n\
              scrape_configs: [{{job_name: shop, static_configs: [{{targets: ['{target}']}}]}}]\n"
         );
         let path = folder.path().join("prometheus.yml");

@@ -174,7 +174,7 @@ pub(super) const ROWS: &[Setting] = &[
         "state_dir",
         PATH,
         NONE,
-        "The folder for the records of late requests and dead workers; at most 32 MB.\n\n\
+        "The folder for what is kept of incidents, late requests and dead workers; at most 64 MB. Servers may share one.\n\n\
          Without one it is `STATE_DIRECTORY` as systemd sets it, `/var/lib/ferricorn` for root, or `ferricorn` in \
          `XDG_STATE_HOME` or `~/.local/state`. Made where it is not there, for its user alone.",
     )
@@ -229,4 +229,18 @@ pub(super) const ROWS: &[Setting] = &[
     .metavar("FORM=URL")
     .since("0.1.0")
     .ours(),
+    Setting::new(
+        "reflex_database",
+        Kind::List,
+        EMPTY,
+        "A database that the observer asks what late requests wait for.\n\n\
+         A URL as in `postgresql://reflex@db/shop`, `pgbouncer://stats@pool:6432/` or `mysql://reflex@db/`, or `key=value` \
+         as libpq has it; give it several times for several. Without any, it is that of the variable `PGSERVICE`, if that is set. Leave passwords to \
+         `~/.pgpass`: other users can see a command line. [Databases](databases.md) tells which rights it needs and what it asks.",
+    )
+    .flags(&["--reflex-database"])
+    .metavar("URL")
+    .since("0.1.0")
+    .ours()
+    .secret(),
 ];

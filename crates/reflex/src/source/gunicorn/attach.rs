@@ -65,6 +65,9 @@ pub enum AttachError {
         /// Its version.
         version: String,
     },
+    /// The observer itself has not what it needs.
+    #[error("the observer cannot begin: {0}")]
+    System(#[from] std::io::Error),
     /// The address for statsd cannot be used.
     #[error("nothing can be received by statsd at {address}: {error}")]
     Statsd {

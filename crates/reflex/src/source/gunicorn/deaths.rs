@@ -16,14 +16,17 @@ const ROUND_S: f64 = 0.35;
 #[derive(Debug)]
 pub(super) struct Memory {
     group: Option<Cgroup>,
+    /// What a kill is told by: the count that was taken before the last one. The kernel counts a kill a little before the
+    /// process has ended.
     before: Option<u64>,
+    last: Option<u64>,
 }
 
 impl Memory {
     /// Begins to count in the control group of a process, and on the host where that has none.
     pub(super) fn of(pid: u32) -> Self {
-        let mut memory = Self { group: Cgroup::of(pid), before: None };
-        memory.before = memory.count();
+        let mut memory = Self { group: Cgroup::of(pid), before: None, last: None };
+        memory.forget();
         memory
     }
 
@@ -35,14 +38,21 @@ impl Memory {
         self.group.as_ref().and_then(Cgroup::oom_kills).or_else(host)
     }
 
-    /// Tells whether the count has moved since it was last forgotten; none if there is none.
+    /// Tells whether the count has moved since the last but one time that it was taken; none if there is none.
     pub(super) fn has_moved(&self) -> Option<bool> {
         Some(self.count()? > self.before?)
     }
 
-    /// Takes the count as it is for the new beginning.
+    /// Takes the count; to be called once a second.
+    pub(super) fn take(&mut self) {
+        self.before = self.last;
+        self.last = self.count();
+    }
+
+    /// Begins anew: what was counted so far has been told.
     pub(super) fn forget(&mut self) {
-        self.before = self.count();
+        self.last = self.count();
+        self.before = self.last;
     }
 }
 

@@ -3,15 +3,14 @@
 use super::deaths::{self, Why};
 use super::observe::{Gunicorn, Observation};
 use super::requests::Rules;
-use super::tree::Worker;
+use super::tree::{STATUS_S, Worker};
 use ferricorn_core::event::{Died, Late, REQUESTS_MAX};
 use ferricorn_core::fleet::ExitStatus;
+use ferricorn_core::life::Life;
 use ferricorn_core::record;
 use ferricorn_core::scoreboard::Exit;
 use ferricorn_core::snapshot::Running;
 
-/// How long it is waited for the way in which a worker has ended, seconds.
-const STATUS_S: f64 = 1.0;
 /// How long a request that was missed is remembered, in case that its worker ends, seconds.
 const ENDING_S: f64 = 3.0;
 /// How many.
@@ -29,8 +28,16 @@ impl Gunicorn {
             self.tree.workers.values().filter(|worker| told(worker)).map(|one| one.process.pid).collect();
         let moved = if ended.is_empty() { None } else { self.memory.has_moved() };
         for pid in ended {
+            let timeout_s = self.timeout_s();
+            let Some(worker) = self.tree.workers.get_mut(&pid) else { continue };
+            let why = deaths::why(worker, timeout_s, moved);
+            let seen = matches!(self.life.get(&pid), Some(Life::Stuck | Life::Condemned));
+            if why.exit == Some(Exit::Timeout) && !seen {
+                // Nobody ends so without having been condemned: that is told first, and the end the next time.
+                worker.timed_out = true;
+                continue;
+            }
             let Some(worker) = self.tree.forget(pid) else { continue };
-            let why = deaths::why(&worker, self.timeout_s(), moved);
             let mut running = self.before.remove(&pid).unwrap_or_default();
             if why.exit == Some(Exit::Timeout) {
                 running
@@ -39,6 +46,9 @@ impl Gunicorn {
             self.ending.retain(|(one, _)| one.pid != pid);
             self.life.remove(&pid);
             self.requests.forget(pid);
+            if why.exit == Some(Exit::OutOfMemory) {
+                self.memory.forget();
+            }
             if let Some(exit) = why.exit {
                 *self.exits.entry(exit).or_default() += 1;
                 self.lives.explain(pid, exit, why.words.clone());
@@ -75,6 +85,11 @@ impl Gunicorn {
             }
             _ => "lost",
         };
+        let by = match why.exit {
+            Some(Exit::Timeout | Exit::GracefulTimeout) => "arbiter",
+            Some(Exit::OutOfMemory) => "kernel",
+            _ => "nobody",
+        };
         let mut requests = Vec::new();
         for one in running {
             let mut request = one.request;
@@ -99,7 +114,7 @@ impl Gunicorn {
                 request,
                 at_ns: now_ns,
                 answer: answer.to_owned(),
-                by: "arbiter".to_owned(),
+                by: by.to_owned(),
                 doing: why.words.clone(),
             });
         }

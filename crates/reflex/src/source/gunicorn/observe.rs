@@ -11,6 +11,7 @@ use super::routes::Routes;
 use super::settings::Settings;
 use super::statsd::Statsd;
 use super::tree::Tree;
+use crate::stack::Stacks;
 use ferricorn_core::event::{Died, Late};
 use ferricorn_core::life::{Change, Life, Lives};
 use ferricorn_core::scoreboard::Exit;
@@ -71,6 +72,11 @@ pub struct Observation {
 }
 
 impl Gunicorn {
+    /// Returns when its arbiter was started, nanoseconds since the host was: with its pid, its name for ever.
+    pub fn started_ns(&self) -> u64 {
+        self.tree.masters.first().map_or(0, |master| master.process.started_ns())
+    }
+
     /// Finds a Gunicorn and looks at what it is. Nothing of it is changed.
     ///
     /// # Errors
@@ -161,13 +167,18 @@ impl Gunicorn {
             && self.tree.workers.values().all(|worker| worker.gone_s.is_none())
         {
             self.memory_s = now_s;
-            self.memory.forget();
+            self.memory.take();
         }
         observation.snapshot = self.snapshot(running, rules, now_s);
         observation.changes = self.lives.observe(&observation.snapshot);
         // Workers may outlive their arbiter for a while, and how they ended is told a little later.
-        observation.gone = self.tree.epitaph().filter(|_| self.tree.workers.is_empty());
+        observation.gone = self.tree.epitaph(now_s).filter(|_| self.tree.workers.is_empty());
         observation
+    }
+
+    /// Returns what reads the stacks of its workers, which remembers how to: for whoever gathers evidence of them.
+    pub fn stacks(&mut self) -> &mut Stacks {
+        &mut self.requests.stacks
     }
 
     /// Begins anew with the arbiter that the pidfile names now.

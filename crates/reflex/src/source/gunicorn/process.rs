@@ -61,6 +61,11 @@ impl Process {
         })
     }
 
+    /// Returns when it was started, nanoseconds since boot.
+    pub(super) fn started_ns(&self) -> u64 {
+        self.started.saturating_mul(1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
+    }
+
     /// Returns the seconds since it was started.
     pub(super) fn age_s(&self) -> f64 {
         let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;

@@ -72,7 +72,7 @@ struct Streak {
 #[derive(Default)]
 pub(super) struct Requests {
     pub(super) connections: Connections,
-    stacks: Stacks,
+    pub(super) stacks: Stacks,
     /// By number of the connection.
     known: BTreeMap<u64, Known>,
     /// By worker and Python's number of the thread.
@@ -102,6 +102,7 @@ impl Requests {
         // A worker beats before it takes a connection, and here we know who has taken which.
         tree.beats(now_s);
         self.look_at_stacks(tree, rules, now_s);
+        self.let_go(now_s);
         let mut running: Vec<Running> = self.counted(tree, rules, now_s);
         running.extend(self.uncounted(rules, now_s));
         for one in &mut running {
@@ -249,6 +250,19 @@ impl Requests {
             self.streaks.insert(key, streak);
         }
         for (_, streak) in mine {
+            self.end(&streak.what, now_s - streak.since_s, now_s);
+        }
+    }
+
+    /// Forgets threads whose worker has no such connection any more, so that nobody looks at it.
+    fn let_go(&mut self, now_s: f64) {
+        let open =
+            |pid: u32| self.connections.waiting.values().any(|one| one.owner == Some(pid) && !one.counted);
+        let (here, gone) =
+            std::mem::take(&mut self.streaks).into_iter().partition(|((pid, _), _)| open(*pid));
+        let gone: BTreeMap<(u32, u64), Streak> = gone;
+        self.streaks = here;
+        for streak in gone.into_values() {
             self.end(&streak.what, now_s - streak.since_s, now_s);
         }
     }

@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) const WORKERS_MAX: usize = 512;
 /// Arbiters of one server: each upgrade has two.
 const MASTERS_MAX: usize = 4;
+/// How long it is waited for the way in which a process has ended, seconds.
+pub(super) const STATUS_S: f64 = 1.0;
 /// How long a child may take to show that it is a worker, seconds.
 const PATIENCE_S: f64 = 5.0;
 
@@ -90,6 +92,8 @@ pub(super) struct Tree {
     pub(super) generation: u32,
     /// The descriptors of a child may not be seen.
     pub(super) hidden: bool,
+    /// When the last arbiter was missed.
+    ended_s: Option<f64>,
     last_age: u32,
 }
 
@@ -121,9 +125,10 @@ impl Tree {
         }
         let before = self.masters.len();
         // The last one stays until its end is told.
-        let living = self.masters.iter().filter(|master| master.process.lives()).count();
-        if living > 0 {
+        if self.lives() {
             self.masters.retain(|master| master.process.lives());
+        } else {
+            self.ended_s.get_or_insert(now_s);
         }
         changed || before != self.masters.len()
     }
@@ -157,6 +162,10 @@ impl Tree {
         let same_program = process::command_line(pid) == process::command_line(master)
             || process::command_line(pid).first().is_some_and(|word| word.starts_with("gunicorn: "));
         let Some(process) = Process::open(pid) else { return false };
+        // It soon has a heartbeat of its own worker's.
+        if same_program && is_successor(pid, self.masters[at].process.inner) {
+            return self.succeed(process);
+        }
         match Heartbeat::find(pid, &taken) {
             // The dirty arbiter has those of its own workers, which the arbiter does not know.
             Found::It(heartbeat)
@@ -168,11 +177,9 @@ impl Tree {
                 self.hidden = true;
                 self.adopt(process, at, None)
             }
-            Found::Nothing if same_program && is_successor(pid, self.masters[at].process.inner) => {
-                self.succeed(process)
-            }
             _ => {
-                if process.age_s() > PATIENCE_S || !same_program {
+                // Who has just begun may have a heartbeat, or another program, in a moment.
+                if process.age_s() > PATIENCE_S {
                     let others = &mut self.masters[at].others;
                     // These are few; if they are not, they are met again.
                     if others.len() > WORKERS_MAX {
@@ -234,10 +241,14 @@ impl Tree {
         named.next().map(|master| master.process.pid)
     }
 
-    /// Says how the last arbiter has ended; none while there is one.
-    pub(super) fn epitaph(&self) -> Option<String> {
+    /// Says how the last arbiter has ended; none while there is one, and until that is known or has been waited for.
+    pub(super) fn epitaph(&self, now_s: f64) -> Option<String> {
         let master = self.masters.first().filter(|_| !self.lives())?;
-        let how = match master.process.status() {
+        let status = master.process.status();
+        if status.is_none() && self.ended_s.is_none_or(|ended_s| now_s - ended_s < STATUS_S) {
+            return None;
+        }
+        let how = match status {
             Some(ExitStatus::Code(0)) => "in order".to_owned(),
             Some(ExitStatus::Code(code)) => format!("with exit code {code}"),
             Some(ExitStatus::Signal(signal)) => format!("by {}", signal_name(signal)),
@@ -256,9 +267,9 @@ impl Tree {
 
     /// Notes that an arbiter has told its oldest worker to go.
     pub(super) fn drain_oldest(&mut self, master: u32) {
-        let staying =
-            |worker: &&mut Worker| worker.master == master && worker.gone_s.is_none() && !worker.draining;
-        if let Some(worker) = self.workers.values_mut().filter(staying).min_by_key(|worker| worker.age) {
+        // It may have gone by now, which has not been told yet.
+        let staying = self.workers.values_mut().filter(|worker| worker.master == master && !worker.draining);
+        if let Some(worker) = staying.min_by_key(|worker| worker.age) {
             worker.draining = true;
         }
     }

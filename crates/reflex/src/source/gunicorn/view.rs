@@ -87,6 +87,7 @@ impl Gunicorn {
     fn life(&self, worker: &Worker, running: &[Running], rules: Rules) -> Life {
         // Of who has ended it is told once it is known why.
         if worker.gone_s.is_some()
+            && !worker.timed_out
             && let Some(life) = self.life.get(&worker.process.pid)
         {
             return *life;
