@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -11,7 +13,6 @@ import pytest
 from observers import answering, observed, snapshot
 
 from harness import ctl, free_port, wait_until
-from harness.incidents import incident, keep
 from harness.server import APPS, children, environment
 
 pytestmark = pytest.mark.only_ferricorn("it is Ferricorn's")
@@ -143,16 +144,20 @@ def test_what_nginx_prints_is_read(server, tmp_path):
 
 
 def test_calls_without_timeout_that_were_found_are_told(server, tmp_path):
+    """A service that takes connections and says nothing, and a call that waits for it as long as it may."""
     state = tmp_path / "state"
-    running = server("-w", "2", "--state-dir", state, "--name", "shop", app="waits:app")
-    wait_until(lambda: "the folder of its records" not in unseen(json.loads(ctl("check", "--json", running.pid).stdout)))
-    for number, name in enumerate(("shop", "other")):
-        frames = [{"function": "rates", "file": f"/srv/{name}/reports.py", "line": 41}]
-        of = {"pid": 1, "name": name, "version": "0.1.0", "started_ns": 1}
-        keep(state, incident(f"20200101-{number}", "closed", 1.0, cause="external.no_timeout", server=of, frames=frames))
-    document = check(running.pid, status=1)
-    assert codes(document) == [("warning", "requests.no_timeout")]
-    assert document["facts"]["observed"]["no_timeout"] == ["/srv/shop/reports.py:41 in rates"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        args = ["-w", "2", "-t", "2", "--state-dir", state, "--name", "shop"]
+        running = server(*args, app="silent:app", env={"SILENT": str(silent.getsockname()[1])})
+        assert running.get("/rates", timeout=20).status == 504
+
+        def found():
+            document = json.loads(ctl("check", "--json", running.pid).stdout)
+            return document if ("warning", "requests.no_timeout") in codes(document) else None
+
+        document = wait_until(found, 20, "the call is told")
+    (line,) = document["facts"]["observed"]["no_timeout"]
+    assert re.search(r"/silent\.py:\d+ in rates$", line), line
 
 
 def test_workers_that_mostly_wait_are_told(server):

@@ -86,6 +86,29 @@ def test_a_table_for_people(asked):
     assert any(line.startswith("GET /near/:id: 2 lost at 1 s") for line in lines), text
 
 
+@pytest.mark.timeout(120)
+def test_it_looks_back_into_what_the_observer_has_kept(server, tmp_path):
+    state = tmp_path / "state"
+    running = server("-w", "1", "--threads", THREADS, "--timeout", "30", "--state-dir", state, app="waits:app")
+
+    def kept():
+        # What came before the observer's first look is not of any minute.
+        assert running.get("/items/7").status == 200
+        return slow(running, "--since", "1h")["routes"]
+
+    (route,) = wait_until(kept, 90, "the minute is kept")
+    assert route["route"] == "/items/:id" and route["count"] > 1
+    assert slow(running, "--since", "1h")["timeout_s"] == 30
+    running.stop()
+    # Nothing needs to run for that.
+    outcome = ctl("slow", "--since", "1h", "--state-dir", state)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "/items/:id" in outcome.stdout and outcome.stdout.startswith("of the last 1h 00m, ")
+    assert "timeout" not in outcome.stdout.splitlines()[0]
+    outcome = ctl("slow", "--since", "1h", "--state-dir", tmp_path / "missing")
+    assert outcome.returncode == 1 and "  try: " in outcome.stderr
+
+
 def test_a_gunicorns_routes_are_its_observers(tmp_path):
     with observed(tmp_path) as (arbiter, _):
         outcome = ctl("slow", "--json", arbiter.pid, "--state-dir", tmp_path)

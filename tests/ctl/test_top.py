@@ -196,7 +196,7 @@ def test_a_gunicorn_is_watched_through_its_observer(tmp_path, terminal):
         parts = ["20261126-7", "gunicorn 23.0.0 shop", "rates.example:443 does not answer", "/report", "lost 1"]
         top.wait_for(lambda text: all(part in text for part in parts))
         top.keys("\x1b[Z\r")
-        parts = ["Incident 20261126-7", "external.no_timeout (93 % sure)", "a timeout"]
+        parts = ["Incident 20261126-7", "confidence 0.93", "a timeout"]
         top.wait_for(lambda text: all(part in text for part in parts))
         # What an observer says now and then does not end it, and is told.
         good = observer.documents["/snapshot"]

@@ -87,11 +87,11 @@ Examples:
   ferricornctl workers                    each worker: load, latency, errors
   ferricornctl requests                   what is running now, oldest first
   ferricornctl requests --recent 20       the last 20 finished requests
-  ferricornctl incidents                  what goes wrong again and again, newest first
-  ferricornctl why 20261126-7             an incident in full: cause, evidence, what to do
   ferricornctl attach --pidfile gunicorn.pid   observe a stock Gunicorn
   ferricornctl slow                       which routes are slow, and what their deadline should be
   ferricornctl check                      what will go wrong one day
+  ferricornctl incidents                  what goes wrong again and again, newest first
+  ferricornctl why 20261126-7             an incident in full: cause, evidence, what to do
   ferricornctl timeouts                   late requests and dead workers, newest first
   ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
   ferricornctl stack 4711                 the Python stacks of process 4711, now
@@ -397,13 +397,14 @@ mod tests {
 
     #[test]
     fn routes_are_ranked_as_asked() {
-        let plain = Slow { by: By::Time, limit: 20, timeout: None, log: None };
+        let plain = Slow { by: By::Time, limit: 20, timeout: None, since: None, log: None };
         let log = |format: Option<&str>| {
             Some(AccessLog { path: "a.log".into(), format: format.map(str::to_owned) })
         };
         let table = [
             ("slow", plain.clone()),
             ("slow --by deadline --limit 3 web.pid", Slow { by: By::Deadline, limit: 3, ..plain.clone() }),
+            ("slow --since 90m", Slow { since: Some(Duration::from_secs(5400)), ..plain.clone() }),
             ("slow --access-log a.log", Slow { log: log(None), ..plain.clone() }),
             (
                 "slow --access-log a.log --format %(U)s%(D)s --timeout 5",
@@ -412,6 +413,10 @@ mod tests {
         ];
         for (line, expected) in table {
             assert_eq!(check(line).expect(line).verb, Verb::Slow(expected), "{line}");
+        }
+        for line in ["slow --since 0h", "slow --since h", "slow --since 1w", "slow --since 1h --access-log a"]
+        {
+            assert_eq!(check(line).map(|_| ()), Err(2), "{line}");
         }
         for line in ["slow --by size", "slow --format x", "slow --access-log a.log 7", "slow --timeout 0"] {
             assert_eq!(check(line).map(|_| ()), Err(2), "{line}");

@@ -117,7 +117,7 @@ fn text(
         }
         Verb::Snapshot => write_json(&open(command)?.read()?, &mut text),
         Verb::Slow(options) => {
-            let page = slow::find(options, || open(command))?;
+            let page = slow::find(options, command.state_dir.as_deref(), || open(command))?;
             if command.json { slow::json(&page, &mut text) } else { slow::table(&page, colours, &mut text) }
         }
         Verb::Workers | Verb::Requests | Verb::Recent(_) => {

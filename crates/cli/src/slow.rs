@@ -8,16 +8,19 @@ use crate::access_log::{self, Format};
 use crate::command::{AccessLog, Slow};
 use crate::failure::Failure;
 use crate::source::Source;
+use crate::stores;
 use crate::table::{self, Align, Cell, Ink};
 use crate::units::{count, millis, printable, span};
 use crate::workers::write_json;
 use ferricorn_core::advice::{self, Rank, Ranking, Verdict};
 use ferricorn_core::histogram::Distribution;
-use ferricorn_core::snapshot::Route;
+use ferricorn_core::snapshot::{self, Route};
+use ferricorn_sys::clock;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::Path;
+use std::time::Duration;
 
 const COLUMNS: [(&str, Align); 12] = [
     ("TIME", Align::Right),
@@ -48,9 +51,10 @@ pub(crate) struct Page {
     limit: usize,
 }
 
-/// Ranks the routes of a server, or of a log.
+/// Ranks the routes of a server, or of a log. `folder` is where a store lies, if it was named.
 pub(crate) fn find(
     options: &Slow,
+    folder: Option<&Path>,
     source: impl FnOnce() -> Result<Source, Failure>,
 ) -> Result<Page, Failure> {
     let given_s = options.timeout.map(|timeout| timeout.as_secs_f64());
@@ -58,11 +62,51 @@ pub(crate) fn find(
         let (routes, period, notes) = of_log(log)?;
         return Ok(page(&routes, given_s, period, notes, options));
     }
+    if let Some(since) = options.since {
+        return of_store(options, since, folder, source, given_s);
+    }
     let snapshot = source()?.read()?;
     let name = if snapshot.name.is_empty() { "the server" } else { &snapshot.name };
     let period = format!("since {name} started, {} ago", span(snapshot.uptime_s));
     let notes = snapshot.gaps.clone();
     Ok(page(&snapshot.routes, given_s.or(snapshot.timeout_s), period, notes, options))
+}
+
+/// Ranks what the observer has kept. A folder that was named needs no server that runs.
+fn of_store(
+    options: &Slow,
+    since: Duration,
+    folder: Option<&Path>,
+    source: impl FnOnce() -> Result<Source, Failure>,
+    given_s: Option<f64>,
+) -> Result<Page, Failure> {
+    let source = match (source(), folder) {
+        (Ok(source), _) => Some(source),
+        (Err(failure), None) => return Err(failure),
+        (Err(_), Some(_)) => None,
+    };
+    let own = source.as_ref().and_then(Source::state_dir);
+    let folder = folder.map(Path::to_owned).or(own).ok_or_else(|| {
+        Failure::new(
+            "the durations of the past could not be read",
+            "this server keeps none: it has no observer, or no folder for what that finds",
+            "leave out `--since` for its numbers since it started",
+        )
+    })?;
+    let now = clock::wall_time_s() as u64;
+    // Whole minutes are kept, and the present one as it is written down.
+    let (from, to) = (now.saturating_sub(since.as_secs()) / 60, now / 60 + 1);
+    let kept = stores::read(&stores::open(Some(&folder))?, |store| store.minutes(from, to))?;
+    let routes = snapshot::routes(kept.into_iter());
+    // The one server that runs may be another than those that have kept this.
+    let source = source.filter(|source| source.state_dir().as_ref() == Some(&folder));
+    let timeout_s = given_s.or_else(|| source.and_then(|source| source.read().ok()?.timeout_s));
+    let period = format!(
+        "of the last {}, of all servers that keep their state in {}",
+        span(since.as_secs_f64()),
+        folder.display()
+    );
+    Ok(page(&routes, timeout_s, period, Vec::new(), options))
 }
 
 fn page(
@@ -163,7 +207,7 @@ pub(crate) fn table(page: &Page, colours: bool, out: &mut dyn Write) -> io::Resu
 
 fn row(rank: &Rank) -> [Cell; COLUMNS.len()] {
     let app = |q| millis(rank.app.quantile_us(q));
-    let lost = rank.figures.lost.app.count;
+    let lost = rank.figures.lost_count;
     let near = rank.nearness.map_or("-".to_owned(), |nearness| format!("{:.0} %", nearness * 100.0));
     let is_bad = matches!(rank.verdict, Verdict::TooShort | Verdict::Hangs);
     let ink = match rank.nearness {
@@ -173,7 +217,7 @@ fn row(rank: &Rank) -> [Cell; COLUMNS.len()] {
     };
     [
         format!("{:.1} %", rank.share * 100.0).into(),
-        count(rank.figures.count()).into(),
+        count(rank.figures.count).into(),
         app(0.50).into(),
         app(0.95).into(),
         app(0.99).into(),
@@ -247,8 +291,8 @@ impl<'a> RouteJson<'a> {
             route: &rank.figures.route,
             named: rank.figures.named,
             method: &rank.figures.method,
-            count: rank.figures.count(),
-            lost: rank.figures.lost.app.count,
+            count: rank.figures.count,
+            lost: rank.figures.lost_count,
             server_errors: rank.figures.server_errors,
             time_s: ferricorn_core::figures::sum_s(&rank.app),
             time_share: rank.share,
@@ -291,7 +335,7 @@ mod tests {
     }
 
     fn shown(limit: usize) -> Page {
-        let options = Slow { by: By::Time, limit, timeout: None, log: None };
+        let options = Slow { by: By::Time, limit, timeout: None, since: None, log: None };
         page(&routes(), Some(30.0), "since shop started, 2h 01m ago".into(), vec!["a note".into()], &options)
     }
 

@@ -52,7 +52,7 @@ fn row(worker: &Worker) -> [Cell; COLUMNS.len()] {
         count(worker.requests).into(),
         figures::requests_per_s(worker).map_or("-".to_owned(), rate).into(),
         Cell::inked(
-            format!("{}/{}", figures::threads_busy(worker), worker.threads),
+            format!("{}/{}", worker.threads_busy(), worker.threads),
             if worker.threads > 0 && worker.threads_free == 0 { Ink::Warn } else { Ink::Plain },
         ),
         Cell::inked(count(worker.queued.into()), if worker.queued > 0 { Ink::Warn } else { Ink::Plain }),
@@ -184,7 +184,7 @@ impl WorkerJson {
             boot_s: worker.boot_s,
             beat_age_s: worker.beat_age_s,
             threads: worker.threads,
-            threads_busy: figures::threads_busy(worker),
+            threads_busy: worker.threads_busy(),
             queued: worker.queued,
             connections: worker.connections,
             taken_over: worker.taken_over,

@@ -124,7 +124,7 @@ pub fn rank(routes: &[Route], timeout_s: Option<f64>, by: By) -> Ranking {
             By::Deadline => {
                 other.nearness.unwrap_or(0.0).total_cmp(&one.nearness.unwrap_or(0.0)).then_with(time)
             }
-            By::Count => other.figures.count().cmp(&one.figures.count()).then_with(time),
+            By::Count => other.figures.count.cmp(&one.figures.count).then_with(time),
         }
     });
     let overall = overall(&rows, timeout_s);
@@ -228,7 +228,7 @@ impl Rank {
     pub fn advice(&self) -> Option<String> {
         let (deadline_s, should_be_s) = (self.deadline_s?, self.should_be_s?);
         let needs_s = quantile_s(&self.figures.answered.app, 0.99)?;
-        let lost = self.figures.lost.app.count;
+        let lost = self.figures.lost_count;
         let raise = || {
             let how = self.setting().map_or("the timeout should be".to_owned(), |route| {
                 format!(

@@ -14,11 +14,6 @@ const SERVER_ERRORS: usize = 4;
 /// A worker's average over less than this jumps about.
 const SERVING_MIN_S: f64 = 1.0;
 
-/// Returns the app threads of a worker that are at work.
-pub fn threads_busy(worker: &Worker) -> u32 {
-    worker.threads.saturating_sub(worker.threads_free)
-}
-
 /// Returns a worker's requests per second since it became ready; nothing in its first second.
 pub fn requests_per_s(worker: &Worker) -> Option<f64> {
     let serving_s = worker.uptime_s - worker.boot_s?;
@@ -66,7 +61,7 @@ pub fn all_workers(snapshot: &Snapshot) -> AllWorkers {
     AllWorkers {
         workers_ready: sum(|worker| u64::from(worker.state == State::Ready)),
         threads: sum(|worker| worker.threads.into()),
-        threads_busy: sum(|worker| threads_busy(worker).into()),
+        threads_busy: sum(|worker| worker.threads_busy().into()),
         queued: sum(|worker| worker.queued.into()),
         connections: sum(|worker| worker.connections.into()),
         requests: sum(|worker| worker.requests),
@@ -93,14 +88,13 @@ pub struct RouteFigures {
     pub lost: Phases,
     /// Answers with a status of 500 and above.
     pub server_errors: u64,
+    /// Requests, lost ones included, and those that never came into the application.
+    pub count: u64,
+    /// Of them, lost.
+    pub lost_count: u64,
 }
 
 impl RouteFigures {
-    /// Returns how many requests have left the application, lost ones included.
-    pub fn count(&self) -> u64 {
-        self.answered.app.count.saturating_add(self.lost.app.count)
-    }
-
     /// Returns the time in the application of all of them.
     pub fn app(&self) -> Distribution {
         let mut all = self.answered.app.clone();
@@ -119,19 +113,24 @@ impl RouteFigures {
 /// Puts the kinds of answer of each route and method together; by route, then method.
 pub fn by_route(routes: &[Route]) -> Vec<RouteFigures> {
     let mut found: BTreeMap<(&str, &str), RouteFigures> = BTreeMap::new();
-    for Route { key, phases } in routes.iter().filter(|route| route.key.class != Class::Informational) {
+    for route in routes.iter().filter(|route| route.key.class != Class::Informational) {
+        let Route { key, phases } = route;
         let figures = found.entry((&key.route, &key.method)).or_insert_with(|| RouteFigures {
             route: key.route.clone(),
             method: key.method.clone(),
             ..RouteFigures::default()
         });
         figures.named |= key.named;
+        figures.count = figures.count.saturating_add(route.requests());
         match key.class {
-            Class::Lost => figures.lost.merge(phases),
+            Class::Lost => {
+                figures.lost.merge(phases);
+                figures.lost_count = figures.lost_count.saturating_add(route.requests());
+            }
             _ => figures.answered.merge(phases),
         }
         if key.class == Class::ServerError {
-            figures.server_errors = figures.server_errors.saturating_add(phases.app.count);
+            figures.server_errors = figures.server_errors.saturating_add(route.requests());
         }
     }
     found.into_values().collect()
@@ -154,7 +153,7 @@ pub fn routes_since(before: &[Route], now: &[Route]) -> Vec<Route> {
 pub struct Interval {
     /// How long it was.
     pub seconds: f64,
-    /// Requests that have left the application.
+    /// Requests that were answered or lost.
     pub requests: u64,
     /// Of them, lost.
     pub lost: u64,
@@ -181,12 +180,16 @@ pub fn interval(before: &Snapshot, now: &Snapshot) -> Interval {
             ..Interval::default()
         };
     }
-    let mut all = RouteFigures::default();
-    for route in by_route(&routes_since(&before.routes, &now.routes)) {
-        all.answered.merge(&route.answered);
-        all.lost.merge(&route.lost);
+    let since = routes_since(&before.routes, &now.routes);
+    let mut seen = Interval { seconds, ..Interval::default() };
+    for route in &since {
+        seen.requests = seen.requests.saturating_add(route.requests());
     }
-    Interval { seconds, requests: all.count(), lost: all.lost.app.count, app: all.app() }
+    for route in by_route(&since) {
+        seen.lost = seen.lost.saturating_add(route.lost_count);
+        seen.app.merge(&route.app());
+    }
+    seen
 }
 
 /// Returns how many requests a worker has completed since an earlier reading, and their time in the application;
@@ -198,12 +201,6 @@ pub fn worker_interval(before: &Snapshot, now: &Worker) -> Option<(u64, Distribu
         _ => Distribution::default(),
     };
     Some((now.requests.saturating_sub(earlier.requests), app))
-}
-
-/// Returns how many requests have been lost since the server started.
-pub fn lost(snapshot: &Snapshot) -> u64 {
-    let lost = snapshot.routes.iter().filter(|route| route.key.class == Class::Lost);
-    lost.map(|route| route.phases.app.count).fold(0, u64::saturating_add)
 }
 
 /// Returns the share of their time in the application that a server's workers have spent waiting, 0 to 1, given the
@@ -265,7 +262,7 @@ mod tests {
         ];
         let figures = by_route(&routes);
         assert_eq!(figures.len(), 1);
-        let told = (figures[0].count(), figures[0].lost.app.count, figures[0].server_errors);
+        let told = (figures[0].count, figures[0].lost_count, figures[0].server_errors);
         assert_eq!(told, (4, 1, 1));
         assert_eq!((figures[0].answered.app.sum_us, figures[0].app().sum_us), (60, 30_000_060));
     }
@@ -293,7 +290,7 @@ mod tests {
         // The other way round, as after a restart, nothing is counted twice and nothing panics.
         assert_eq!(interval(&now, &before).requests, 0);
         assert_eq!(interval(&now, &before).requests_per_s(), None);
-        assert_eq!((lost(&before), lost(&now)), (1, 2));
+        assert_eq!((before.sums().lost, now.sums().lost), (1, 2));
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(crate) struct Slow {
     pub limit: usize,
     /// The deadline to compare with, instead of the server's.
     pub timeout: Option<Duration>,
+    /// How far back to look, instead of to the server's start.
+    pub since: Option<Duration>,
     /// The log to read instead of a server.
     pub log: Option<AccessLog>,
 }
@@ -163,6 +165,7 @@ Below the table stands what is to be done, where anything is.
 Examples:
   ferricornctl slow                       the one server that runs
   ferricornctl slow --by deadline web.pid nearest their deadline first
+  ferricornctl slow --since 1h            the last hour
   ferricornctl slow --access-log access.log --timeout 30
   zcat access.log.*.gz | ferricornctl slow --access-log -
 
@@ -193,11 +196,17 @@ pub(super) fn slow() -> clap::Command {
                 .value_name("SECONDS")
                 .value_parser(value_parser!(u64).range(1..=1_000_000))
                 .help("Compare with this deadline instead of the server's"),
+            Arg::new("since")
+                .long("since")
+                .value_name("SPAN")
+                .value_parser(span)
+                .conflicts_with("access-log")
+                .help("Look back so far (90s, 30m, 1h, 2d), in what the observer keeps of the server"),
             Arg::new("access-log")
                 .long("access-log")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .conflicts_with_all(["pid", "pidfile", "server", "state-dir"])
+                .conflicts_with_all(["pid", "pidfile", "server", "state-dir", "since"])
                 .help("Read this access log instead of a server; `-` is standard input"),
             Arg::new("format")
                 .long("format")
@@ -206,6 +215,14 @@ pub(super) fn slow() -> clap::Command {
                 .help("The log's `access_log_format`"),
         ])
         .args(common())
+}
+
+/// Reads a span: a number and its unit.
+fn span(text: &str) -> Result<Duration, String> {
+    const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    let of = |(unit, factor): (char, u64)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(factor);
+    let seconds = UNITS.into_iter().find_map(of).filter(|seconds| *seconds > 0);
+    seconds.map(Duration::from_secs).ok_or_else(|| "it is no span such as 90s, 30m, 1h or 2d".to_owned())
 }
 
 pub(super) fn slow_of(options: &ArgMatches) -> Slow {
@@ -219,6 +236,7 @@ pub(super) fn slow_of(options: &ArgMatches) -> Slow {
         .map(|path| AccessLog { path: path.clone(), format: options.get_one::<String>("format").cloned() });
     Slow {
         by,
+        since: options.get_one::<Duration>("since").copied(),
         limit: options.get_one::<u64>("limit").map_or(20, |limit| *limit as usize),
         timeout: options.get_one::<u64>("timeout").map(|seconds| Duration::from_secs(*seconds)),
         log,

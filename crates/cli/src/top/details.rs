@@ -1,13 +1,14 @@
-//! Closer looks, as lines of text: the stacks of a worker, the stack of a request, the numbers of a route, an incident. Not for:
-//! the full report of an incident, which is a verb of its own.
+//! Closer looks, as lines of text: the stacks of a worker, the stack of a request, the numbers of a route, an incident's
+//! report. Not for: the words of that report (`core::incident`).
 
 use super::reading::Reading;
 use crate::failure::Failure;
 use crate::stack;
 use crate::units::{bytes, count, millis, printable, span};
 use ferricorn_core::figures;
-use ferricorn_core::incident::Incident;
+use ferricorn_core::incident::report;
 use ferricorn_reflex::evidence::Lens;
+use ferricorn_sys::clock;
 
 /// Most lines of a page.
 const LINES_MAX: usize = 5000;
@@ -86,9 +87,9 @@ pub(super) fn route(route: &str, method: &str, reading: &Reading) -> Page {
     let mut text = format!(
         "since the server started {} ago: {} requests, {} answered 5xx, {} lost\n\n",
         span(reading.snapshot.uptime_s),
-        count(found.count()),
+        count(found.count),
         count(found.server_errors),
-        count(found.lost.app.count),
+        count(found.lost_count),
     );
     text += "milliseconds         p50       p90       p99     p99.9       max\n";
     let mut write = found.answered.write.clone();
@@ -115,46 +116,5 @@ pub(super) fn incident(id: &str, reading: &Reading) -> Page {
     let Some(incident) = reading.incidents.iter().flatten().find(|incident| incident.id == id) else {
         return page(title, b"the observer does not tell of it any more");
     };
-    page(title, report(incident).as_bytes())
-}
-
-fn report(incident: &Incident) -> String {
-    let mut text = format!(
-        "{}\n\ncause    {} ({:.0} % sure), {}\n",
-        incident.verdict,
-        incident.cause,
-        incident.confidence * 100.0,
-        incident.state.name()
-    );
-    text += &format!(
-        "lost     {} requests; {} were seen stuck\n",
-        count(incident.requests_lost),
-        count(incident.requests_stuck)
-    );
-    if !incident.route.is_empty() {
-        text += &format!("route    {}\n", incident.route);
-    }
-    if let Some(because) = &incident.because {
-        text += &format!("because  {}\n", because.text);
-    }
-    let mut part = |title: &str, lines: Vec<String>| {
-        if !lines.is_empty() {
-            text += &format!("\n{title}\n");
-            lines.iter().for_each(|line| text += &format!("  {line}\n"));
-        }
-    };
-    part("Impact", incident.impact.clone());
-    part("Where it is", incident.frames.iter().map(ToString::to_string).collect());
-    let finding =
-        |finding: &ferricorn_core::diagnosis::Finding| format!("{}: {}", finding.source, finding.text);
-    part("Evidence", incident.evidence.iter().map(finding).collect());
-    part("Ruled out", incident.ruled_out.clone());
-    part(
-        "Not visible",
-        incident.not_visible.iter().map(|gap| format!("{}; {}", gap.what, gap.how)).collect(),
-    );
-    part("To end it", incident.fixes.now.clone());
-    part("Next time", incident.fixes.next.clone());
-    part("For good", incident.fixes.proper.clone());
-    text
+    page(title, report::text(incident, &|at_s| clock::stamp(at_s as u64)).as_bytes())
 }

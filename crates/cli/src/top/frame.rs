@@ -174,7 +174,7 @@ fn sums(now: &Snapshot, before: Option<&Snapshot>) -> Sums {
         queued,
         connections,
         in_flight: now.requests.len(),
-        lost: figures::lost(now),
+        lost: now.sums().lost,
         interval_s: interval.as_ref().map(|interval| interval.seconds),
         requests_per_s: interval.as_ref().and_then(figures::Interval::requests_per_s),
         p50_ms: app.and_then(|app| ms(app, 0.50)),
@@ -217,7 +217,7 @@ fn worker_line(worker: &Worker, now: &Reading, before: Option<&Reading>) -> Work
         life: worker.life,
         uptime_s: worker.uptime_s,
         threads: worker.threads,
-        threads_busy: figures::threads_busy(worker),
+        threads_busy: worker.threads_busy(),
         queued: worker.queued,
         connections: worker.connections,
         taken_over: worker.taken_over,
@@ -265,13 +265,13 @@ fn route_lines(now: &Snapshot, before: Option<&Snapshot>) -> Vec<RouteLine> {
             let fresh = since.as_ref().and_then(|since| since.get(&key));
             let app = fresh.map(ferricorn_core::figures::RouteFigures::app);
             RouteLine {
-                count: route.count(),
-                lost: route.lost.app.count,
+                count: route.count,
+                lost: route.lost_count,
                 time_share: if all_s > 0.0 { figures::sum_s(&route.app()) / all_s } else { 0.0 },
-                requests_per_s: seconds.zip(fresh).map(|(seconds, fresh)| fresh.count() as f64 / seconds),
+                requests_per_s: seconds.zip(fresh).map(|(seconds, fresh)| fresh.count as f64 / seconds),
                 p50_ms: app.as_ref().and_then(|app| ms(app, 0.50)),
                 p99_ms: app.as_ref().and_then(|app| ms(app, 0.99)),
-                lost_now: fresh.map_or(0, |fresh| fresh.lost.app.count),
+                lost_now: fresh.map_or(0, |fresh| fresh.lost_count),
                 route: route.route,
                 method: route.method,
             }

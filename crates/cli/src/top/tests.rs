@@ -409,20 +409,22 @@ fn closer_looks_are_pages() {
     let (title, lines) = details::incident("20261126-7", &now);
     assert_eq!(title, "Incident 20261126-7");
     insta::assert_snapshot!(lines.join("\n"), @r"
-    rates.example:443 does not answer, and the call at shop/reports.py:41 has no timeout
+    Incident 20261126-7 (open): external.no_timeout on /report
+    server  (pid 0, ferricorn ), opened 1970-01-01 01:58:20 +0000
 
-    cause    external.no_timeout (93 % sure), open
-    lost     3 requests; 5 were seen stuck
-    route    /report
+    VERDICT      rates.example:443 does not answer, and the call at shop/reports.py:41 has no timeout
+                 cause  external.no_timeout, confidence 0.93: a service does not answer, and the call
+                        has no timeout
 
-    Impact
-      3 requests lost
+    IMPACT       since 1970-01-01 00:00:00 +0000; last seen 1970-01-01 00:00:00 +0000, 0ms later
+                 3 requests lost, 5 seen stuck
+                 3 requests lost
 
-    Evidence
-      kernel: blocked in recvfrom
+    EVIDENCE     +++ kernel  blocked in recvfrom
 
-    For good
-      requests.get(url, timeout=(3, 10))
+    FIX          proper  requests.get(url, timeout=(3, 10))
+
+    CONFIDENCE   0.93
     ");
     let (_, lines) = details::route("/report", "GET", &now);
     insta::assert_snapshot!(lines.join("\n"), @r"
