@@ -1,5 +1,7 @@
 """The extension module, written in Rust."""
 
+from types import FrameType
+
 def run(argv: list[str]) -> int:
     """Runs the server; ``argv[0]`` is the program's name. Returns the exit code."""
 
@@ -26,3 +28,6 @@ def extend_deadline(seconds: float) -> float | None:
 
 def shield(up: bool) -> None:
     """Puts off interrupts of the request of this thread, or ends that."""
+
+def variables(function: str, file: str, frame: FrameType) -> list[tuple[str, str]]:
+    """Returns what may be shown of the variables of a library's call: timeouts, addresses, statements without their values."""

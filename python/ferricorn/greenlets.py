@@ -13,7 +13,7 @@ from typing import Any
 from ferricorn import stacks
 from ferricorn.errors import StartupError
 from ferricorn.timeouts import REQUEST, RequestTimeout
-from ferricorn.where import calls_from, where
+from ferricorn.where import Call, calls_from, where
 
 # What Gunicorn 27 asks for.
 OLDEST = (24, 10, 1)
@@ -91,14 +91,14 @@ class Hub:
         """Ends a greenlet whose request was answered in its place; does not wait for it."""
         greenlet.kill(RequestTimeout("the request was answered with 504 at its deadline"), block=False)
 
-    def of_request(self, greenlet: Any) -> tuple[str | None, list[tuple[str, str, int]]]:
+    def of_request(self, greenlet: Any) -> tuple[str | None, list[Call]]:
         """Tells where a request is: on which route, and the calls of its greenlet, the innermost first."""
         frame = greenlet.gr_frame
         if frame is None and self._is_active(greenlet):
             return where(self._ident)
         return calls_from(frame)
 
-    def of_hub(self, greenlets: list[tuple[int, Any]]) -> tuple[int, str | None, list[tuple[str, str, int]]]:
+    def of_hub(self, greenlets: list[tuple[int, Any]]) -> tuple[int, str | None, list[Call]]:
         """Tells what holds the hub: the number of the request, 0 if it is none, its route, and the calls of the thread."""
         route, calls = where(self._ident)
         for number, greenlet in greenlets:

@@ -7,13 +7,14 @@ request (``where``).
 import asyncio
 import gc
 import sys
+import threading
 from contextvars import Context
 from functools import partial
 from types import FrameType
 from typing import Any
 
 from ferricorn.timeouts import REQUEST
-from ferricorn.where import CALLS_MAX, call_of, route_of, where
+from ferricorn.where import CALLS_MAX, Call, call_of, route_of, where
 
 
 # Most tasks of a request that are looked at.
@@ -22,14 +23,14 @@ TASKS_MAX = 20
 
 def of_request(
     loop: asyncio.AbstractEventLoop, ident: int, task: asyncio.Task[Any], scope: dict[str, Any]
-) -> tuple[str | None, list[tuple[str, str, int]]]:
+) -> tuple[str | None, list[Call], int]:
     """Tells where a request is whose code runs in tasks: where its thread is if one of them runs, else what they wait for,
-    and where a thread is that works for them."""
+    and where a thread is that works for them, with the kernel's id of that (0 for none)."""
     route = _route_of(scope)
     current = asyncio.current_task(loop)
     if current is not None and _works_for(current, task, scope, _running(ident)):
         inner, calls = where(ident)
-        return route or inner, calls
+        return route or inner, calls, 0
     mine = _awaited(task)
     others = (other for other in asyncio.all_tasks(loop) if other is not current and other not in mine)
     mine += [other for other in others if _works_for(other, task, scope, _chain(other.get_coro()))]
@@ -39,12 +40,13 @@ def of_request(
         frames = _chain(one.get_coro())
         calls += [call_of(frame) for frame in reversed(frames)]
         route = route or next(filter(None, map(route_of, frames)), None)
-    return route, (_threads(task, scope) + calls)[:CALLS_MAX]
+    inner_calls, executor = _executor(task)
+    return route, (inner_calls + calls)[:CALLS_MAX], executor
 
 
 def of_loop(
     loop: asyncio.AbstractEventLoop, ident: int, requests: list[tuple[int, asyncio.Task[Any], dict[str, Any]]]
-) -> tuple[int, str | None, list[tuple[str, str, int]]]:
+) -> tuple[int, str | None, list[Call]]:
     """Tells what holds an event loop: the number of the request, 0 if it is none, its route, and the calls of the thread."""
     route, calls = where(ident)
     current = asyncio.current_task(loop)
@@ -117,18 +119,27 @@ def _works_for(
     return False
 
 
-def _threads(owner: asyncio.Task[Any], scope: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """The calls of the threads that work in the context of a request (``to_thread``, anyio, asgiref)."""
+def _executor(owner: asyncio.Task[Any]) -> tuple[list[Call], int]:
+    """The calls of the threads that work in the context of a request (``to_thread``, anyio, asgiref), and the kernel's id of
+    the first; 0 for none."""
     request = _request_of(owner)
-    calls = []
+    calls: list[Call] = []
+    first = 0
     for ident, innermost in sys._current_frames().items():
         frame: FrameType | None = innermost
         while request is not None and frame is not None:
             if any(context.get(REQUEST) is request for context in _contexts(frame)):
                 calls += where(ident)[1]
+                first = first or _native_id(ident)
                 break
             frame = frame.f_back
-    return calls
+    return calls, first
+
+
+def _native_id(ident: int) -> int:
+    """The kernel's id of a thread, if ``threading`` knows it."""
+    thread = threading._active.get(ident)  # type: ignore[attr-defined]
+    return getattr(thread, "native_id", None) or 0
 
 
 def _request_of(task: asyncio.Task[Any]) -> Any:

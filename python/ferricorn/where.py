@@ -7,17 +7,22 @@ for threads that keep the interpreter, which nobody in Python can see.
 import sys
 from types import FrameType
 
+from ferricorn import _native
+
+# A call: its function, file, line, and what may be shown of its variables.
+Call = tuple[str, str, int, list[tuple[str, str]]]
+
 # Most calls of a stack that are told.
 CALLS_MAX = 60
 
 
-def where(ident: int) -> tuple[str | None, list[tuple[str, str, int]]]:
+def where(ident: int) -> tuple[str | None, list[Call]]:
     """Tells where a thread is: the pattern of its route, where the framework knows one, and its calls, the innermost
-    first, as function, file and line."""
+    first."""
     return calls_from(sys._current_frames().get(ident))
 
 
-def calls_from(frame: FrameType | None) -> tuple[str | None, list[tuple[str, str, int]]]:
+def calls_from(frame: FrameType | None) -> tuple[str | None, list[Call]]:
     """The same of a stack whose innermost frame is given."""
     route = None
     calls = []
@@ -28,10 +33,11 @@ def calls_from(frame: FrameType | None) -> tuple[str | None, list[tuple[str, str
     return route, calls
 
 
-def call_of(frame: FrameType) -> tuple[str, str, int]:
-    """The call of a frame: function, file and line."""
+def call_of(frame: FrameType) -> Call:
+    """The call of a frame."""
     code = frame.f_code
-    return getattr(code, "co_qualname", code.co_name), code.co_filename, frame.f_lineno or 0
+    function, file = getattr(code, "co_qualname", code.co_name), code.co_filename
+    return function, file, frame.f_lineno or 0, _native.variables(function, file, frame)
 
 
 def route_of(frame: FrameType) -> str | None:

@@ -70,6 +70,9 @@ pub struct Seen {
     pub source: Source,
     /// The stack of its thread, the innermost call first.
     pub frames: Vec<Frame>,
+    /// The kernel's id of the executor's thread that its task waits for; 0 for none.
+    #[serde(default)]
+    pub executor: u32,
     /// The pattern of its route.
     pub route: Option<String>,
 }

@@ -147,6 +147,21 @@ pub struct Thread {
     pub frames: Vec<Frame>,
 }
 
+/// Where executors run what they were given: end of the file, function without its class.
+const EXECUTORS: [(&str, &str); 2] =
+    [("/concurrent/futures/thread.py", "run"), ("/anyio/_backends/_asyncio.py", "run")];
+
+impl Thread {
+    /// Tells whether it is an executor's and at work: a task of an event loop waits for what it makes.
+    pub fn is_executor(&self) -> bool {
+        let runs = |frame: &Frame| {
+            let function = frame.function.rsplit('.').next().unwrap_or_default();
+            EXECUTORS.iter().any(|(file, name)| function == *name && frame.file.ends_with(file))
+        };
+        self.frames.iter().any(runs) && self.frames.iter().any(Frame::is_application)
+    }
+}
+
 /// A socket of the process, seen from the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Socket {

@@ -39,6 +39,8 @@ pub enum Show {
     Sql,
     /// The program of a command; its arguments are not read.
     Program,
+    /// The name of a function, also of one within a `functools.partial`.
+    Function,
     /// A WSGI environment: `REQUEST_METHOD`, `PATH`, `QUERY` (names alone), `REMOTE_ADDR`, `REMOTE_PORT`.
     Environ,
     /// An ASGI scope: the same.
@@ -75,6 +77,8 @@ pub enum Value {
     List(Vec<Value>),
     /// The entries of a dictionary that were asked for.
     Entries(Vec<(String, Value)>),
+    /// A function, by its name.
+    Function(String),
     /// Anything else: the name of its type.
     Object(String),
 }
@@ -114,6 +118,21 @@ pub const TABLE: &[Local] = &[
     of("/httpcore/_backends/sync.py", "SyncStream.start_tls", "timeout", Show::Number),
     of("/httpcore/_backends/sync.py", "SyncBackend.connect_tcp", "timeout", Show::Number),
     of("/httpcore/_backends/sync.py", "SyncBackend.connect_tcp", "host", Show::Host),
+    of("/httpx/_client.py", "AsyncClient.request", "method", Show::Word),
+    of("/httpx/_client.py", "AsyncClient.request", "url", Show::Url),
+    of("/httpx/_client.py", "AsyncClient.request", "timeout", Show::Number),
+    of("/httpcore/_backends/anyio.py", "AnyIOStream.read", "timeout", Show::Number),
+    of("/httpcore/_backends/anyio.py", "AnyIOStream.write", "timeout", Show::Number),
+    of("/httpcore/_backends/anyio.py", "AnyIOStream.start_tls", "timeout", Show::Number),
+    of("/httpcore/_backends/anyio.py", "AnyIOBackend.connect_tcp", "timeout", Show::Number),
+    of("/httpcore/_backends/anyio.py", "AnyIOBackend.connect_tcp", "host", Show::Host),
+    of("/httpcore/_async/http11.py", "AsyncHTTP11Connection._receive_event", "timeout", Show::Number),
+    of(
+        "/httpcore/_async/connection_pool.py",
+        "AsyncPoolRequest.wait_for_connection",
+        "timeout",
+        Show::Number,
+    ),
     of("/httpcore/_sync/connection.py", "HTTPConnection._connect", "timeout", Show::Number),
     of("/httpcore/_sync/http11.py", "HTTP11Connection._receive_event", "timeout", Show::Number),
     of("/httpcore/_sync/connection_pool.py", "PoolRequest.wait_for_connection", "timeout", Show::Number),
@@ -132,6 +151,9 @@ pub const TABLE: &[Local] = &[
     of("/psycopg/cursor.py", "Cursor.executemany", "query", Show::Sql),
     of("/psycopg/connection.py", "Connection.execute", "query", Show::Sql),
     of("/psycopg/connection.py", "Connection.wait", "interval", Show::Number),
+    of("/psycopg/cursor_async.py", "AsyncCursor.execute", "query", Show::Sql),
+    of("/psycopg/connection_async.py", "AsyncConnection.execute", "query", Show::Sql),
+    of("/psycopg/connection_async.py", "AsyncConnection.wait", "interval", Show::Number),
     of("/psycopg/client_cursor.py", "ClientCursor.execute", "query", Show::Sql),
     of("/sqlalchemy/engine/base.py", "Connection._exec_single_context", "str_statement", Show::Sql),
     of("/sqlalchemy/engine/base.py", "Connection._execute_context", "statement", Show::Sql),
@@ -152,6 +174,8 @@ pub const TABLE: &[Local] = &[
     of("/mysql/connector/cursor.py", "MySQLCursor.execute", "operation", Show::Sql),
     of("/redis/client.py", "Redis.execute_command", "command_name", Show::Word),
     of("/redis/client.py", "Redis._execute_command", "command_name", Show::Word),
+    of("/redis/asyncio/client.py", "Redis.execute_command", "command_name", Show::Word),
+    of("/redis/asyncio/connection.py", "AbstractConnection.read_response", "timeout", Show::Number),
     of("/redis/connection.py", "BlockingConnectionPool.get_connection", "command_name", Show::Word),
     of("/redis/connection.py", "AbstractConnection.read_response", "timeout", Show::Number),
     // Pools of connections.
@@ -160,8 +184,16 @@ pub const TABLE: &[Local] = &[
     of("/psycopg_pool/pool.py", "ConnectionPool.getconn", "timeout", Show::Number),
     of("/psycopg_pool/pool.py", "ConnectionPool.connection", "timeout", Show::Number),
     of("/psycopg_pool/pool.py", "WaitingClient.wait", "timeout", Show::Number),
+    of("/sqlalchemy/util/queue.py", "AsyncAdaptedQueue.get", "timeout", Show::Number),
+    of("/psycopg_pool/pool_async.py", "AsyncConnectionPool.getconn", "timeout", Show::Number),
+    of("/psycopg_pool/pool_async.py", "AsyncConnectionPool.connection", "timeout", Show::Number),
+    of("/psycopg_pool/pool_async.py", "WaitingClient.wait", "timeout", Show::Number),
     of("/asyncpg/pool.py", "Pool._acquire", "timeout", Show::Number),
     // Threads, futures, queues.
+    of("/anyio/_backends/_asyncio.py", "AsyncIOBackend.run_sync_in_worker_thread", "func", Show::Function),
+    of("/asyncio/tasks.py", "sleep", "delay", Show::Number),
+    of("/asyncio/tasks.py", "wait_for", "timeout", Show::Number),
+    of("/asyncio/tasks.py", "wait", "timeout", Show::Number),
     of("/queue.py", "Queue.get", "timeout", Show::Number),
     of("/queue.py", "Queue.get", "block", Show::Number),
     of("/queue.py", "Queue.put", "timeout", Show::Number),
@@ -215,6 +247,7 @@ pub fn shown(local: &Local, value: &Value) -> BTreeMap<String, String> {
         Show::Host => one(host(value)),
         Show::Sql => one(text(value).map(sql::normalized_of_any)),
         Show::Program => one(program(value)),
+        Show::Function => one(function(value)),
         Show::Environ => environ(value),
         Show::Scope => scope(value),
     }
@@ -287,6 +320,12 @@ fn program(value: &Value) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn function(value: &Value) -> Option<String> {
+    let Value::Function(name) = value else { return None };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (!name.is_empty() && name.len() <= SHOWN_MAX && name.bytes().all(fits)).then(|| name.clone())
 }
 
 fn entry<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
@@ -412,6 +451,9 @@ mod tests {
             (Show::Host, Value::List(vec![text("::1"), Value::Int(53)]), "it=[::1]:53"),
             (Show::Host, text("api.example.com"), "it=api.example.com"),
             (Show::Sql, text("select 'x'"), "it=select $1"),
+            (Show::Function, Value::Function("read_rates".into()), "it=read_rates"),
+            (Show::Function, Value::Function("<lambda>".into()), ""),
+            (Show::Function, text("read_rates"), ""),
             (
                 Show::Program,
                 Value::List(vec![Value::List(vec![text("pg_dump"), text("--password=x")])]),

@@ -63,7 +63,7 @@ fn look(file: &OwnedFd, at: At, stays: &dyn Fn() -> bool, tell: &Once) {
     let Some(tell) = take(tell).filter(|_| stays()) else { return };
     let frames = written(file, at.tid).map(|text| stack::parse(&text)).unwrap_or_default();
     if !frames.is_empty() {
-        tell(Sight { source: Source::Faulthandler, frames, route: None });
+        tell(Sight { source: Source::Faulthandler, frames, executor: 0, route: None });
     }
 }
 

@@ -150,8 +150,8 @@ pub(crate) fn is_main(tid: u32) -> bool {
     rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs() == tid
 }
 
-/// Function, file and line of calls, as Python tells them.
-pub(crate) type Calls = Vec<(String, String, u32)>;
+/// Function, file, line and variables of calls, as Python tells them.
+pub(crate) type Calls = Vec<(String, String, u32, Vec<(String, String)>)>;
 
 /// Returns what was found out; an error goes to `sys.unraisablehook`.
 pub(crate) fn said<T>(py: Python<'_>, asked: PyResult<T>) -> Option<T> {
@@ -330,14 +330,20 @@ fn seen(py: Python<'_>, at: At) -> Option<Sight> {
             return None;
         }
     };
-    Some(Sight { source: Source::Interpreter, frames: frames_of(frames), route })
+    Some(Sight { source: Source::Interpreter, frames: frames_of(frames), executor: 0, route })
 }
 
 /// Turns calls as Python tells them into frames.
 pub(crate) fn frames_of(calls: Calls) -> Vec<Frame> {
     calls
         .into_iter()
-        .map(|(function, file, line)| Frame { function, file, line, ..Frame::default() })
+        .map(|(function, file, line, variables)| Frame {
+            function,
+            file,
+            line,
+            locals: variables.into_iter().collect(),
+            ..Frame::default()
+        })
         .collect()
 }
 

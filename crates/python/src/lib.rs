@@ -16,6 +16,7 @@ mod interrupt;
 mod log;
 mod observe;
 mod routes;
+mod variables;
 mod work;
 mod wsgi;
 
@@ -32,5 +33,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(interrupt::interrupted, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::deadline, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::extend_deadline, module)?)?;
-    module.add_function(wrap_pyfunction!(interrupt::shield, module)?)
+    module.add_function(wrap_pyfunction!(interrupt::shield, module)?)?;
+    module.add_function(wrap_pyfunction!(variables::variables, module)?)
 }

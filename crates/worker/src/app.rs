@@ -79,6 +79,8 @@ pub struct Sight {
     pub source: Source,
     /// The stack of the thread, the innermost call first.
     pub frames: Vec<Frame>,
+    /// The kernel's id of the executor's thread that its task waits for; 0 for none.
+    pub executor: u32,
     /// The pattern of the request's route, where the framework tells.
     pub route: Option<String>,
 }

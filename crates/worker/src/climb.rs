@@ -262,10 +262,10 @@ fn look<A: Interpreter>(
         let folder = std::env::current_dir().unwrap_or_default();
         let mut found = lines_of(&sight.frames, &folder.to_string_lossy(), line_of_code);
         found.extend(sight.route.as_ref().map(|route| format!("route {route}")));
-        let Sight { source, frames, route } = sight;
+        let Sight { source, frames, executor, route } = sight;
         // What was asked before the deadline and is answered after it would replace what is seen there.
         if over || clock::now_ns() < deadline_ns {
-            teller.tell(&Event::Seen(Seen { pid: process::id(), id, source, frames, route }));
+            teller.tell(&Event::Seen(Seen { pid: process::id(), id, source, frames, executor, route }));
         }
         let left_out = found.len().saturating_sub(lines);
         for line in found.iter().take(lines) {

@@ -52,6 +52,8 @@ pub struct Told {
     pub source: Source,
     /// Its calls, the innermost first.
     pub frames: Vec<Frame>,
+    /// The kernel's id of the executor's thread that its task waits for; 0 for none.
+    pub executor: u32,
 }
 
 /// How long requests of a route took before, those alone that came to their end.

@@ -112,7 +112,9 @@ fn settled(sight: &Sight<'_>, confidence: f64, second: Option<&Candidate>) -> f6
     let rival =
         second.is_some_and(|second| (confidence - second.confidence).abs() < CLOSE && confidence < 0.9);
     let doubt = if rival { 0.05 } else { 0.0 };
-    (confidence - looks - doubt).clamp(0.05, 0.99)
+    // Perhaps another request's thread.
+    let guess = if sight.in_executor.is_some_and(|executor| executor.of > 1) { 0.15 } else { 0.0 };
+    (confidence - looks - doubt - guess).clamp(0.05, 0.99)
 }
 
 fn finish(sight: &Sight<'_>, chosen: Match, runners_up: Vec<Candidate>) -> Diagnosis {

@@ -21,6 +21,8 @@ pub(super) struct Sight<'a> {
     pub(super) holds_loop: bool,
     /// It is one that waits for another's code to let go of the loop.
     pub(super) is_behind: bool,
+    /// It is a task that waits for an executor's thread, and that is the thread.
+    pub(super) in_executor: Option<Executor>,
     /// In how many of the looks it was where it is in the last one.
     pub(super) still: usize,
     /// How many different lines its innermost application call was at.
@@ -35,27 +37,39 @@ pub(super) struct Sight<'a> {
     pub(super) came: u64,
 }
 
+/// An executor's thread that works for a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Executor {
+    tid: u32,
+    /// Nobody tells which one it is: out of threads at so many places it was chosen; 0 if it is known.
+    pub(super) of: usize,
+}
+
 impl<'a> Sight<'a> {
     /// Orders the evidence; nothing without any.
     pub(super) fn of(case: &'a Case<'a>) -> Option<Self> {
         let last = case.looks.last()?;
-        let thread = thread_in(last, case);
+        let in_executor = executor(last, case);
+        let tid = in_executor.map_or(case.request.tid, |executor| executor.tid);
+        let thread = thread_in(last, case, tid);
         let own = thread.map_or(&[][..], |thread| &thread.frames[..]);
         let told = case.told.as_ref();
-        let in_loop = case.nested && known::has_application(own);
-        let task = told.filter(|told| case.nested && told.source == Source::Task);
+        let in_loop = case.nested && in_executor.is_none() && known::has_application(own);
+        let task = told.filter(|told| case.nested && in_executor.is_none() && told.source == Source::Task);
         // Its own code is on the thread if the task is where the thread is.
         let same = |told: &&super::Told| place(&told.frames).is_some() && place(&told.frames) == place(own);
         let holds_loop = in_loop && task.as_ref().is_none_or(same);
         let is_behind = in_loop && !holds_loop;
         let (frames, source) = match (task, told) {
             (Some(task), _) if !holds_loop => (&task.frames[..], task.source),
-            _ if !own.is_empty() && (!case.nested || holds_loop) => (own, last.source),
+            _ if !own.is_empty() && (!case.nested || holds_loop || in_executor.is_some()) => {
+                (own, last.source)
+            }
             (_, Some(told)) => (&told.frames[..], told.source),
             _ => (own, last.source),
         };
         let seen: Vec<&[Frame]> =
-            case.looks.iter().filter_map(|look| Some(&thread_in(look, case)?.frames[..])).collect();
+            case.looks.iter().filter_map(|look| Some(&thread_in(look, case, tid)?.frames[..])).collect();
         let mut lines: Vec<u32> = seen
             .iter()
             .filter_map(|frames| frames.iter().find(|frame| frame.is_application()))
@@ -63,7 +77,7 @@ impl<'a> Sight<'a> {
             .collect();
         lines.sort_unstable();
         lines.dedup();
-        let (cpu, starved) = shares(case);
+        let (cpu, starved) = shares(case, tid);
         let mut sight = Self {
             case,
             last,
@@ -72,6 +86,7 @@ impl<'a> Sight<'a> {
             source,
             holds_loop,
             is_behind,
+            in_executor,
             still: seen.iter().filter(|frames| same_stack(frames, own)).count(),
             lines: lines.len(),
             cpu,
@@ -117,7 +132,7 @@ impl<'a> Sight<'a> {
 
     /// It waits as a task or greenlet does: its thread is free for others.
     pub(super) fn is_task(&self) -> bool {
-        self.case.nested && !self.holds_loop
+        self.case.nested && !self.holds_loop && self.in_executor.is_none()
     }
 
     /// Its thread computes, or could.
@@ -218,13 +233,49 @@ impl<'a> Sight<'a> {
 }
 
 /// Returns a look's thread of the request.
-fn thread_in<'a>(look: &'a Evidence, case: &Case<'_>) -> Option<&'a Thread> {
+fn thread_in<'a>(look: &'a Evidence, case: &Case<'_>, tid: u32) -> Option<&'a Thread> {
     let by_request = || look.threads.iter().find(|thread| thread.request.as_ref() == Some(&case.request.id));
     // Tasks share theirs.
-    look.threads
-        .iter()
-        .find(|thread| case.request.tid != 0 && thread.tid == case.request.tid)
-        .or_else(by_request)
+    look.threads.iter().find(|thread| tid != 0 && thread.tid == tid).or_else(by_request)
+}
+
+/// Finds the executor's thread that a task waits for: the one that the interpreter has named, else one that is where it said,
+/// else, before it says anything and where it never does, one of those that have not moved on between the looks.
+fn executor(last: &Evidence, case: &Case<'_>) -> Option<Executor> {
+    if !case.nested {
+        return None;
+    }
+    let at_work =
+        || last.threads.iter().filter(|thread| thread.tid != case.request.tid && thread.is_executor());
+    if let Some(told) = &case.told {
+        if told.source != Source::Task {
+            return None;
+        }
+        let found = if told.executor != 0 {
+            last.threads.iter().find(|thread| thread.tid == told.executor)
+        } else {
+            at_work().find(|thread| place(&thread.frames) == place(&told.frames))
+        }?;
+        return Some(Executor { tid: found.tid, of: 0 });
+    }
+    // Code that holds the loop comes first.
+    if thread_in(last, case, case.request.tid).is_some_and(|thread| known::has_application(&thread.frames)) {
+        return None;
+    }
+    let before = |look: &Evidence, thread: &Thread| {
+        let same = look.threads.iter().find(|other| other.tid == thread.tid);
+        same.is_some_and(|other| place(&other.frames) == place(&thread.frames))
+    };
+    let stays = |thread: &&Thread| case.looks.iter().all(|look| before(look, thread));
+    let found: Vec<&Thread> = at_work().filter(stays).collect();
+    let mut places: Vec<_> = found.iter().map(|thread| place(&thread.frames)).collect();
+    // Where most of them are; one place is as good as known.
+    let count = |wanted| places.iter().filter(|place| **place == wanted).count();
+    let most = found.iter().max_by_key(|thread| count(place(&thread.frames)))?;
+    let tid = most.tid;
+    places.sort_unstable();
+    places.dedup();
+    Some(Executor { tid, of: places.len() })
 }
 
 /// The application's innermost place.
@@ -240,9 +291,9 @@ fn same_stack(one: &[Frame], other: &[Frame]) -> bool {
 }
 
 /// Shares of the time between the first look and the last that the thread computed, and was kept from it.
-fn shares(case: &Case<'_>) -> (Option<f64>, Option<f64>) {
+fn shares(case: &Case<'_>, tid: u32) -> (Option<f64>, Option<f64>) {
     let seen: Vec<(f64, &Thread)> =
-        case.looks.iter().filter_map(|look| Some((look.at_s, thread_in(look, case)?))).collect();
+        case.looks.iter().filter_map(|look| Some((look.at_s, thread_in(look, case, tid)?))).collect();
     let (Some((from_s, first)), Some((to_s, last))) = (seen.first(), seen.last()) else {
         return (None, None);
     };

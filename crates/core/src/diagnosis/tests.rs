@@ -439,7 +439,7 @@ fn tasks_are_known_by_what_the_interpreter_tells() {
     awaiting[0].locals.insert("timeout".into(), "None".into());
     let task = |frames| Scene {
         nested: true,
-        told: Some(Told { source: Source::Task, frames }),
+        told: Some(Told { source: Source::Task, frames, executor: 0 }),
         sockets: vec![socket(14, Service::Other, "10.0.0.9:8080", 23.5, 24.0)],
         ..Scene::of("S", "epoll_wait", "waiting in epoll_wait", wait.clone())
     };
@@ -466,10 +466,59 @@ fn tasks_are_known_by_what_the_interpreter_tells() {
     // A task that blocks: its code is on the loop's own thread.
     let blocking = Scene {
         nested: true,
-        told: Some(Told { source: Source::Task, frames: stack(&[]) }),
+        told: Some(Told { source: Source::Task, frames: stack(&[]), executor: 0 }),
         ..Scene::of("S", "clock_nanosleep", "sleeping (clock_nanosleep)", [stack(&[]), wait].concat())
     };
     assert_eq!(blocking.is(Cause::ExplicitSleep).also, [Cause::BlockingInLoop]);
+}
+
+/// A loop that waits, and threads of an executor that work for its tasks.
+fn executor(threads: Vec<Thread>, told: Option<Told>) -> Scene {
+    let wait = vec![frame("lib:asyncio/base_events.py", "BaseEventLoop._run_once")];
+    Scene {
+        nested: true,
+        others: threads,
+        told,
+        sockets: vec![Socket {
+            non_blocking: Some(false),
+            ..socket(9, Service::Other, "10.0.0.9:80", 24.0, 24.1)
+        }],
+        ..Scene::of("S", "epoll_wait", "waiting in epoll_wait", wait)
+    }
+}
+
+fn worker(tid: u32, syscall: &str, fd: Option<i32>, inner: Vec<Frame>) -> Thread {
+    let run = frame("site:anyio/_backends/_asyncio.py", "WorkerThread.run");
+    let frames = [inner, vec![run]].concat();
+    Thread { tid, state: "S".into(), syscall: syscall.into(), fd, frames, ..Thread::default() }
+}
+
+#[test]
+fn a_task_that_waits_for_an_executor_is_where_that_threads_code_is() {
+    let read = stack(&[("lib:socket.py", "SocketIO.readinto"), ("lib:http/client.py", "HTTPResponse.begin")]);
+    let reads = || worker(8, "recvfrom", Some(9), read.clone());
+    let idle = worker(9, "futex", None, vec![frame("lib:queue.py", "Queue.get")]);
+    // Nobody tells: the one that is at work.
+    let found = executor(vec![idle.clone(), reads()], None).is(Cause::ExternalNoTimeout);
+    assert_eq!(found.subject.peer.as_deref(), Some("10.0.0.9:80"));
+    // Another is at another place, and nobody tells which of them it is.
+    let other = worker(10, "clock_nanosleep", None, vec![frame("/srv/shop/other.py", "pause")]);
+    let guessed =
+        executor(vec![reads(), worker(11, "recvfrom", Some(9), read.clone()), other], None).diagnose();
+    assert_eq!(guessed.cause, Cause::ExternalNoTimeout);
+    assert!(guessed.confidence < found.confidence, "{}", guessed.confidence);
+    assert!(guessed.not_visible.iter().any(|gap| gap.what.contains("which thread")), "{guessed:#?}");
+    // The interpreter tells.
+    let sleeps = worker(10, "clock_nanosleep", None, vec![frame("/srv/shop/other.py", "pause")]);
+    let told = Told { source: Source::Task, frames: sleeps.frames.clone(), executor: 10 };
+    executor(vec![reads(), sleeps.clone()], Some(told.clone())).is(Cause::ExplicitSleep);
+    executor(vec![reads(), sleeps], Some(Told { executor: 0, ..told })).is(Cause::ExplicitSleep);
+    // Threads of the application's own are nobody's.
+    let mut own = reads();
+    own.frames.pop();
+    let mut alone = executor(vec![own], None);
+    alone.sockets.clear();
+    assert_eq!(alone.diagnose().cause, Cause::Unknown);
 }
 
 #[test]

@@ -173,6 +173,12 @@ pub(super) fn gaps(case: &Case<'_>, sight: Option<&Sight<'_>>) -> Vec<Gap> {
             "the interpreter tells it at 80 % of the time; a stock server never does",
         );
     }
+    if sight.in_executor.is_some_and(|executor| executor.of > 1) {
+        add(
+            "which thread of its executor works for it: where most of them are was taken",
+            "the interpreter tells it at 80 % of the time; a stock server never does",
+        );
+    }
     if sight.service().is_database() && sight.last.databases.is_empty() {
         add(
             "what the database does",

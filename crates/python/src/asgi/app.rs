@@ -306,10 +306,10 @@ impl Asgi {
             let args = (event_loop.getattr("loop")?, event_loop.getattr("ident")?, task, scope);
             py.import("ferricorn.tasks")?
                 .call_method1("of_request", args)?
-                .extract::<(Option<String>, Calls)>()
+                .extract::<(Option<String>, Calls, u32)>()
         };
-        let (route, calls) = said(py, asked())?;
-        Some(Sight { source: Source::Task, frames: frames_of(calls), route })
+        let (route, calls, executor) = said(py, asked())?;
+        Some(Sight { source: Source::Task, frames: frames_of(calls), executor, route })
     }
 
     /// What holds the loop.
@@ -329,7 +329,7 @@ impl Asgi {
             found.extract::<(u64, Option<String>, Calls)>()
         };
         let (id, route, calls) = said(py, asked())?;
-        Some((id, Sight { source: Source::Interpreter, frames: frames_of(calls), route }))
+        Some((id, Sight { source: Source::Interpreter, frames: frames_of(calls), executor: 0, route }))
     }
 }
 

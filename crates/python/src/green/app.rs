@@ -127,7 +127,7 @@ impl Green {
         let greenlet = self.greenlet(py, at.request)?;
         let asked = self.hub.bind(py).call_method1("of_request", (greenlet,));
         let (route, calls) = said(py, asked.and_then(|found| found.extract::<(Option<String>, Calls)>()))?;
-        Some(Sight { source: Source::Task, frames: frames_of(calls), route })
+        Some(Sight { source: Source::Task, frames: frames_of(calls), executor: 0, route })
     }
 
     /// What holds the hub.
@@ -141,7 +141,7 @@ impl Green {
         let asked = self.hub.bind(py).call_method1("of_hub", (greenlets,));
         type Found = (u64, Option<String>, Calls);
         let (number, route, calls) = said(py, asked.and_then(|found| found.extract::<Found>()))?;
-        Some((number, Sight { source: Source::Interpreter, frames: frames_of(calls), route }))
+        Some((number, Sight { source: Source::Interpreter, frames: frames_of(calls), executor: 0, route }))
     }
 
     fn begin_greenlet(&self, py: Python<'_>, conn: Box<Conn>) -> PyResult<()> {

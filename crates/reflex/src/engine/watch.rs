@@ -3,7 +3,7 @@
 
 use ferricorn_core::diagnosis::{Case, Diagnosis, History, Surroundings, Told};
 use ferricorn_core::event::{Late, Seen};
-use ferricorn_core::evidence::{Database, Evidence, Source};
+use ferricorn_core::evidence::{Database, Evidence, Source, Thread};
 use ferricorn_core::record::{Outcome, Request, SCHEMA, Server, Timeout, Worker};
 use ferricorn_core::snapshot::Running;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ const LOOKS_MAX: usize = 6;
 const WATCHED_MAX: usize = 256;
 /// How long what was seen of a request is kept after its end, seconds.
 const LINGER_S: f64 = 3.0;
+/// Most threads of executors that are kept of a look that is not the last.
+const EXECUTORS_MAX: usize = 16;
 /// Most neighbours that a record names.
 const NEIGHBOURS_MAX: usize = 64;
 
@@ -96,7 +98,10 @@ impl Watches {
         watch.running = Running { request: watch.merged(&running.request), ..running.clone() };
         // Only the last one has what the other threads did: a record has a limit.
         if let Some(last) = watch.looks.last_mut() {
-            last.threads.retain(|thread| thread.request.is_some());
+            let mut executors = 0..EXECUTORS_MAX;
+            let works = |thread: &Thread| thread.is_executor();
+            last.threads
+                .retain(|thread| thread.request.is_some() || works(thread) && executors.next().is_some());
             last.children.clear();
         }
         if watch.looks.len() >= LOOKS_MAX {
@@ -211,7 +216,11 @@ impl Watch {
             client_fd: (self.running.fd > 0).then_some(self.running.fd),
             nested,
             looks: &self.looks,
-            told: told.map(|seen| Told { source: seen.source, frames: seen.frames.clone() }),
+            told: told.map(|seen| Told {
+                source: seen.source,
+                frames: seen.frames.clone(),
+                executor: seen.executor,
+            }),
             history,
             server,
         }
