@@ -92,6 +92,22 @@ def test_what_will_go_wrong_is_found_from_the_running_server(server, tmp_path):
     assert "nginx waits 60 s for an answer (server shop.example, location / (" in text
 
 
+def test_databases_are_asked(dsn, tmp_path):
+    config = tmp_path / "gunicorn.conf.py"
+    config.write_text("workers = 60\nthreads = 4\nworker_class = 'gthread'\n")
+    document = check("--config", config, "--reflex-database", dsn, status=1)
+    found = {finding["code"]: finding["what"] for finding in document["findings"]}
+    assert "240 connections may be wanted" in found["database.connections"] and "97 of 100" in found["database.connections"]
+    (database,) = document["facts"]["databases"]
+    assert (database["max_connections"], database["reserved"]) == (100, 3)
+    assert "databases: their connections" not in unseen(document)
+    # One that is not there is said, and the rest is checked.
+    document = check("--config", config, "--reflex-database", f"postgresql://x@127.0.0.1:{free_port()}/shop", status=0)
+    assert "/shop: " in unseen(document)
+    outcome = ctl("check", "--config", config, "--reflex-database", "oracle://x/")
+    assert outcome.returncode == 1 and "reflex_database (number 1) cannot be used" in outcome.stderr
+
+
 def test_a_reload_changes_what_a_server_tells(server):
     running = server(app="waits:app", config="workers = 2\nmax_requests = 100\n")
     assert ("warning", "worker.max_requests_jitter") in codes(check(running.pid, status=1))

@@ -437,6 +437,7 @@ mod tests {
                     config,
                     nginx: Some("n.conf".into()),
                     databases: Some("d.json".into()),
+                    reflex_databases: Vec::new(),
                     server_is_named: true,
                 },
             ),

@@ -1,8 +1,9 @@
-//! Gathers the facts for a pre-flight: from the running server, a configuration file, nginx, and what was told of databases.
+//! Gathers the facts for a pre-flight: from the running server, a configuration file, nginx, and databases (`databases`).
 //! What cannot be looked at is noted with what would make it visible.
 //!
 //! Not for: judging (`core::check`).
 
+use super::databases::databases;
 use super::{said, system};
 use crate::command::Check;
 use crate::failure::Failure;
@@ -53,15 +54,12 @@ pub(super) fn gather(
             "name it beside the configuration: `ferricornctl check --config FILE SERVER`",
         );
     }
-    facts.databases = options.databases.as_deref().map(databases).transpose()?;
-    if facts.databases.is_none() {
-        database_gap(&mut facts);
-    }
+    databases(&mut facts, options)?;
     proxies(&mut facts, options.nginx.as_deref())?;
     Ok(facts)
 }
 
-fn unseen(facts: &mut Facts, what: impl Into<String>, how: impl Into<String>) {
+pub(super) fn unseen(facts: &mut Facts, what: impl Into<String>, how: impl Into<String>) {
     facts.unseen.push(Gap { what: what.into(), how: how.into() });
 }
 
@@ -230,22 +228,6 @@ fn no_timeout(source: &Source, snapshot: &Snapshot) -> Option<Vec<String>> {
     };
     let lines: BTreeSet<String> = incidents.iter().filter(is_it).filter_map(place).collect();
     Some(lines.into_iter().collect())
-}
-
-fn databases(path: &Path) -> Result<Vec<ferricorn_core::check::DatabaseFacts>, Failure> {
-    let what = || format!("the facts of databases in {} could not be used", path.display());
-    let hint = "it is a list of objects with `name`, `max_connections`, `pool_per_worker` and `pooler`; docs/ferricornctl.md has them all";
-    let text = fs::read_to_string(path).map_err(|error| Failure::new(what(), error.to_string(), hint))?;
-    serde_json::from_str(&text).map_err(|error| Failure::new(what(), error.to_string(), hint))
-}
-
-fn database_gap(facts: &mut Facts) {
-    let names = facts.application.database_variables.as_deref().unwrap_or_default().join(", ");
-    let what = match names.as_str() {
-        "" => "databases: their connections and poolers".to_owned(),
-        names => format!("the database of {names}: its connections and poolers"),
-    };
-    unseen(facts, what, "`--database-facts FILE`");
 }
 
 fn proxies(facts: &mut Facts, file: Option<&Path>) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 //!
 //! Not for: the rules (`core::check`).
 
+mod databases;
 mod gather;
 mod said;
 mod system;

@@ -98,13 +98,15 @@ pub(crate) struct Check {
     pub nginx: Option<PathBuf>,
     /// What is known of databases.
     pub databases: Option<PathBuf>,
+    /// Databases and poolers to be asked.
+    pub reflex_databases: Vec<String>,
     /// Whether a server was named: without one, a configuration file stands alone.
     pub server_is_named: bool,
 }
 
 const CHECK_AFTER: &str = "\
 Looked at: the server's settings and its processes, how patient the proxy before it is (`nginx -T`, or --nginx),
-how long systemd waits for its end, and what late requests have shown. Nothing is guessed: what could not be looked
+how long systemd waits for its end, what databases and poolers allow, and what late requests have shown. Nothing is guessed: what could not be looked
 at is listed, with what would make it visible.
 
   error      it costs requests as it is, or lets strangers in
@@ -115,9 +117,10 @@ Examples:
   ferricornctl check                              the one server that runs
   ferricornctl check web.pid --nginx nginx.txt    with what `nginx -T` has printed on another host
   ferricornctl check --config gunicorn.conf.py    before it runs; the file is run, as the server does
+  ferricornctl check --reflex-database service=shop --reflex-database pgbouncer://stats@pool:6432/
   ferricornctl check --json | jq -r '.findings[].code'
 
-What is known of databases is a file for --database-facts:
+Without --reflex-database, that of PGSERVICE is asked. What they do not tell is a file for --database-facts:
   [{\"name\": \"shop\", \"max_connections\": 100, \"reserved\": 3, \"pool_per_worker\": 15,
     \"pooler\": {\"query_wait_timeout_s\": 120, \"pool_size\": 20, \"max_client_conn\": 100}}]
 
@@ -134,6 +137,11 @@ pub(super) fn check() -> clap::Command {
             file("config")
                 .help("Check this configuration file; beside a server's name, instead of its settings"),
             file("nginx").help("nginx's main file, or what `nginx -T` has printed"),
+            Arg::new("reflex-database")
+                .long("reflex-database")
+                .value_name("URL")
+                .action(ArgAction::Append)
+                .help("Ask this database or PgBouncer what it allows; as the server's own option"),
             file("database-facts").help("What is known of databases, as JSON"),
         ])
         .args(common())
@@ -145,6 +153,10 @@ pub(super) fn check_of(options: &ArgMatches) -> Check {
         config: path("config"),
         nginx: path("nginx"),
         databases: path("database-facts"),
+        reflex_databases: options
+            .get_many::<String>("reflex-database")
+            .map(|urls| urls.cloned().collect())
+            .unwrap_or_default(),
         server_is_named: ["pid", "pidfile", "server"].iter().any(|name| options.contains_id(name)),
     }
 }

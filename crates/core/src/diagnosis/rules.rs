@@ -13,7 +13,9 @@ use crate::evidence::{Service, Session, Source};
 /// A share of its time at which a route's completed requests are near their deadline.
 const NEAR: f64 = 0.6;
 /// Completed requests that make a history.
-const HISTORY_MIN: u64 = 20;
+const HISTORY_MIN: u64 = 8;
+/// So many leave no doubt.
+const HISTORY_SURE: u64 = 20;
 /// Bytes that came in while a statement was waited for: a result that is large, not a question that is hard.
 pub(super) const LARGE: u64 = 512 << 10;
 /// Two causes that are nearer to each other are not told apart.
@@ -178,7 +180,8 @@ fn too_low(sight: &Sight<'_>, found: Option<&Match>) -> Option<Match> {
         cause: found.cause,
         text: format!("its time goes where it always goes: it {}", found.what),
     });
-    Some(Match { because, ..Match::new(Cause::TimeoutTooLow, 0.85, what).with("history", 3, usual) })
+    let confidence = if history.count >= HISTORY_SURE { 0.85 } else { 0.8 };
+    Some(Match { because, ..Match::new(Cause::TimeoutTooLow, confidence, what).with("history", 3, usual) })
 }
 
 /// The client does not send, or does not read.

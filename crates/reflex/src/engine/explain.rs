@@ -33,6 +33,10 @@ pub(super) struct Facts {
     pub(super) stuck: u32,
     queued: u32,
     all_silent: bool,
+    /// After so long a silence a worker is killed with all its requests, whatever their ages; where that is the only deadline.
+    killed_s: Option<f64>,
+    /// When all this was so, seconds since 1970.
+    at_s: f64,
     /// When we were stopped last, and for how long, seconds.
     pub(super) paused: Option<(f64, f64)>,
     ready: usize,
@@ -44,7 +48,7 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Takes the latest snapshot.
-    pub(super) fn update(&mut self, snapshot: &Snapshot) {
+    pub(super) fn update(&mut self, snapshot: &Snapshot, now_s: f64) {
         let living = || snapshot.workers.iter().filter(|worker| worker.life != Life::Booting);
         self.worker_class.clone_from(&snapshot.worker_class);
         self.threads = living().map(|worker| worker.threads).sum();
@@ -53,6 +57,9 @@ impl Facts {
         let silent = |worker: &snapshot::Worker| worker.beat_age_s.is_some_and(|age_s| age_s > SILENT_S);
         // Of one alone nobody can tell; its own state does. And a stock Gunicorn's worker may be silent while it works.
         self.all_silent = snapshot.kind == Kind::Ferricorn && living().count() > 1 && living().all(silent);
+        let by_silence = snapshot.kind == Kind::Gunicorn && self.is_nested();
+        self.killed_s = snapshot.timeout_s.filter(|_| by_silence);
+        self.at_s = now_s;
         self.workers = snapshot.workers.iter().map(|worker| (worker.pid, worker.clone())).collect();
         if self.routes.is_empty() {
             self.learn(&snapshot.routes);
@@ -79,6 +86,12 @@ impl Facts {
     pub(super) fn is_nested(&self) -> bool {
         let class = self.worker_class.to_ascii_lowercase();
         ["asgi", "gevent", "uvicorn", "tornado"].iter().any(|name| class.contains(name))
+    }
+
+    /// Returns which share of the silence after which it is killed a worker has been silent for.
+    pub(super) fn silence(&self, pid: u32, now_s: f64) -> Option<f64> {
+        let silent_s = self.workers.get(&pid)?.beat_age_s? + (now_s - self.at_s).max(0.0);
+        Some(silent_s / self.killed_s?)
     }
 
     /// Returns the pids of all workers.

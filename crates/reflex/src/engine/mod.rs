@@ -19,8 +19,9 @@ use crate::evidence::{Aim, Lens};
 use boots::Boots;
 use detectors::Detectors;
 use explain::Facts;
+use ferricorn_core::diagnosis::{Cause, Diagnosis};
 use ferricorn_core::event::{Died, Late, Seen};
-use ferricorn_core::evidence::{Evidence, Frame, told};
+use ferricorn_core::evidence::{Evidence, Frame, Source, told};
 use ferricorn_core::incident::{Desk, Effect, Sign, Troubled};
 use ferricorn_core::life::{Change, Life};
 use ferricorn_core::record::{Blocked, Death, Hold, Outcome, Record, Request, SCHEMA, Server};
@@ -96,7 +97,10 @@ impl<'a> Engine<'a> {
         self.facts.stuck = stuck(running, self.facts.threads);
         let mut next_s = f64::MAX;
         for request in running {
-            if let Some(percent) = self.watches.due(request) {
+            let silence = self.facts.silence(request.pid, now_s);
+            let due = self.watches.due(request);
+            let due = due.or_else(|| self.watches.due_by_silence(request, silence?));
+            if let Some(percent) = due {
                 let request = self.facts.with_route(request);
                 self.capture(&request, percent, all, now_s);
             }
@@ -244,6 +248,30 @@ impl<'a> Engine<'a> {
         self.sign(Sign::Stuck(Box::new(Troubled { request, worker, diagnosis, source, frames })), now_s);
     }
 
+    /// Requests that nobody has looked at were lost for what their worker has died of, if that is known.
+    fn explain_orphans(&mut self, died: &Died, diagnosis: &Diagnosis, now_s: f64) {
+        if diagnosis.cause == Cause::Unknown {
+            return;
+        }
+        let pid = died.worker.pid;
+        let mut orphans: BTreeMap<String, Request> =
+            died.requests.iter().map(|request| (request.id.clone(), request.clone())).collect();
+        for watch in self.watches.of_worker(pid).filter(|watch| watch.lost_s.is_some()) {
+            orphans.insert(watch.running.request.id.clone(), watch.running.request.clone());
+        }
+        let is_known = |watch: &&Watch| watch.diagnosis.is_some();
+        for watch in self.watches.of_worker(pid).filter(is_known) {
+            orphans.remove(&watch.running.request.id);
+        }
+        for request in orphans.into_values() {
+            let (request, worker) = (self.facts.routed(&request), self.facts.worker(pid));
+            let diagnosis = diagnosis.clone();
+            let troubled =
+                Troubled { request, worker, diagnosis, source: Source::Kernel, frames: Vec::new() };
+            self.sign(Sign::Stuck(Box::new(troubled)), now_s);
+        }
+    }
+
     /// The interpreter has told where a request is.
     pub(crate) fn seen(&mut self, seen: Seen, now_s: f64) {
         let key = (seen.pid, seen.id);
@@ -299,6 +327,7 @@ impl<'a> Engine<'a> {
         if died.exit != Exit::Planned {
             let at = self.watches.keeper(pid).and_then(|watch| watch.diagnosis.as_ref());
             let diagnosis = explain::death(&died, at);
+            self.explain_orphans(&died, &diagnosis, now_s);
             let text = format!("worker {pid} has died: {}", died.cause);
             let grave = self.facts.ready() == 0 && died.exit == Exit::OutOfMemory;
             self.sign(Sign::Worker { pid, diagnosis: Box::new(diagnosis), text, grave }, now_s);
@@ -366,7 +395,7 @@ impl<'a> Engine<'a> {
 
     /// Once a second: server and workers, with or without their requests and routes.
     pub(crate) fn second(&mut self, snapshot: &Snapshot, now_s: f64) {
-        self.facts.update(snapshot);
+        self.facts.update(snapshot, now_s);
         for sign in self.boots.look(snapshot, &mut self.lens) {
             self.sign(sign, now_s);
         }

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 const MARKS: [(u32, f64); 5] = [(50, 0.0), (50, 0.15), (80, 0.0), (80, 0.15), (95, 0.0)];
 /// The ages at which one without a deadline is looked at, seconds.
 const AGES_S: [f64; 5] = [5.0, 5.15, 10.0, 20.0, 60.0];
+/// At which shares of the silence after which a worker is killed its requests are looked at. Half of it is nothing unusual: so
+/// long do some workers rest between two signs of life.
+const SILENCES: [f64; 3] = [0.65, 0.75, 0.9];
 /// Most looks at one request that are kept; the first and the last stay.
 const LOOKS_MAX: usize = 6;
 /// Most requests that are watched at a time; beyond that, evidence is not captured.
@@ -40,6 +43,10 @@ pub(super) struct Watch {
     pub(super) looks: Vec<Evidence>,
     /// How many of its marks are behind it.
     taken: usize,
+    /// How many of the marks of its worker's silence are behind it.
+    silences: usize,
+    /// The look that comes is made for one of these.
+    by_silence: bool,
     /// When its mark was reached whose second look is due; seconds in the application.
     marked_s: f64,
     pub(super) concurrent: Vec<Request>,
@@ -77,6 +84,28 @@ impl Watches {
         reached(taken).then(|| running.enforced_share().map_or(0, |share| (share * 100.0) as u32))
     }
 
+    /// The same by a worker's silence, as a share of that for which it is killed.
+    pub(super) fn due_by_silence(&mut self, running: &Running, share: f64) -> Option<u32> {
+        let key = (running.pid, running.number);
+        let reached = SILENCES.iter().filter(|mark| share >= **mark).count();
+        if reached == 0 {
+            if let Some(watch) = self.by.get_mut(&key) {
+                watch.silences = 0;
+            }
+            return None;
+        }
+        if !self.by.contains_key(&key) && self.by.len() >= WATCHED_MAX {
+            return None;
+        }
+        let watch = self.by.entry(key).or_default();
+        if watch.silences >= reached {
+            return None;
+        }
+        watch.silences = reached;
+        watch.by_silence = true;
+        Some((share * 100.0) as u32)
+    }
+
     /// Returns in how many seconds the next look at a request is due, if there is one.
     pub(super) fn next_s(&self, running: &Running) -> Option<f64> {
         let watch = self.by.get(&(running.pid, running.number));
@@ -108,10 +137,8 @@ impl Watches {
             watch.looks.remove(1);
         }
         watch.looks.push(look);
-        let reached = first_beyond(running);
-        watch.taken = if watch.taken >= reached { watch.taken + 1 } else { reached };
-        if MARKS.get(watch.taken).is_some_and(|(_, after_s)| *after_s > 0.0) {
-            watch.marked_s = running.request.app_s;
+        if !std::mem::take(&mut watch.by_silence) {
+            watch.pass(running);
         }
         let neighbours =
             all.iter().filter(|other| other.pid == running.pid && other.number != running.number);
@@ -202,6 +229,15 @@ fn first_beyond(running: &Running) -> usize {
 }
 
 impl Watch {
+    /// A mark has been reached.
+    fn pass(&mut self, running: &Running) {
+        let reached = first_beyond(running);
+        self.taken = if self.taken >= reached { self.taken + 1 } else { reached };
+        if MARKS.get(self.taken).is_some_and(|(_, after_s)| *after_s > 0.0) {
+            self.marked_s = running.request.app_s;
+        }
+    }
+
     /// What was found out of a request in the meantime is kept.
     fn merged(&self, request: &Request) -> Request {
         let route = self.seen.as_ref().and_then(|seen| seen.route.clone());
@@ -323,6 +359,23 @@ mod tests {
         let next_s = watches.next_s(&running(15.1, Some(30.0))).expect("a second look");
         assert!((next_s - 0.05).abs() < 1e-9, "{next_s}");
         assert_eq!(watches.next_s(&Running { number: 2, ..running(3.0, None) }), Some(2.0));
+    }
+
+    #[test]
+    fn requests_of_a_silent_worker_are_looked_at_before_it_is_killed() {
+        let mut watches = Watches::default();
+        let mut looks = Vec::new();
+        for percent in (0..100).step_by(5) {
+            let now = running(f64::from(percent) / 100.0, None);
+            if let Some(percent) = watches.due_by_silence(&now, f64::from(percent) / 100.0) {
+                watches.add(&now, Evidence::default(), &[]);
+                looks.push(percent);
+            }
+        }
+        assert_eq!(looks, [65, 75, 90]);
+        assert_eq!(watches.next_s(&running(1.0, None)), Some(4.0), "its own marks are before it");
+        assert_eq!(watches.due_by_silence(&running(2.0, None), 0.1), None);
+        assert_eq!(watches.due_by_silence(&running(3.0, None), 0.7), Some(70), "another silence");
     }
 
     #[test]
