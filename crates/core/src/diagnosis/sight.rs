@@ -8,6 +8,13 @@ use crate::evidence::{Database, Evidence, Frame, Pooler, Service, Session, Socke
 /// Two looks that are nearer to each other say nothing about change.
 const APART_S: f64 = 0.05;
 
+/// A thread that computes for such a share of the time does little else.
+const BUSY: f64 = 0.6;
+/// One that waits for something computes less than this.
+const TURN: f64 = 0.05;
+/// Threads that together compute for such a share of the time have the interpreter's lock between them.
+const SATURATED: f64 = 0.85;
+
 /// What is known of a request.
 pub(super) struct Sight<'a> {
     pub(super) case: &'a Case<'a>,
@@ -29,6 +36,8 @@ pub(super) struct Sight<'a> {
     pub(super) lines: usize,
     /// Share of the time between the looks that its thread computed; none with one look.
     pub(super) cpu: Option<f64>,
+    /// The same of all threads at work of the process together: who computes shares the interpreter with those that do, too.
+    pub(super) cpu_all: Option<f64>,
     /// Share of that time that it was ready to and had no processor.
     pub(super) starved: Option<f64>,
     /// The socket that it waits for.
@@ -78,6 +87,7 @@ impl<'a> Sight<'a> {
         lines.sort_unstable();
         lines.dedup();
         let (cpu, starved) = shares(case, tid);
+        let cpu_all = all_shares(case, last);
         let mut sight = Self {
             case,
             last,
@@ -90,6 +100,7 @@ impl<'a> Sight<'a> {
             still: seen.iter().filter(|frames| same_stack(frames, own)).count(),
             lines: lines.len(),
             cpu,
+            cpu_all,
             starved,
             socket: None,
             came: 0,
@@ -140,9 +151,17 @@ impl<'a> Sight<'a> {
         !self.is_task() && self.thread.is_some_and(|thread| thread.state == "R")
     }
 
-    /// Its thread has computed most of the time.
+    /// Its thread has computed most of the time, or has taken turns with others that did.
     pub(super) fn is_busy(&self) -> bool {
-        !self.is_task() && self.cpu.map_or(self.is_running(), |share| share > 0.6)
+        let alone = self.cpu.map_or(self.is_running(), |share| share > BUSY);
+        !self.is_task() && (alone || self.takes_turns())
+    }
+
+    /// Its thread computes whenever others give up the interpreter, which is never idle.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.thread.is_some_and(|thread| thread.fd.is_none())
+            && self.cpu.is_some_and(|share| (TURN..=BUSY).contains(&share))
+            && self.cpu_all.is_some_and(|share| share > SATURATED)
     }
 
     /// The database's view of the connection that it waits for.
@@ -247,10 +266,12 @@ fn executor(last: &Evidence, case: &Case<'_>) -> Option<Executor> {
     }
     let at_work =
         || last.threads.iter().filter(|thread| thread.tid != case.request.tid && thread.is_executor());
-    if let Some(told) = &case.told {
-        if told.source != Source::Task {
-            return None;
-        }
+    // A handler tells of the loop's own thread.
+    let of_loop = |told: &super::Told| told.source != Source::Task;
+    if case.told.as_ref().is_some_and(|told| of_loop(told) && known::has_application(&told.frames)) {
+        return None;
+    }
+    if let Some(told) = case.told.as_ref().filter(|told| !of_loop(told)) {
         let found = if told.executor != 0 {
             last.threads.iter().find(|thread| thread.tid == told.executor)
         } else {
@@ -303,6 +324,16 @@ fn shares(case: &Case<'_>, tid: u32) -> (Option<f64>, Option<f64>) {
     }
     let share = |from: f64, to: f64| Some(((to - from) / wall_s).clamp(0.0, 1.0));
     (share(first.cpu_s, last.cpu_s), share(first.cpu_wait_s, last.cpu_wait_s))
+}
+
+/// The sum of the shares of all threads that are seen in the last two looks that are apart.
+fn all_shares(case: &Case<'_>, last: &Evidence) -> Option<f64> {
+    let first = case.looks.iter().rev().find(|look| last.at_s - look.at_s >= APART_S)?;
+    let computed = last.threads.iter().filter_map(|thread| {
+        let before = first.threads.iter().find(|other| other.tid == thread.tid)?;
+        Some((thread.cpu_s - before.cpu_s).max(0.0))
+    });
+    Some(computed.sum::<f64>() / (last.at_s - first.at_s))
 }
 
 /// Tells whether the last that happened on a connection is that something was sent, within the request's time: it waits for

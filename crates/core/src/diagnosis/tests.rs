@@ -78,6 +78,8 @@ impl Scene {
                 cpu_wait_s: self.cpu_wait_s * at_s,
                 ..self.thread.clone()
             };
+            let computed = |other: &Thread| Thread { cpu_s: other.cpu_s * at_s, ..other.clone() };
+            let others = self.others.iter().map(computed).collect();
             let mut sockets = self.sockets.clone();
             if let Some(tcp) = sockets.first_mut().and_then(|socket| socket.tcp.as_mut()) {
                 tcp.received += (self.came as f64 * at_s) as u64;
@@ -86,7 +88,7 @@ impl Scene {
                 percent: 50,
                 at_s,
                 source: if thread.frames.is_empty() { Source::Kernel } else { Source::Outside },
-                threads: [vec![thread], self.others.clone()].concat(),
+                threads: [vec![thread], others].concat(),
                 sockets,
                 databases: self.databases.clone(),
                 ..Evidence::default()
@@ -519,6 +521,18 @@ fn a_task_that_waits_for_an_executor_is_where_that_threads_code_is() {
     let mut alone = executor(vec![own], None);
     alone.sockets.clear();
     assert_eq!(alone.diagnose().cause, Cause::Unknown);
+}
+
+#[test]
+fn threads_that_compute_take_turns() {
+    let turns = |others_s: f64| Scene {
+        cpu_s: 0.3,
+        others: vec![Thread { tid: 8, cpu_s: others_s, ..Thread::default() }],
+        ..Scene::of("S", "futex", "waiting in futex", stack(&[]))
+    };
+    let found = turns(0.66).is(Cause::CpuBound);
+    assert!(found.evidence.iter().any(|finding| finding.text.contains("in turns")), "{found:#?}");
+    assert_ne!(turns(0.2).diagnose().cause, Cause::CpuBound, "the interpreter is free half of the time");
 }
 
 #[test]

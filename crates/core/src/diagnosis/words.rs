@@ -43,7 +43,10 @@ pub(super) fn seen(sight: &Sight<'_>) -> Vec<Finding> {
         findings.push(Finding { source: source.to_owned(), text, weight });
     };
     if let Some(thread) = sight.thread.filter(|_| !sight.is_task()) {
-        let cpu = sight.cpu.map_or(String::new(), |share| format!(", {:.0} % of a processor", share * 100.0));
+        let turns = if sight.takes_turns() { ", in turns with other threads that compute" } else { "" };
+        let cpu = sight
+            .cpu
+            .map_or(String::new(), |share| format!(", {:.0} % of a processor{turns}", share * 100.0));
         add("kernel", 2, format!("thread {} is {}{cpu}", thread.tid, thread.doing));
     }
     if let Some(socket) = sight.socket {
