@@ -86,9 +86,10 @@ test: test-system test-env
 
 # What pip cannot install. Touches the system only as root, on Debian, and only for what is missing.
 test-system:
-	@missing=; \
-	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx"; \
-	command -v openssl >/dev/null || missing="$$missing openssl"; \
+	@PATH="$$PATH:/usr/sbin"; missing=; \
+	for each in $(SYSTEM); do \
+	  [ -n "$$(command -v "$${each%%:*}" || ls /usr/lib/postgresql/*/bin/"$${each%%:*}" 2>/dev/null)" ] || missing="$$missing $${each##*:}"; \
+	done; \
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	$(PYTHON) -c '$(HAS_LIBPYTHON)' 2>/dev/null || missing="$$missing python3-dev"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
@@ -98,6 +99,10 @@ test-system:
 	else \
 	  echo "make: the tests need$$missing. Install it with the system's package manager, then run this again."; exit 1; \
 	fi
+
+# Programs that the tests start, each with Debian's package.
+SYSTEM := nginx:nginx openssl:openssl ip:iproute2 postgres:postgresql pgbouncer:pgbouncer mariadbd:mariadb-server \
+  redis-server:redis-server prometheus:prometheus promtool:prometheus prometheus-alertmanager:prometheus-alertmanager
 
 # The library that Rust tests link: it comes with the headers, not with the interpreter.
 HAS_LIBPYTHON := import os, sys, sysconfig as s; \

@@ -8,7 +8,7 @@ from . import score
 def render(result, markdown=False):
     rows, grade = result["cells"], result["options"]["grade"]
     parts = [_accuracy(rows, markdown), _times(rows, markdown), _faults(rows, markdown), _confusion(rows, markdown)]
-    parts += [_targets(rows, grade, markdown), _notes(rows, markdown)]
+    parts += [_targets(rows, grade, result["options"]["smoke"], markdown), _notes(rows, markdown)]
     return "\n".join(part for part in parts if part)
 
 
@@ -73,10 +73,10 @@ def _confusion(rows, markdown):
     return table.render("what was caused, and what was named first", ["caused", "n", "named"], lines, markdown)
 
 
-def _targets(rows, grade, markdown):
+def _targets(rows, grade, few, markdown):
     lines = [
         [what, shown(value), ("at most " if wanted == 0 else "at least ") + shown(wanted), "met" if met else "MISSED"]
-        for what, value, wanted, met in score.targets(rows, grade)
+        for what, value, wanted, met in score.targets(rows, grade, few)
     ]
     return table.render(f"targets, grade {grade}", ["what", "is", "wanted", "verdict"], lines, markdown) if lines else ""
 

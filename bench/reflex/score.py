@@ -175,17 +175,29 @@ def groups(rows):
     return found
 
 
-def targets(rows, grade):
-    """Each target as (what, value, wanted, met). Without a cell to judge, nothing is promised."""
+def by_chance(misses, count, wanted):
+    """Tells whether so many misses are seen in more than 2 % of runs of so many cells by one that meets its target."""
+    share = 1 - wanted
+    return sum(math.comb(count, k) * share**k * wanted ** (count - k) for k in range(misses, count + 1)) > 0.02
+
+
+def targets(rows, grade, few=False):
+    """Each target as (what, value, wanted, met). Without a cell to judge, nothing is promised. ``few``: there are so few cells
+    that a miss or two say nothing; what they leave open counts as met."""
+
+    def met(value, of, wanted):
+        return value >= wanted or few and by_chance(round((1 - value) * of), of, wanted)
+
     out = []
     for host, parts in groups(rows).items():
         whole = parts["all"]
         wanted = RIGHT[host] if grade in ("A", "B") else RIGHT_BLIND
         if whole["top1"]["of"]:
-            out.append((f"{host}: right cause first", whole["top1"]["share"], wanted, whole["top1"]["share"] >= wanted))
+            value, of = whole["top1"]["share"], whole["top1"]["of"]
+            out.append((f"{host}: right cause first", value, wanted, met(value, of, wanted)))
         if whole["in_time"]["of"] and grade == "A":
-            value = whole["in_time"]["share"]
-            out.append((f"{host}: diagnosed before the kill", value, IN_TIME, value >= IN_TIME))
+            value, of = whole["in_time"]["share"], whole["in_time"]["of"]
+            out.append((f"{host}: diagnosed before the kill", value, IN_TIME, met(value, of, IN_TIME)))
         if whole["controls"]["cells"]:
             raised = whole["controls"]["raised"]
             out.append((f"{host}: incidents on controls", raised, 0, raised == 0))

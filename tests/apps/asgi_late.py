@@ -12,6 +12,7 @@ import socket
 import time
 
 import anyio
+import httpx
 from asgi_paths import Paths, query, reply
 
 import ferricorn
@@ -135,7 +136,14 @@ async def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-KINDS = (sleep, event, recv, group, limited, thread, swallow, blocking, loop, regex, mutex, kill)
+async def asks():
+    """Asks a service that takes connections and says nothing, with a limit of two minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with httpx.AsyncClient(timeout=120) as client:
+            await client.get(f"http://127.0.0.1:{silent.getsockname()[1]}/rates")
+
+
+KINDS = (sleep, event, recv, group, limited, thread, swallow, blocking, loop, regex, mutex, kill, asks)
 STUCK = {call.__name__: call for call in KINDS}
 
 

@@ -276,6 +276,26 @@ def test_the_record_has_the_tasks_stack(server):
     assert functions[0] == "sleep" and "event" not in functions, found["frames"]
 
 
+def test_what_a_task_waits_for_is_known(server):
+    """The interpreter tells what calls hold in their variables, and which thread of an executor works for a task."""
+    target = start(server, "--state-dir", "state")
+
+    def found(path):
+        request_id = late(target, path).header("X-Request-Id")
+        mine = lambda: [each for each in records(target, "timeout") if each["request"]["id"] == request_id]  # noqa: E731
+        [record] = wait_until(mine, what="the record")
+        return record["diagnosis"], [frame.get("locals", {}) for frame in record["frames"]]
+
+    diagnosis, variables = found("/stuck/asks")
+    assert diagnosis["cause"] == "external.timeout_too_long", diagnosis
+    assert {"timeout": "120"} in variables or {"timeout": "120.0"} in variables, variables
+    diagnosis, _ = found("/stuck/thread")
+    assert diagnosis["cause"] == "explicit_sleep" and diagnosis["confidence"] > 0.9, diagnosis
+    assert any("nanosleep" in evidence["text"] for evidence in diagnosis["evidence"]), "the executor's own thread was seen"
+    diagnosis, variables = found("/stuck/sleep")
+    assert diagnosis["cause"] == "explicit_sleep" and {"delay": "60"} in variables, (diagnosis, variables)
+
+
 def test_a_blocking_call_is_named_with_who_waited(server):
     target = start(server, "--state-dir", "state", "--timeout", "10")
     crowd = [target.connect() for _ in range(7)]

@@ -201,6 +201,17 @@ def test_targets_depend_on_host_and_grade():
     assert raised == [("gunicorn: incidents on controls", 1, 0, False)]
 
 
+def test_few_cells_miss_a_target_only_where_that_is_no_chance():
+    def met(misses, few):
+        rows = [row("db.lock", [incident("cpu.bound" if n < misses else "db.lock")], host="ferricorn") for n in range(16)]
+        return score.targets(rows, "A", few)[0][3]
+
+    assert [met(misses, few=True) for misses in range(6)] == [True, True, True, True, False, False]
+    assert [met(misses, few=False) for misses in range(2)] == [True, False]
+    raised = score.targets([row("", [incident("cpu.bound")])], "A", few=True)
+    assert raised == [("gunicorn: incidents on controls", 1, 0, False)]
+
+
 def test_groups_tell_held_out_variants_apart():
     rows = [row("db.lock", [incident("db.lock")]), row("db.lock", [incident("cpu.bound")], held_out=True), row("", [])]
     parts = score.groups(rows)["gunicorn"]
