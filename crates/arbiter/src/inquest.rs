@@ -33,13 +33,11 @@ impl Inquest {
     /// Remembers what a worker that was just reaped has left in its place, and counts the requests that are lost with it.
     pub(crate) fn open(&mut self, slot: &WorkerSlot, pid: i32, now_ns: u64) {
         let worker = Worker::of(slot, now_ns);
+        let uncounted = slot.requests().filter(|view| !view.counted);
+        uncounted.for_each(|view| count_lost(slot, &view, now_ns));
         // Those that were late had their answer already.
-        let owed = |view: &InFlightView| view.deadline_ns == 0 || now_ns < view.deadline_ns;
-        let (owed, late): (Vec<InFlightView>, Vec<InFlightView>) = slot.requests().partition(owed);
-        // Of the late ones, those whose thread had not come free yet are not counted so far.
-        let counted = |view: &&InFlightView| slot.flights.iter().any(|flight| flight.is_of(view.id));
-        let uncounted = late.iter().filter(|view| !counted(view));
-        owed.iter().chain(uncounted).for_each(|view| count_lost(slot, view, now_ns));
+        let is_owed = |view: &InFlightView| view.deadline_ns == 0 || now_ns < view.deadline_ns;
+        let owed: Vec<InFlightView> = slot.requests().filter(is_owed).collect();
         let requests = owed.iter().take(REQUESTS_MAX);
         let requests = requests.map(|view| Request::of(pid.unsigned_abs(), view, now_ns)).collect();
         // Whom nobody asks about was told to go.

@@ -14,7 +14,7 @@ use crate::units::{count, millis, printable, span};
 use crate::workers::write_json;
 use ferricorn_core::advice::{self, Rank, Ranking, Verdict};
 use ferricorn_core::histogram::Distribution;
-use ferricorn_core::snapshot::{self, Route};
+use ferricorn_core::snapshot::{self, Kind, Route};
 use ferricorn_sys::clock;
 use serde::Serialize;
 use std::fs::File;
@@ -49,6 +49,7 @@ pub(crate) struct Page {
     /// What has to be known to read the numbers.
     notes: Vec<String>,
     limit: usize,
+    kind: Kind,
 }
 
 /// Ranks the routes of a server, or of a log. `folder` is where a store lies, if it was named.
@@ -60,16 +61,20 @@ pub(crate) fn find(
     let given_s = options.timeout.map(|timeout| timeout.as_secs_f64());
     if let Some(log) = &options.log {
         let (routes, period, notes) = of_log(log)?;
-        return Ok(page(&routes, given_s, period, notes, options));
+        return Ok(page(&routes, given_s, (period, notes), Kind::Ferricorn, options));
     }
     if let Some(since) = options.since {
         return of_store(options, since, folder, source, given_s);
     }
     let snapshot = source()?.read()?;
     let name = if snapshot.name.is_empty() { "the server" } else { &snapshot.name };
-    let period = format!("since {name} started, {} ago", span(snapshot.uptime_s));
+    let period = match snapshot.kind {
+        Kind::Ferricorn => format!("since {name} started, {} ago", span(snapshot.uptime_s)),
+        Kind::Gunicorn => format!("since {name} is observed"),
+    };
     let notes = snapshot.gaps.clone();
-    Ok(page(&snapshot.routes, given_s.or(snapshot.timeout_s), period, notes, options))
+    let timeout_s = given_s.or(snapshot.timeout_s);
+    Ok(page(&snapshot.routes, timeout_s, (period, notes), snapshot.kind, options))
 }
 
 /// Ranks what the observer has kept. A folder that was named needs no server that runs.
@@ -100,24 +105,25 @@ fn of_store(
     let routes = snapshot::routes(kept.into_iter());
     // The one server that runs may be another than those that have kept this.
     let source = source.filter(|source| source.state_dir().as_ref() == Some(&folder));
-    let timeout_s = given_s.or_else(|| source.and_then(|source| source.read().ok()?.timeout_s));
+    let snapshot = source.and_then(|source| source.read().ok()).unwrap_or_default();
+    let timeout_s = given_s.or(snapshot.timeout_s);
     let period = format!(
         "of the last {}, of all servers that keep their state in {}",
         span(since.as_secs_f64()),
         folder.display()
     );
-    Ok(page(&routes, timeout_s, period, Vec::new(), options))
+    Ok(page(&routes, timeout_s, (period, Vec::new()), snapshot.kind, options))
 }
 
 fn page(
     routes: &[Route],
     timeout_s: Option<f64>,
-    period: String,
-    notes: Vec<String>,
+    (period, notes): (String, Vec<String>),
+    kind: Kind,
     options: &Slow,
 ) -> Page {
     let ranking = advice::rank(routes, timeout_s, options.by);
-    Page { ranking, timeout_s, period, notes, limit: options.limit }
+    Page { ranking, timeout_s, period, notes, limit: options.limit, kind }
 }
 
 fn of_log(log: &AccessLog) -> Result<(Vec<Route>, String, Vec<String>), Failure> {
@@ -193,8 +199,9 @@ pub(crate) fn table(page: &Page, colours: bool, out: &mut dyn Write) -> io::Resu
         writeln!(out, "and {more} more; `--limit {}` shows all", rows.len())?;
     }
     let overall = page.ranking.overall.advice(page.timeout_s).map(|advice| ("timeout".to_owned(), advice));
-    let named =
-        |rank: &Rank| Some((format!("{} {}", rank.figures.method, rank.figures.route), rank.advice()?));
+    let named = |rank: &Rank| {
+        Some((format!("{} {}", rank.figures.method, rank.figures.route), rank.advice(page.kind)?))
+    };
     let advice: Vec<_> = overall.into_iter().chain(rows.iter().take(page.limit).filter_map(named)).collect();
     if !advice.is_empty() {
         writeln!(out)?;
@@ -239,7 +246,13 @@ pub(crate) fn json(page: &Page, out: &mut dyn Write) -> io::Result<()> {
         period: &page.period,
         timeout_s: page.timeout_s,
         overall: OverallJson { overall, advice: overall.advice(page.timeout_s) },
-        routes: page.ranking.rows.iter().take(page.limit).map(RouteJson::of).collect(),
+        routes: page
+            .ranking
+            .rows
+            .iter()
+            .take(page.limit)
+            .map(|rank| RouteJson::of(rank, page.kind))
+            .collect(),
         notes: &page.notes,
     };
     write_json(&document, out)
@@ -285,7 +298,7 @@ struct RouteJson<'a> {
 }
 
 impl<'a> RouteJson<'a> {
-    fn of(rank: &'a Rank) -> Self {
+    fn of(rank: &'a Rank, kind: Kind) -> Self {
         let ms = |distribution: &Distribution, q| distribution.quantile_us(q).map(|us| us as f64 / 1e3);
         Self {
             route: &rank.figures.route,
@@ -305,7 +318,7 @@ impl<'a> RouteJson<'a> {
             nearness: rank.nearness,
             should_be_s: rank.should_be_s,
             verdict: rank.verdict,
-            advice: rank.advice(),
+            advice: rank.advice(kind),
         }
     }
 }
@@ -336,7 +349,8 @@ mod tests {
 
     fn shown(limit: usize) -> Page {
         let options = Slow { by: By::Time, limit, timeout: None, since: None, log: None };
-        page(&routes(), Some(30.0), "since shop started, 2h 01m ago".into(), vec!["a note".into()], &options)
+        let words = ("since shop started, 2h 01m ago".into(), vec!["a note".into()]);
+        page(&routes(), Some(30.0), words, Kind::Ferricorn, &options)
     }
 
     #[test]

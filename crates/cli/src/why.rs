@@ -49,12 +49,20 @@ impl Kept {
     /// Adds a line in the form of the report's.
     fn add(&self, page: &mut String) {
         if self.seen > 0 {
-            let newest = self.newest.join(", ");
+            let (newest, others) =
+                self.newest.split_first().map_or((String::new(), String::new()), |(newest, rest)| {
+                    let others = if rest.is_empty() {
+                        String::new()
+                    } else {
+                        format!("; others: {}", rest.join(", "))
+                    };
+                    (newest.clone(), others)
+                });
             add(page, "");
             add(
                 page,
                 &format!(
-                    "RECORDS      {} written down; the newest: ferricornctl why {newest}",
+                    "RECORDS      {} written down; the newest: ferricornctl why {newest}{others}",
                     count(self.seen)
                 ),
             );

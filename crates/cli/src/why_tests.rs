@@ -6,11 +6,12 @@ use ferricorn_core::diagnosis::{Cause, Diagnosis, Finding, Fixes, Gap};
 use ferricorn_core::evidence::{Frame, Source};
 use ferricorn_core::incident::{Incident, State};
 use ferricorn_core::record::{Death, Outcome, Record, Request, SCHEMA, Server, Timeout, Worker};
+use ferricorn_core::snapshot::Kind;
 use ferricorn_reflex::store::Store;
 use tempfile::TempDir;
 
 fn server() -> Server {
-    Server { pid: 4700, name: "shop".into(), version: "0.1.0".into(), started_ns: 1 }
+    Server { pid: 4700, name: "shop".into(), version: "0.1.0".into(), started_ns: 1, kind: Kind::Ferricorn }
 }
 
 fn late(at_s: f64, pid: u32, id: &str) -> Timeout {
@@ -106,7 +107,8 @@ fn an_incident_names_its_records() {
     });
     stores[1].append_all(&records).expect("kept");
     let found = why::find(&stores, "20261126-7").expect("found");
-    let last = "\nRECORDS      4 written down; the newest: ferricornctl why 4711-24, 4711-23, 4711-22\n";
+    let last =
+        "\nRECORDS      4 written down; the newest: ferricornctl why 4711-24; others: 4711-23, 4711-22\n";
     assert!(written(&found, Format::Text).ends_with(last), "{}", written(&found, Format::Text));
 }
 

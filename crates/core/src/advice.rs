@@ -6,7 +6,7 @@
 use crate::figures::{self, RouteFigures};
 use crate::histogram::Distribution;
 use crate::route;
-use crate::snapshot::Route;
+use crate::snapshot::{Kind, Route};
 use serde::Serialize;
 
 /// Answers that a route needs before anything is said of its deadline.
@@ -225,16 +225,20 @@ impl Rank {
     }
 
     /// Says what is to be done, in one sentence; nothing where all is well.
-    pub fn advice(&self) -> Option<String> {
+    pub fn advice(&self, kind: Kind) -> Option<String> {
         let (deadline_s, should_be_s) = (self.deadline_s?, self.should_be_s?);
         let needs_s = quantile_s(&self.figures.answered.app, 0.99)?;
         let lost = self.figures.lost_count;
         let raise = || {
-            let how = self.setting().map_or("the timeout should be".to_owned(), |route| {
-                format!(
+            let how = match (kind, self.setting()) {
+                (Kind::Ferricorn, Some(route)) => format!(
                     "the timeout should be {should_be_s}: `route_timeouts = {{\"{route}\": {should_be_s}}}`"
-                )
-            });
+                ),
+                (Kind::Ferricorn, None) => "the timeout should be".to_owned(),
+                (Kind::Gunicorn, _) => {
+                    format!("the timeout should be {should_be_s}: `timeout`, which is that of all routes")
+                }
+            };
             let offload = if should_be_s > OFFLOAD_S {
                 ", or better, answer 202 at once and let a job do the work"
             } else {

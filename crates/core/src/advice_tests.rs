@@ -103,7 +103,8 @@ fn routes_are_ranked_by_what_is_asked() {
 #[test]
 fn advice_is_one_sentence_with_the_setting() {
     let told = |answered: &[(u64, u64)], lost: &[(u64, u64)]| {
-        rank(&routes("/reports/<int:n>", answered, lost), Some(30.0), By::Time).rows[0].advice()
+        rank(&routes("/reports/<int:n>", answered, lost), Some(30.0), By::Time).rows[0]
+            .advice(Kind::Ferricorn)
     };
     assert_eq!(told(&[(1000, 50 * MS)], &[]), None);
     assert_eq!(told(&[(9, 50 * MS)], &[(9, 30 * S)]), None);

@@ -416,8 +416,8 @@ pub struct Pressure {
 /// code, and who called it. Paths below `folder` are shortened; `text` gives the line of code that a frame is at.
 pub fn told(frames: &[Frame], folder: &str, text: impl Fn(&Frame) -> Option<String>) -> Vec<String> {
     let place = |frame: &Frame| {
-        let file =
-            frame.file.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&frame.file);
+        let file = frame.file.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
+        let file = file.filter(|_| !folder.is_empty()).unwrap_or(&frame.file);
         format!("{file}:{} in {}", frame.line, frame.function)
     };
     let Some(at) = frames.iter().position(Frame::is_application) else {

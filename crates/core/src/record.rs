@@ -7,6 +7,7 @@
 use crate::diagnosis::Diagnosis;
 use crate::evidence::{Evidence, Frame, Source};
 use crate::scoreboard::{InFlightView, WorkerSlot};
+use crate::snapshot::Kind;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -226,12 +227,15 @@ pub struct Server {
     pub pid: u32,
     /// `proc_name`.
     pub name: String,
-    /// Ferricorn's version.
+    /// The version of Ferricorn, or of the Gunicorn.
     pub version: String,
     /// When its arbiter started, by its host's monotonic clock: tells servers apart that had the same pid one after the
     /// other, as every container's has. 0 where that is not known.
     #[serde(default)]
     pub started_ns: u64,
+    /// Which server it is.
+    #[serde(default)]
+    pub kind: Kind,
 }
 
 /// A worker.

@@ -21,7 +21,7 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most requests of a worker that the application works on at one time: in app threads, or one for each connection in tasks.
@@ -359,6 +359,8 @@ pub struct InFlight {
     bytes_sent: AtomicU64,
     body_bytes: AtomicU64,
     ident: AtomicU64,
+    /// Number of the last request that was counted before its thread came free. Written by whoever owns the loop.
+    counted: AtomicU64,
     method: Text<2>,
     path: Text<16>,
     query: Text<16>,
@@ -433,6 +435,8 @@ pub struct InFlightView {
     pub query: String,
     /// Client address.
     pub client: String,
+    /// It was answered in the application's place, and is counted already.
+    pub counted: bool,
 }
 
 impl InFlight {
@@ -506,6 +510,11 @@ impl InFlight {
         self.shields.load(Relaxed) > 0
     }
 
+    /// Says that the request with that number is counted, though its thread has not come free.
+    pub fn is_counted(&self, id: u64) {
+        self.counted.store(id, Relaxed);
+    }
+
     /// Tells whether the thread is at work, without reading the record.
     pub fn is_busy(&self) -> bool {
         self.phase.load(Relaxed) != Phase::Idle as u32
@@ -564,6 +573,7 @@ impl InFlight {
                 path: self.path.load(),
                 query: self.query.load(),
                 client: self.client.load(),
+                counted: self.counted.load(Relaxed) == self.id.load(Relaxed),
             };
             fence(Acquire);
             if before & 1 == 0 && self.seq.load(Relaxed) == before {
@@ -628,11 +638,6 @@ pub struct Landing {
 }
 
 impl Flight {
-    /// Tells whether this is about the request with that number.
-    pub fn is_of(&self, id: u64) -> bool {
-        self.id.load(Relaxed) == id
-    }
-
     /// Overwrites this place with a finished request.
     pub fn record(&self, landing: &Landing, method: &[u8], path: &[u8]) {
         let seq = open(&self.seq);
@@ -727,7 +732,7 @@ fn open(seq: &AtomicU32) -> u32 {
 }
 
 const _: () = assert!(size_of::<Text<2>>() == 24);
-const _: () = assert!(size_of::<InFlight>() == 440);
+const _: () = assert!(size_of::<InFlight>() == 448);
 const _: () = assert!(size_of::<Flight>() == 144);
 const _: () = assert!(size_of::<Scoreboard>() < 4 << 30);
 
@@ -752,6 +757,7 @@ mod tests {
             bytes_sent: text(),
             body_bytes: text(),
             ident: text(),
+            counted: AtomicU64::new(0),
             method: Text::default(),
             path: Text::default(),
             query: Text::default(),

@@ -15,6 +15,7 @@ use crate::scoreboard::{
 use crate::totals::Totals;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Shape of the JSON; changes if a field ever changes its meaning.
@@ -40,6 +41,12 @@ impl Kind {
             Self::Ferricorn => "ferricorn",
             Self::Gunicorn => "gunicorn",
         }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -122,6 +122,7 @@ impl<'a> Session<'a> {
             name: first.name.clone(),
             version: first.version.clone(),
             started_ns: gunicorn.started_ns(),
+            kind: first.kind,
         };
         let settings = Settings { proc_name: first.name.clone(), ..context.settings.clone() };
         let outlet = Outlet::open(server.clone(), context.folder, &settings, context.log)?;
@@ -158,7 +159,7 @@ impl<'a> Session<'a> {
                 self.engine.finish(clock::wall_time_s());
                 return End::Stopped;
             }
-            if let Some(stopped_s) = self.rhythm.stopped_s(wanted_ns, clock::now_ns()) {
+            if let Some(stopped_s) = self.rhythm.stopped_s(wanted_ns.max(now_ns), clock::now_ns()) {
                 self.engine.paused(stopped_s, clock::wall_time_s());
             }
             seen = gunicorn.observe(clock::now_ns());

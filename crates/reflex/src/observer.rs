@@ -11,7 +11,7 @@ use ferricorn_core::life::Lives;
 use ferricorn_core::log::Level;
 use ferricorn_core::record::Server;
 use ferricorn_core::scoreboard::{InFlight, Phase, Scoreboard, State, WorkerSlot};
-use ferricorn_core::snapshot::{self, Running};
+use ferricorn_core::snapshot::{self, Kind, Running};
 use ferricorn_settings::Settings;
 use ferricorn_sys::clock;
 use ferricorn_sys::events::Hearer;
@@ -54,6 +54,7 @@ pub fn run(context: &Context<'_>) {
         name: context.settings.proc_name.clone(),
         version: context.version.to_owned(),
         started_ns: context.board.started_ns.load(Relaxed),
+        kind: Kind::Ferricorn,
     };
     let outlet = match Outlet::open(server.clone(), context.folder, context.settings, context.log) {
         Ok(outlet) => outlet,

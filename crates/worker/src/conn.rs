@@ -285,12 +285,13 @@ impl Conn {
             begun_ns: call.start_ns,
             proxied_ns: 0,
             head_ns: call.start_ns,
-            complete_ns: call.app_ns,
+            complete_ns: call.complete_ns,
             app_ns: call.app_ns,
             done_ns: 0,
         };
         let head = Head::of(&call.method, &call.path);
-        Self { client, served, stamps, head, id: call.id, ..Self::empty(socket, Peer::Unix) }
+        let peer = call.client.parse().map_or(Peer::Unix, Peer::Tcp);
+        Self { client, served, stamps, head, id: call.id, ..Self::empty(socket, peer) }
     }
 
     /// Tells whether the client has gone.

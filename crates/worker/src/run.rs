@@ -491,6 +491,8 @@ pub(crate) fn relieve(hub: &Hub, reactor: &mut Reactor) -> bool {
         if load.idle > 0 && !starved {
             return false;
         }
+        // Where all threads are at work, that is why nobody comes.
+        let starved = starved && load.idle > 0;
         if !hub.has_idle_sibling() {
             return starved;
         }

@@ -23,9 +23,6 @@ pub(super) fn databases(facts: &mut Facts, options: &Check) -> Result<(), Failur
             }
         }
     }
-    for gap in found.iter().flat_map(|answer| &answer.gaps) {
-        unseen(facts, gap, "");
-    }
     let asked = joined(&found);
     facts.databases = match told {
         None if asked.is_empty() => None,

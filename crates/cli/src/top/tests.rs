@@ -418,7 +418,6 @@ fn closer_looks_are_pages() {
 
     IMPACT       since 1970-01-01 00:00:00 +0000; last seen 1970-01-01 00:00:00 +0000, 0ms later
                  3 requests lost, 5 seen stuck
-                 3 requests lost
 
     EVIDENCE     +++ kernel  blocked in recvfrom
 

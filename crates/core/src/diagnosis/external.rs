@@ -3,7 +3,7 @@
 
 use super::known::{self, Call};
 use super::rules::{Match, diagnose, is_sure};
-use super::sight::Sight;
+use super::sight::{FRESH, Sight};
 use super::{Because, Case, Cause};
 use crate::evidence::{Evidence, Frame, Service, Thread};
 
@@ -159,10 +159,9 @@ pub(super) fn silent(sight: &Sight<'_>) -> Option<Match> {
         (service, None) => service.name().to_owned(),
     };
     let request = &sight.case.request;
-    let waited_s = sight
-        .socket
-        .and_then(|socket| socket.tcp)
-        .map_or(request.app_s, |tcp| tcp.sent_ago_s.min(request.app_s));
+    let waited_s = sight.asked_ago_s().unwrap_or(request.app_s);
+    // Most of its time has gone elsewhere.
+    let fresh = waited_s < request.app_s * FRESH;
     let silence = sight.socket.and_then(|socket| socket.tcp).map(|tcp| {
         format!(
             "{} bytes were sent to {whom}, the last {:.1} s ago; nothing has come since",
@@ -178,7 +177,7 @@ pub(super) fn silent(sight: &Sight<'_>) -> Option<Match> {
             let before_s = (request.app_s - waited_s).max(0.0);
             let outlasts = request.deadline_s.is_none_or(|deadline_s| before_s + limit_s >= deadline_s);
             let what = format!("waits for an answer of {whom}, with a timeout of {limit_s:.1} s");
-            let confidence = if outlasts { 0.95 } else { 0.6 };
+            let confidence = if outlasts && !fresh { 0.95 } else { 0.6 };
             Match::new(Cause::ExternalTimeoutTooLong, confidence, what).with("kernel", 3, why)
         }
         Patience::Unknown => {

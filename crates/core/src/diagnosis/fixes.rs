@@ -16,14 +16,18 @@ pub(super) fn of(sight: &Sight<'_>, diagnosis: &Diagnosis) -> Fixes {
     let route = sight.case.request.route.clone().unwrap_or_else(|| sight.case.request.path.clone());
     let half_s = (deadline_s / 3.0).max(1.0).round();
     let query = diagnosis.subject.query.clone().unwrap_or_default();
+    // The worker's pid begins the request's name.
+    let pid = sight.case.request.id.split('-').next().unwrap_or_default();
+    let stock = sight.case.server.stock;
+    let ours = |setting: &str| (!stock).then(|| setting.to_owned());
     let offload = format!("let {route} answer 202 at once and finish in the background");
     let (now, next, proper): (Vec<String>, Vec<String>, Vec<String>) = match diagnosis.cause {
         Cause::ExternalNoTimeout => (
             vec![format!("look why {peer} does not answer")],
-            vec![
-                format!("give the call at {place} a timeout below the deadline: timeout=(3, {half_s})"),
-                "unblock = \"socket\" frees threads from such a wait at the deadline".to_owned(),
-            ],
+            [format!("give the call at {place} a timeout below the deadline: timeout=(3, {half_s})")]
+                .into_iter()
+                .chain(ours("unblock = \"socket\" frees threads from such a wait at the deadline"))
+                .collect(),
             vec![format!("decide what {route} answers when {peer} does not: a cached value, a 503, or a job in the background")],
         ),
         Cause::ExternalTimeoutTooLong => (
@@ -101,7 +105,7 @@ pub(super) fn of(sight: &Sight<'_>, diagnosis: &Diagnosis) -> Fixes {
             vec!["pool_mode = transaction, or a larger default_pool_size, as far as max_connections allows".to_owned()],
         ),
         Cause::CpuBound => (
-            vec![format!("profile {place}: py-spy record -p {}", sight.case.request.tid)],
+            vec![format!("profile {place}: py-spy record -p {pid}")],
             vec![format!("if it has to take long, {offload}")],
             vec!["more threads do not help: Python computes on one at a time; more workers do, up to the number of processors".to_owned()],
         ),
@@ -124,7 +128,7 @@ pub(super) fn of(sight: &Sight<'_>, diagnosis: &Diagnosis) -> Fixes {
         ),
         Cause::ClientSlow => (
             vec!["put a buffering proxy (nginx) before the server".to_owned()],
-            vec!["write_timeout ends connections whose client does not read".to_owned()],
+            ours("write_timeout ends connections whose client does not read").into_iter().collect(),
             vec!["responses of known length are sent without a thread: set Content-Length, or return a file".to_owned()],
         ),
         Cause::BootSlowImport => (
@@ -144,7 +148,11 @@ pub(super) fn of(sight: &Sight<'_>, diagnosis: &Diagnosis) -> Fixes {
             vec![],
         ),
         Cause::TimeoutTooLow => (
-            vec![format!("a longer deadline for this route: route_timeouts = {{\"{} {route}\": {:.0}}}", sight.case.request.method, (deadline_s * 2.0).ceil())],
+            vec![if stock {
+                format!("a longer deadline: timeout = {:.0}, which is that of all routes", (deadline_s * 2.0).ceil())
+            } else {
+                format!("a longer deadline for this route: route_timeouts = {{\"{} {route}\": {:.0}}}", sight.case.request.method, (deadline_s * 2.0).ceil())
+            }],
             vec!["ferricornctl slow tells which timeout each route needs".to_owned()],
             vec![offload],
         ),

@@ -82,6 +82,8 @@ pub struct Surroundings {
     pub host_cpu: Option<f64>,
     /// All workers of the server fell silent at the same moment.
     pub all_silent: bool,
+    /// It is a stock Gunicorn, which has settings of its own alone.
+    pub stock: bool,
 }
 
 /// The cause of one request's trouble.

@@ -4,7 +4,7 @@
 //! Not for: words (`words`, `fixes`), and not for what calls mean (`known`).
 
 use super::known::Call;
-use super::sight::Sight;
+use super::sight::{FRESH, Sight};
 use super::{
     Because, Candidate, Case, Cause, Diagnosis, Finding, SURE, Subject, external, fixes, host, pools, words,
 };
@@ -57,6 +57,7 @@ const RULES: &[Rule] = &[
     lock_in_database,
     result_in_database,
     rows,
+    goes_on,
     statement,
     pools::pgbouncer,
     pools::exhausted,
@@ -184,6 +185,22 @@ fn too_low(sight: &Sight<'_>, found: Option<&Match>) -> Option<Match> {
     Some(Match { because, ..Match::new(Cause::TimeoutTooLow, confidence, what).with("history", 3, usual) })
 }
 
+/// It makes one call after another, and each is answered: what it does is too much for its time.
+fn goes_on(sight: &Sight<'_>) -> Option<Match> {
+    let deadline_s = sight.case.request.deadline_s?;
+    let (bytes, seconds) = sight.asks_on().filter(|_| !sight.is_busy())?;
+    let peer = sight.socket.map_or("a service", |socket| &socket.peer);
+    let what = format!(
+        "makes one call after another to {peer}, and each is answered: all of them need more than {deadline_s:.1} s"
+    );
+    let text = format!(
+        "{} were sent to {peer} in {seconds:.1} s; whenever it was looked at, the last call was less than {:.1} s old",
+        words::bytes(bytes),
+        sight.case.request.app_s * FRESH
+    );
+    Some(Match::new(Cause::TimeoutTooLow, 0.7, what).with("kernel", 3, text))
+}
+
 /// The client does not send, or does not read.
 fn client(sight: &Sight<'_>) -> Option<Match> {
     let thread = sight.thread.filter(|_| !sight.is_task())?;
@@ -273,7 +290,8 @@ fn rows(sight: &Sight<'_>) -> Option<Match> {
 
 /// The database works.
 fn statement(sight: &Sight<'_>) -> Option<Match> {
-    let (database, session) = sight.session().filter(|(_, session)| session.state == "active")?;
+    let works = |session: &Session| session.state == "active" && !session.wait.starts_with("Lock");
+    let (database, session) = sight.session().filter(|(_, session)| works(session))?;
     if session.wait == "Client/ClientWrite" {
         let what = format!(
             "does not read the result of its statement fast enough: {}",
@@ -290,7 +308,10 @@ fn statement(sight: &Sight<'_>) -> Option<Match> {
         "backend {} has been working on the statement for {:.1} s ({wait}) and is blocked by nobody",
         session.pid, session.statement_s
     );
-    let mut found = Match::new(Cause::DbSlowQuery, 0.97, what).with("database", 3, text);
+    // Of many statements one is always at work.
+    let fresh = session.statement_s < sight.case.request.app_s * FRESH;
+    let confidence = if fresh { 0.6 } else { 0.97 };
+    let mut found = Match::new(Cause::DbSlowQuery, confidence, what).with("database", 3, text);
     for line in session.plan.iter().take(3) {
         found = found.with("database", 2, format!("plan: {line}"));
     }

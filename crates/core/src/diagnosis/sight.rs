@@ -3,11 +3,15 @@
 
 use super::Case;
 use super::known::{self, Call};
-use crate::evidence::{Database, Evidence, Frame, Pooler, Service, Session, Socket, Source, Thread};
+use crate::evidence::{Database, Evidence, Frame, Pooler, Service, Session, Socket, Source, Tcp, Thread};
 
 /// Two looks that are nearer to each other say nothing about change.
 const APART_S: f64 = 0.05;
 
+/// Who has asked within this share of the request's time has not been waiting for long.
+pub(super) const FRESH: f64 = 0.2;
+/// Looks that are so far apart show whether it goes on.
+const ASKS_S: f64 = 1.0;
 /// A thread that computes for such a share of the time does little else.
 const BUSY: f64 = 0.6;
 /// One that waits for something computes less than this.
@@ -230,6 +234,28 @@ impl<'a> Sight<'a> {
             .collect();
         candidates.sort_by(|one, other| asked_ago_s(other).total_cmp(&asked_ago_s(one)));
         candidates.first().copied()
+    }
+
+    /// How long ago something was last sent to who is waited for, at most as long ago as the request began; none if that
+    /// cannot be seen.
+    pub(super) fn asked_ago_s(&self) -> Option<f64> {
+        Some(self.socket?.tcp?.sent_ago_s.min(self.case.request.app_s))
+    }
+
+    /// It asks and is answered, again and again: returns the bytes that it has sent between the looks, and their time.
+    pub(super) fn asks_on(&self) -> Option<(u64, f64)> {
+        let socket = self.socket?;
+        let mine = |look: &'a Evidence| {
+            let same =
+                look.sockets.iter().find(|other| other.fd == socket.fd && other.local == socket.local)?;
+            Some((look.at_s, same.tcp?))
+        };
+        let seen: Vec<(f64, Tcp)> = self.case.looks.iter().filter_map(mine).collect();
+        let ((from_s, first), (to_s, last)) = (seen.first()?, seen.last()?);
+        let soon_s = self.case.request.app_s * FRESH;
+        let always = seen.iter().all(|(_, tcp)| tcp.sent_ago_s < soon_s);
+        let grown = last.sent.saturating_sub(first.sent);
+        (always && grown > 0 && to_s - from_s >= ASKS_S).then_some((grown, to_s - from_s))
     }
 
     /// What the calls speak to, if they tell.

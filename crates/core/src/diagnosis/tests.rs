@@ -36,6 +36,8 @@ struct Scene {
     cpu_s: f64,
     cpu_wait_s: f64,
     came: u64,
+    /// Bytes that went out by the first socket in a second.
+    went: u64,
 }
 
 impl Scene {
@@ -58,6 +60,7 @@ impl Scene {
             cpu_s: 0.0,
             cpu_wait_s: 0.0,
             came: 0,
+            went: 0,
         }
     }
 
@@ -83,6 +86,7 @@ impl Scene {
             let mut sockets = self.sockets.clone();
             if let Some(tcp) = sockets.first_mut().and_then(|socket| socket.tcp.as_mut()) {
                 tcp.received += (self.came as f64 * at_s) as u64;
+                tcp.sent += (self.went as f64 * at_s) as u64;
             }
             Evidence {
                 percent: 50,
@@ -521,6 +525,42 @@ fn a_task_that_waits_for_an_executor_is_where_that_threads_code_is() {
     let mut alone = executor(vec![own], None);
     alone.sockets.clear();
     assert_eq!(alone.diagnose().cause, Cause::Unknown);
+}
+
+#[test]
+fn one_call_after_another_is_no_silence() {
+    let asks = |ago_s: f64, service: Service, called: &[(&str, &str)]| {
+        let mut scene = Scene::of("S", "poll", "waiting in poll", stack(called)).on(
+            service,
+            "10.0.0.9:80",
+            true,
+            Some(60_000),
+        );
+        scene.sockets[0].tcp = Some(Tcp {
+            sent: 9000,
+            received: 9000,
+            sent_ago_s: ago_s,
+            received_ago_s: ago_s + 0.1,
+            ..Tcp::default()
+        });
+        scene
+    };
+    let http = [("lib:socket.py", "SocketIO.readinto"), ("site:requests/api.py", "get")];
+    let many = Scene { went: 1500, ..asks(0.2, Service::Other, &http) };
+    let found = many.diagnose();
+    assert_eq!(found.cause, Cause::TimeoutTooLow, "{found:#?}");
+    assert!(found.summary.contains("one call after another"), "{}", found.summary);
+    // The last call may have only just begun, and so far nothing says that it will take long.
+    let fresh = asks(0.2, Service::Other, &http).diagnose();
+    assert!(fresh.confidence < SURE, "{fresh:#?}");
+    asks(20.0, Service::Other, &http).is(Cause::ExternalTimeoutTooLong);
+    let driver = [("site:psycopg2/extensions.py", "execute")];
+    let statements = Scene {
+        went: 900,
+        databases: database(vec![Session { statement_s: 0.01, ..session(9, "active", "") }]),
+        ..asks(0.01, Service::Postgres, &driver)
+    };
+    assert_eq!(statements.diagnose().cause, Cause::TimeoutTooLow, "{:#?}", statements.diagnose());
 }
 
 #[test]

@@ -63,8 +63,8 @@ pub enum Sign {
     },
     /// A worker has ended without having been told to, for a cause that concerns more than one request.
     Worker {
-        /// Its pid.
-        pid: u32,
+        /// It.
+        worker: Box<Worker>,
         /// Why, and how sure that is.
         diagnosis: Box<Diagnosis>,
         /// In words, for the course.
@@ -197,7 +197,9 @@ impl Desk {
         match sign {
             Sign::Stuck(troubled) => dropped.extend(self.stuck(&troubled, now)),
             Sign::Lost { id, request, pid, answer } => self.lost(&id, &request, pid, &answer, now),
-            Sign::Worker { pid, diagnosis, text, grave } => self.worker(pid, &diagnosis, text, grave, now),
+            Sign::Worker { worker, diagnosis, text, grave } => {
+                self.worker(&worker, &diagnosis, text, grave, now)
+            }
             Sign::Blocked(troubled) => self.blocked(&troubled, now),
             Sign::Losses { text } => self.losses(&text, now),
             Sign::Deaths { text } => self.deaths(&text, now),
@@ -354,7 +356,7 @@ impl Desk {
         );
     }
 
-    fn worker(&mut self, pid: u32, diagnosis: &Diagnosis, text: String, grave: bool, now: f64) {
+    fn worker(&mut self, worker: &Worker, diagnosis: &Diagnosis, text: String, grave: bool, now: f64) {
         let fingerprint = fingerprint(diagnosis, &Request::default());
         let kept = self.kept_of(&fingerprint, diagnosis, now);
         kept.ends += 1;
@@ -362,12 +364,15 @@ impl Desk {
         let troubled = Troubled {
             diagnosis: diagnosis.clone(),
             frames: diagnosis.subject.frames.clone(),
-            worker: Worker { pid, ..Worker::default() },
+            worker: worker.clone(),
             ..Troubled::default()
         };
-        kept.show(&troubled);
+        // What was seen of a request tells more than the end of its worker.
+        if kept.incident.request.is_none() {
+            kept.show(&troubled);
+        }
         kept.seen(now);
-        kept.worker(pid);
+        kept.worker(worker.pid);
         kept.note(now, text.clone());
         if kept.incident.diagnosed_at.is_none() && diagnosis.confidence >= SURE {
             kept.incident.diagnosed_at = Some(now);

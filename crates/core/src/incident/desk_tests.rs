@@ -184,7 +184,7 @@ fn workers_that_die_and_routes_that_slow_down_open_them_too() {
     let mut desk = desk();
     let memory = Diagnosis { cause: Cause::WorkerMemory, confidence: 0.95, ..Diagnosis::default() };
     let end = |pid| Sign::Worker {
-        pid,
+        worker: Box::new(Worker { pid, ..Worker::default() }),
         diagnosis: Box::new(memory.clone()),
         text: "killed".to_owned(),
         grave: false,

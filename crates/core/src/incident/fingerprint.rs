@@ -6,7 +6,9 @@ use crate::record::Request;
 
 /// Returns the fingerprint of a request's trouble.
 pub fn fingerprint(diagnosis: &Diagnosis, request: &Request) -> String {
-    let cause = diagnosis.cause;
+    // A pool that is empty for want of the pooler's connections is the pooler's trouble.
+    let by_pooler = diagnosis.because.as_ref().is_some_and(|because| because.cause == Cause::PoolPgbouncer);
+    let cause = if by_pooler { Cause::PoolPgbouncer } else { diagnosis.cause };
     let subject = &diagnosis.subject;
     let place = subject.frames.first().map(|frame| {
         let function = frame.function.rsplit('.').next().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Workers that take long to boot, and workers that are stopped: looked at once a second, since no request tells of them. Not for:
 //! killing them, which is their arbiter's.
 
+use super::explain::recorded;
 use crate::evidence::{Aim, Lens};
 use crate::kernel;
 use ferricorn_core::diagnosis::{Because, Case, Cause, Diagnosis, Finding, Subject, diagnose};
@@ -41,11 +42,15 @@ impl Boots {
             let least_s = BOOT_S.max(usual_s.unwrap_or(0.0) * BOOT_TIMES);
             let due_s = *self.next_s.entry(worker.pid).or_insert(least_s);
             if worker.uptime_s >= due_s {
-                self.next_s.insert(worker.pid, worker.uptime_s * 2.0);
+                // The moment from which it is grave is none to be passed over.
+                let next_s = worker.uptime_s * 2.0;
+                let next_s = if worker.uptime_s < BOOT_GRAVE_S { next_s.min(BOOT_GRAVE_S) } else { next_s };
+                self.next_s.insert(worker.pid, next_s);
                 let diagnosis = slow_boot(worker, lens);
                 let text = format!("worker {} has been booting for {:.0} s", worker.pid, worker.uptime_s);
                 let grave = !serves || worker.uptime_s >= BOOT_GRAVE_S;
-                signs.push(Sign::Worker { pid: worker.pid, diagnosis: Box::new(diagnosis), text, grave });
+                let worker = Box::new(recorded(worker));
+                signs.push(Sign::Worker { worker, diagnosis: Box::new(diagnosis), text, grave });
             }
         }
         signs.extend(self.stops(snapshot));
@@ -54,12 +59,13 @@ impl Boots {
 
     fn stops(&mut self, snapshot: &Snapshot) -> Vec<Sign> {
         let is_stopped = |worker: &&Worker| matches!(kernel::state(worker.pid), Some('T' | 't'));
-        let stopped: Vec<u32> = snapshot.workers.iter().filter(is_stopped).map(|worker| worker.pid).collect();
-        self.stopped.retain(|pid, _| stopped.contains(pid));
+        let stopped: Vec<&Worker> = snapshot.workers.iter().filter(is_stopped).collect();
+        self.stopped.retain(|pid, _| stopped.iter().any(|worker| worker.pid == *pid));
         let most = stopped.len() * 2 >= snapshot.workers.len();
         let mut signs = Vec::new();
-        for pid in &stopped {
-            let seconds = self.stopped.entry(*pid).or_default();
+        for worker in &stopped {
+            let pid = worker.pid;
+            let seconds = self.stopped.entry(pid).or_default();
             *seconds += 1;
             if *seconds != STOPPED_S && *seconds != STOPPED_GRAVE_S {
                 continue;
@@ -86,7 +92,8 @@ impl Boots {
                 ..Diagnosis::default()
             };
             let grave = most && *seconds >= STOPPED_GRAVE_S;
-            signs.push(Sign::Worker { pid: *pid, diagnosis: Box::new(diagnosis), text, grave });
+            let worker = Box::new(recorded(worker));
+            signs.push(Sign::Worker { worker, diagnosis: Box::new(diagnosis), text, grave });
         }
         signs
     }

@@ -35,6 +35,7 @@ pub(super) struct Facts {
     all_silent: bool,
     /// After so long a silence a worker is killed with all its requests, whatever their ages; where that is the only deadline.
     killed_s: Option<f64>,
+    stock: bool,
     /// When all this was so, seconds since 1970.
     at_s: f64,
     /// When we were stopped last, and for how long, seconds.
@@ -57,7 +58,8 @@ impl Facts {
         let silent = |worker: &snapshot::Worker| worker.beat_age_s.is_some_and(|age_s| age_s > SILENT_S);
         // Of one alone nobody can tell; its own state does. And a stock Gunicorn's worker may be silent while it works.
         self.all_silent = snapshot.kind == Kind::Ferricorn && living().count() > 1 && living().all(silent);
-        let by_silence = snapshot.kind == Kind::Gunicorn && self.is_nested();
+        self.stock = snapshot.kind == Kind::Gunicorn;
+        let by_silence = self.stock && self.is_nested();
         self.killed_s = snapshot.timeout_s.filter(|_| by_silence);
         self.at_s = now_s;
         self.workers = snapshot.workers.iter().map(|worker| (worker.pid, worker.clone())).collect();
@@ -106,16 +108,7 @@ impl Facts {
 
     /// Returns what is known of a worker, as records have it.
     pub(super) fn worker(&self, pid: u32) -> Worker {
-        let Some(worker) = self.workers.get(&pid) else { return Worker { pid, ..Worker::default() } };
-        Worker {
-            pid,
-            age: worker.age,
-            generation: worker.generation,
-            threads: worker.threads,
-            queued: worker.queued,
-            uptime_s: worker.uptime_s,
-            requests: worker.requests,
-        }
+        self.workers.get(&pid).map_or(Worker { pid, ..Worker::default() }, recorded)
     }
 
     /// Adds the route to a request whose path fits one that a framework has named, or else what its path is like.
@@ -160,11 +153,25 @@ impl Facts {
             queued: self.queued,
             host_cpu: self.host.busy(),
             all_silent: self.all_silent || self.paused.is_some_and(through),
+            stock: self.stock,
         };
         let request = self.routed(&watch.running.request);
         let case = watch.case(self.is_nested(), self.history(&request), server);
         let route = case.request.route.clone().or(request.route);
         diagnose(&Case { request: Request { route, ..case.request.clone() }, ..case })
+    }
+}
+
+/// Returns a worker as records have it.
+pub(super) fn recorded(worker: &snapshot::Worker) -> Worker {
+    Worker {
+        pid: worker.pid,
+        age: worker.age,
+        generation: worker.generation,
+        threads: worker.threads,
+        queued: worker.queued,
+        uptime_s: worker.uptime_s,
+        requests: worker.requests,
     }
 }
 

@@ -330,7 +330,8 @@ impl<'a> Engine<'a> {
             self.explain_orphans(&died, &diagnosis, now_s);
             let text = format!("worker {pid} has died: {}", died.cause);
             let grave = self.facts.ready() == 0 && died.exit == Exit::OutOfMemory;
-            self.sign(Sign::Worker { pid, diagnosis: Box::new(diagnosis), text, grave }, now_s);
+            let worker = Box::new(died.worker.clone());
+            self.sign(Sign::Worker { worker, diagnosis: Box::new(diagnosis), text, grave }, now_s);
         }
         self.settle_all(now_s, |key, watch| (key.0 == pid && watch.late.is_some()).then_some(Outcome::Ended));
         self.watches.forget(pid);

@@ -125,6 +125,16 @@ impl Watches {
     pub(super) fn add(&mut self, running: &Running, look: Evidence, all: &[Running]) -> &mut Watch {
         let watch = self.by.entry((running.pid, running.number)).or_default();
         watch.running = Running { request: watch.merged(&running.request), ..running.clone() };
+        if !std::mem::take(&mut watch.by_silence) {
+            watch.pass(running);
+        }
+        let neighbours =
+            all.iter().filter(|other| other.pid == running.pid && other.number != running.number);
+        watch.concurrent = neighbours.take(NEIGHBOURS_MAX).map(|other| other.request.clone()).collect();
+        // A process that ends shows nothing: what was seen before tells more.
+        if look.degraded.is_some() && watch.looks.iter().any(|look| look.degraded.is_none()) {
+            return watch;
+        }
         // Only the last one has what the other threads did: a record has a limit.
         if let Some(last) = watch.looks.last_mut() {
             let mut executors = 0..EXECUTORS_MAX;
@@ -137,12 +147,6 @@ impl Watches {
             watch.looks.remove(1);
         }
         watch.looks.push(look);
-        if !std::mem::take(&mut watch.by_silence) {
-            watch.pass(running);
-        }
-        let neighbours =
-            all.iter().filter(|other| other.pid == running.pid && other.number != running.number);
-        watch.concurrent = neighbours.take(NEIGHBOURS_MAX).map(|other| other.request.clone()).collect();
         watch
     }
 
@@ -359,6 +363,18 @@ mod tests {
         let next_s = watches.next_s(&running(15.1, Some(30.0))).expect("a second look");
         assert!((next_s - 0.05).abs() < 1e-9, "{next_s}");
         assert_eq!(watches.next_s(&Running { number: 2, ..running(3.0, None) }), Some(2.0));
+    }
+
+    #[test]
+    fn a_look_at_a_process_that_ends_replaces_nothing() {
+        let mut watches = Watches::default();
+        let refused = || Evidence { degraded: Some("it has ended".to_owned()), ..Evidence::default() };
+        let late = running(29.0, Some(30.0));
+        assert_eq!(watches.add(&late, refused(), &[]).looks.len(), 1, "nothing else was seen");
+        let seen = Evidence { percent: 80, ..Evidence::default() };
+        assert_eq!(watches.add(&late, seen, &[]).looks.len(), 2);
+        let looks = &watches.add(&late, refused(), &[]).looks;
+        assert_eq!((looks.len(), looks[1].percent), (2, 80));
     }
 
     #[test]

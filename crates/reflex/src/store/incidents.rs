@@ -53,7 +53,7 @@ impl Store {
     /// The store's.
     pub fn incidents(&self, wanted: &IncidentFilter) -> Result<Vec<Incident>, StoreError> {
         let query =
-            "SELECT body FROM incidents WHERE ?1 OR state != 'note' ORDER BY at DESC, id DESC LIMIT ?2";
+            "SELECT body FROM incidents WHERE ?1 OR opened_at IS NOT NULL ORDER BY at DESC, id DESC LIMIT ?2";
         let limit = i64::try_from(wanted.limit).unwrap_or(i64::MAX);
         let mut statement = self.connection().prepare_cached(query)?;
         incidents(statement.query_map(params![wanted.notes, limit], body)?)

@@ -5,6 +5,7 @@ use super::{FILE, RecordFilter, Store, StoreError, place, schema};
 use ferricorn_core::evidence::{Evidence, Frame, Source, Thread};
 use ferricorn_core::incident::{Incident, State};
 use ferricorn_core::record::{Death, Outcome, Record, Request, SCHEMA, Server, Timeout, Worker};
+use ferricorn_core::snapshot::Kind;
 use rusqlite::Connection;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -25,7 +26,7 @@ pub(super) fn opened(bounds: Bounds) -> (TempDir, Store) {
 }
 
 pub(super) fn server(number: u32) -> Server {
-    Server { pid: number, name: "shop".into(), version: "1".into(), started_ns: 7 }
+    Server { pid: number, name: "shop".into(), version: "1".into(), started_ns: 7, kind: Kind::Ferricorn }
 }
 
 pub(super) fn incident(id: &str, state: State, at_s: f64) -> Incident {

@@ -127,8 +127,12 @@ impl Store {
         };
         by_rowid("records", "at", now_s - bounds.records_s)?;
         by_rowid("changes", "at", now_s - bounds.records_s)?;
-        by_rowid("incidents", "state = 'closed' AND last_at", now_s - bounds.incidents_s)?;
-        by_rowid("incidents", "state = 'note' AND last_at", now_s - bounds.notes_s)?;
+        by_rowid(
+            "incidents",
+            "state = 'closed' AND opened_at IS NOT NULL AND last_at",
+            now_s - bounds.incidents_s,
+        )?;
+        by_rowid("incidents", "opened_at IS NULL AND last_at", now_s - bounds.notes_s)?;
         let open =
             "id NOT IN (SELECT server FROM incidents WHERE state IN ('open', 'mitigated')) AND seen_at";
         by_rowid("servers", open, now_s - bounds.incidents_s)?;

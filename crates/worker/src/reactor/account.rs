@@ -10,7 +10,15 @@ use std::sync::atomic::Ordering::Relaxed;
 const SWITCHED: u16 = 101;
 
 impl Reactor {
+    /// Writes down a request that is over.
     pub(super) fn account(&mut self, conn: &mut Conn) {
+        self.count(conn);
+        self.log_access(conn);
+        self.complete();
+    }
+
+    /// Counts a request that has been with the application.
+    pub(super) fn count(&mut self, conn: &mut Conn) {
         let (slot, stamps) = (self.hub.slot, &conn.stamps);
         let (app_us, total_us) = (us(stamps.app_ns, stamps.done_ns), us(stamps.begun_ns, stamps.done_ns));
         slot.timed[Timed::Head as usize].record(us(stamps.begun_ns, stamps.head_ns));
@@ -28,13 +36,17 @@ impl Reactor {
             slot.routes.record(cell, queue_us, app_us);
             conn.sending = Some((cell, conn.stamps.done_ns));
         }
-        self.write_line(conn, app_us);
+        self.count_answer(conn, app_us);
+    }
+
+    /// Counts a request for `max_requests`.
+    pub(super) fn complete(&mut self) {
         self.completed += 1;
         let limit = self.hub.options.requests_max;
         if limit > 0 && self.completed >= limit && !self.retiring {
             self.retiring = true;
             self.hub.log.log(Level::Info, "Autorestarting worker after current request.");
-            slot.retiring.store(1, Relaxed);
+            self.hub.slot.retiring.store(1, Relaxed);
             self.hub.wake_arbiter();
         }
     }
@@ -45,16 +57,23 @@ impl Reactor {
         self.hub.slot.timed[Timed::Queue as usize].record(waited_us);
         let cell = self.tally.cell(conn);
         self.hub.slot.routes.record_unserved(cell, waited_us);
-        self.write_line(conn, 0);
+        self.count_answer(conn, 0);
+        self.log_access(conn);
     }
 
-    /// Counts its status and writes it into the flight recorder and the access log.
-    fn write_line(&mut self, conn: &Conn, app_us: u64) {
-        let (slot, stamps, response) = (self.hub.slot, &conn.stamps, &conn.response);
+    /// Counts the status and the bytes of an answer.
+    pub(super) fn count_status(&self, conn: &Conn) {
+        let (slot, response) = (self.hub.slot, &conn.response);
         add(&slot.bytes_sent, response.body_bytes);
         if let Some(class) = slot.statuses.get(usize::from(response.status / 100).wrapping_sub(1)) {
             add(class, 1);
         }
+    }
+
+    /// The same, and writes the request into the flight recorder.
+    fn count_answer(&self, conn: &Conn, app_us: u64) {
+        self.count_status(conn);
+        let (slot, stamps, response) = (self.hub.slot, &conn.stamps, &conn.response);
         let flight = &slot.flights[(slot.flight_next.load(Relaxed) % FLIGHTS as u64) as usize];
         add(&slot.flight_next, 1);
         let landing = Landing {
@@ -66,6 +85,10 @@ impl Reactor {
             bytes: response.body_bytes,
         };
         flight.record(&landing, conn.head.method(), conn.head.get(&conn.head.path));
+    }
+
+    /// Writes the line of the access log, unless that has been done.
+    pub(super) fn log_access(&mut self, conn: &Conn) {
         if let Some(access) = &mut self.access
             && !conn.logged
         {

@@ -30,6 +30,18 @@ pub(super) struct Late {
     body_bytes: u64,
 }
 
+impl Late {
+    /// Says on a connection what became of its request.
+    fn stamp(&self, conn: &mut Conn) {
+        conn.outcome = self.outcome;
+        if self.outcome != Outcome::Cut {
+            conn.response.status = if self.outcome == Outcome::ClientGone { GONE } else { LATE };
+            conn.response.body_bytes = self.body_bytes;
+        }
+        conn.stamps.done_ns = self.answered_ns;
+    }
+}
+
 /// Sends a page in the application's place; returns the bytes of its body, or `None` if the client has gone. Nothing of ours
 /// is unsent where this is done, so it fits.
 pub(crate) fn answer_over(socket: BorrowedFd<'_>, answer: &Page<'_>) -> Option<u64> {
@@ -76,9 +88,21 @@ impl Reactor {
         };
         add(&self.hub.slot.timed_out, 1);
         let (call, answered_ns) = (call.clone(), self.now_ns);
-        self.late.push(Late { token, call, socket, answered_ns, outcome, body_bytes });
+        let late = Late { token, call, socket, answered_ns, outcome, body_bytes };
+        self.count_late(&late);
+        self.late.push(late);
         self.forget(token);
         claim
+    }
+
+    /// Counts a request that was answered in the application's place at once: its thread may never come free.
+    fn count_late(&mut self, late: &Late) {
+        let mut conn = Conn::stand_in(late.socket.clone(), &late.call);
+        late.stamp(&mut conn);
+        self.count(&mut conn);
+        if let Some(record) = self.hub.slot.used_records().iter().find(|record| record.is_of(late.call.id)) {
+            record.is_counted(late.call.id);
+        }
     }
 
     /// Takes a connection back; those that were answered meanwhile are written down with the truth, and closed.
@@ -99,13 +123,13 @@ impl Reactor {
 
     fn write_down(&mut self, late: &Late, conn: &mut Conn) {
         self.away -= 1;
-        conn.outcome = late.outcome;
-        if late.outcome != Outcome::Cut {
-            conn.response.status = if late.outcome == Outcome::ClientGone { GONE } else { LATE };
-            conn.response.body_bytes = late.body_bytes;
+        late.stamp(conn);
+        if late.outcome == Outcome::Cut {
+            // What of its response had gone out is known to its thread alone.
+            self.count_status(conn);
         }
-        conn.stamps.done_ns = late.answered_ns;
-        self.account(conn);
+        self.log_access(conn);
+        self.complete();
     }
 
     /// Returns how many requests are with the application that still wait for their answer.

@@ -78,7 +78,7 @@ fn origin(incident: &Incident, stamp: &dyn Fn(f64) -> String) -> String {
         (Some(at), None) => format!("opened {}", stamp(at)),
         (None, _) => format!("noted {}", stamp(incident.noted_at)),
     };
-    format!("server {} (pid {}, ferricorn {}), {begin}", server.name, server.pid, server.version)
+    format!("server {} (pid {}, {} {}), {begin}", server.name, server.pid, server.kind, server.version)
 }
 
 /// What a verdict is made of, whoever gives it.
@@ -129,7 +129,7 @@ fn verdict(verdict: &Verdict<'_>) -> Vec<Line> {
 }
 
 fn impact(incident: &Incident, stamp: &dyn Fn(f64) -> String) -> Vec<Line> {
-    let end = incident.mitigated_at.unwrap_or(incident.last_at).max(incident.noted_at);
+    let end = incident.last_at.max(incident.noted_at);
     let took = span(end - incident.noted_at);
     let (from, to) = (stamp(incident.noted_at), stamp(end));
     let time = match incident.state {
@@ -149,7 +149,6 @@ fn impact(incident: &Incident, stamp: &dyn Fn(f64) -> String) -> Vec<Line> {
         count(incident.requests_stuck)
     );
     let mut lines = vec![Line::Says(time), Line::Says(cost)];
-    lines.extend(incident.impact.iter().cloned().map(Line::Says));
     let routes: Vec<String> =
         incident.routes.iter().map(|(route, hit)| format!("{route} {}", count(*hit))).collect();
     if !routes.is_empty() {
@@ -198,7 +197,6 @@ fn request(incident: &Incident) -> Vec<Line> {
             many(u64::from(*threads), "app thread"),
         ))
     }));
-    lines.push(Line::Step("more", format!("ferricornctl why {id}")));
     lines
 }
 

@@ -106,7 +106,13 @@ mod tests {
     fn incident() -> Incident {
         Incident {
             id: "20261126-7".to_owned(),
-            server: Server { pid: 7, name: "shop".to_owned(), version: "0.1.0".to_owned(), started_ns: 0 },
+            server: Server {
+                pid: 7,
+                name: "shop".to_owned(),
+                version: "0.1.0".to_owned(),
+                started_ns: 0,
+                kind: ferricorn_core::snapshot::Kind::Ferricorn,
+            },
             state: State::Open,
             trigger: Some(Trigger::Losses),
             cause: Cause::DbLock,
