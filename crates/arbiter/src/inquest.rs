@@ -8,13 +8,14 @@ use ferricorn_core::latency::{Class, Key};
 use ferricorn_core::record::{Request, Worker};
 use ferricorn_core::route::Paths;
 use ferricorn_core::scoreboard::{Exit, InFlightView, Scoreboard, WorkerSlot};
-use ferricorn_sys::cgroup::Cgroup;
+use ferricorn_sys::cgroup::Kills;
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Most requests that the log line names.
 const NAMED_MAX: usize = 4;
+/// How often kills for want of memory are counted.
+const COUNT_NS: u64 = 1_000_000_000;
 /// Most deaths that wait for their explanation.
 const DEAD_MAX: usize = 64;
 
@@ -22,12 +23,22 @@ const DEAD_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Inquest {
     kills: Kills,
+    /// When they were counted last.
+    taken_ns: u64,
     dead: BTreeMap<i32, (Worker, Vec<Request>)>,
 }
 
 impl Inquest {
     pub(crate) fn new() -> Self {
-        Self { kills: Kills::new(), dead: BTreeMap::new() }
+        Self { kills: Kills::of(std::process::id()), taken_ns: 0, dead: BTreeMap::new() }
+    }
+
+    /// Counts kills for want of memory, once a second while nobody waits for an explanation.
+    pub(crate) fn count(&mut self, now_ns: u64) {
+        if self.dead.is_empty() && now_ns.saturating_sub(self.taken_ns) >= COUNT_NS {
+            self.taken_ns = now_ns;
+            self.kills.take();
+        }
     }
 
     /// Remembers what a worker that was just reaped has left in its place, and counts the requests that are lost with it.
@@ -63,6 +74,9 @@ impl Inquest {
         }
         let (worker, requests) = self.dead.remove(&pid)?;
         let out_of_memory = if status == ExitStatus::Signal(9) { self.kills.have_moved() } else { None };
+        if out_of_memory == Some(true) {
+            self.kills.told();
+        }
         let cause = Cause { status, by, out_of_memory };
         let exit = cause.exit();
         count_exit(board, exit);
@@ -112,34 +126,5 @@ fn cost(requests: &[Request]) -> String {
             format!("It was at {}, and {} more", named.join(", "), count - named.len())
         }
         _ => format!("It was at {}", named.join(", ")),
-    }
-}
-
-/// The kernel's count of processes that it has killed for want of memory: of our control group, else of the host.
-#[derive(Debug)]
-struct Kills {
-    group: Option<Cgroup>,
-    seen: Option<u64>,
-}
-
-impl Kills {
-    fn new() -> Self {
-        let mut kills = Self { group: Cgroup::of(std::process::id()), seen: None };
-        kills.seen = kills.count();
-        kills
-    }
-
-    fn count(&self) -> Option<u64> {
-        let host = || {
-            let text = fs::read_to_string("/proc/vmstat").ok()?;
-            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
-        };
-        self.group.as_ref().and_then(Cgroup::oom_kills).or_else(host)
-    }
-
-    fn have_moved(&mut self) -> Option<bool> {
-        let now = self.count();
-        let before = std::mem::replace(&mut self.seen, now);
-        Some(now? > before?)
     }
 }

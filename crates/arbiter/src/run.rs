@@ -187,6 +187,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
             self.board.workers_target.store(self.fleet.target() as u32, Relaxed);
             self.board.generation.store(self.fleet.generation(), Relaxed);
             self.sockets.release(self.fleet.oldest_generation());
+            self.inquest.count(clock::now_ns());
             self.wait();
         }
     }

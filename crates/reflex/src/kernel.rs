@@ -58,13 +58,13 @@ pub(crate) fn memory(pid: u32) -> Memory {
     }
 }
 
-/// Looks at how short of something the host is, and our control groups of processor time.
-pub(crate) fn strain() -> Pressure {
+/// Looks at how short of something the host is, and a process's control groups of processor time.
+pub(crate) fn strain(pid: u32) -> Pressure {
     Pressure {
         cpu: pressure::stall("cpu"),
         memory: pressure::stall("memory"),
         io: pressure::stall("io"),
-        throttled_s: pressure::read().throttled.map(|throttled| throttled.stopped_ns as f64 / 1e9),
+        throttled_s: pressure::throttled_of(pid).map(|throttled| throttled.stopped_ns as f64 / 1e9),
     }
 }
 

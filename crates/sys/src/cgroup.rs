@@ -47,6 +47,55 @@ impl Cgroup {
     }
 }
 
+/// The kernel's count of processes that it has killed for want of memory: in the control group of a process, else on the host.
+/// A kill is counted a little before the process has ended, so it is told by the count that was taken before the last one.
+#[derive(Debug)]
+pub struct Kills {
+    pid: u32,
+    group: Option<Cgroup>,
+    before: Option<u64>,
+    last: Option<u64>,
+}
+
+impl Kills {
+    /// Begins to count for a process. Where it is moved to another group, counting begins anew.
+    pub fn of(pid: u32) -> Self {
+        let mut kills = Self { pid, group: None, before: None, last: None };
+        kills.take();
+        kills
+    }
+
+    fn count(&mut self) -> Option<u64> {
+        let group = Cgroup::of(self.pid);
+        let host = || field(&fs::read_to_string("/proc/vmstat").ok()?, "oom_kill");
+        let count = group.as_ref().and_then(Cgroup::oom_kills).or_else(host);
+        if group != self.group || self.before.is_none() {
+            self.group = group;
+            (self.before, self.last) = (count, count);
+        }
+        count
+    }
+
+    /// Takes the count; to be called about once a second.
+    pub fn take(&mut self) {
+        let count = self.count();
+        self.before = self.last;
+        self.last = count;
+    }
+
+    /// Tells whether the count has moved since the last but one time that it was taken; `None` if there is none.
+    pub fn have_moved(&mut self) -> Option<bool> {
+        let count = self.count()?;
+        Some(count > self.before?)
+    }
+
+    /// One of them has been told.
+    pub fn told(&mut self) {
+        self.before = self.before.map(|before| before + 1);
+        self.last = self.last.max(self.before);
+    }
+}
+
 fn has_memory(folder: &Path) -> bool {
     ["memory.current", "memory.usage_in_bytes"].iter().any(|name| folder.join(name).exists())
 }
@@ -85,6 +134,21 @@ mod tests {
         assert_eq!(field(text, "oom_kill"), Some(2));
         assert_eq!(field(text, "oom"), Some(3));
         assert_eq!(field(text, "nothing"), None);
+    }
+
+    #[test]
+    fn kills_are_told_one_by_one() {
+        let mut kills = Kills::of(std::process::id());
+        kills.take();
+        assert!(kills.have_moved().is_none_or(|moved| !moved));
+        // As if the kernel had counted two since.
+        let Some(before) = kills.before.and_then(|before| before.checked_sub(2)) else { return };
+        kills.before = Some(before);
+        assert_eq!(kills.have_moved(), Some(true));
+        kills.told();
+        assert_eq!(kills.have_moved(), Some(true));
+        kills.told();
+        assert_eq!(kills.have_moved(), Some(false));
     }
 
     #[test]

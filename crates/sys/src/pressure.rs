@@ -12,12 +12,16 @@ const LEVELS_MAX: usize = 16;
 
 /// Reads what there is. A few small files of the kernel's, which nobody can hold up.
 pub fn read() -> Pressure {
-    let text = |path: &str| fs::read_to_string(path).ok();
     Pressure {
-        throttled: text("/proc/self/cgroup")
-            .and_then(|groups| throttled(&groups, Path::new("/sys/fs/cgroup"))),
+        throttled: throttled_of(std::process::id()),
         percent: stall("cpu").map(|percent| percent as u64),
     }
+}
+
+/// Returns how a process's control groups were held back by their limits on processor time; `None` without limits.
+pub fn throttled_of(pid: u32) -> Option<Throttled> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    throttled(&groups, Path::new("/sys/fs/cgroup"))
 }
 
 /// Returns for how many per cent of the last ten seconds somebody on this host waited for `cpu`, `memory` or `io`.

@@ -297,15 +297,16 @@ pub(super) fn result(sight: &Sight<'_>) -> Option<Match> {
 }
 
 /// Another thread's diagnosis, in the words that matter here.
-struct Other {
-    cause: Cause,
-    confidence: f64,
-    summary: String,
-    findings: Vec<super::Finding>,
+pub(super) struct Other {
+    pub(super) cause: Cause,
+    pub(super) confidence: f64,
+    pub(super) summary: String,
+    pub(super) findings: Vec<super::Finding>,
     query: Option<String>,
 }
 
-fn follow(sight: &Sight<'_>, thread: &Thread) -> Other {
+/// Finds out what another thread of the process is at.
+pub(super) fn follow(sight: &Sight<'_>, thread: &Thread) -> Other {
     let case = Case {
         request: crate::record::Request {
             tid: thread.tid,

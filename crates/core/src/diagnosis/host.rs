@@ -48,7 +48,8 @@ pub(super) fn starved(sight: &Sight<'_>) -> Option<Match> {
     let waits =
         sight.starved.is_some_and(|share| share > MOST) && sight.cpu.is_none_or(|share| share < LITTLE);
     // A thread that waits for something else is not kept by that.
-    let would_run = sight.is_running() || waits;
+    let any_runs = || sight.last.threads.iter().any(|thread| thread.state == "R");
+    let would_run = sight.is_running() || waits || sight.is_task() && any_runs();
     if !(waits || held && would_run) {
         return None;
     }

@@ -8,7 +8,7 @@ use super::sight::{FRESH, Sight};
 use super::{
     Because, Candidate, Case, Cause, Diagnosis, Finding, SURE, Subject, external, fixes, host, pools, words,
 };
-use crate::evidence::{Service, Session, Source};
+use crate::evidence::{Frame, Service, Session, Source};
 
 /// A share of its time at which a route's completed requests are near their deadline.
 const NEAR: f64 = 0.6;
@@ -33,6 +33,8 @@ pub(super) struct Match {
     pub(super) findings: Vec<Finding>,
     pub(super) because: Option<Because>,
     pub(super) query: Option<String>,
+    /// Where it is in the application, where that is not the request's own code.
+    pub(super) frames: Vec<Frame>,
 }
 
 impl Match {
@@ -54,6 +56,7 @@ const RULES: &[Rule] = &[
     host::starved,
     host::disk,
     client,
+    interpreter_kept,
     lock_in_database,
     result_in_database,
     rows,
@@ -127,7 +130,7 @@ fn finish(sight: &Sight<'_>, chosen: Match, runners_up: Vec<Candidate>) -> Diagn
     let subject = Subject {
         peer: sight.socket.map(|socket| socket.peer.clone()).filter(|peer| !peer.is_empty()),
         query: chosen.query.or_else(|| words::query(sight)),
-        frames: sight.application(),
+        frames: if chosen.frames.is_empty() { sight.application() } else { chosen.frames },
     };
     let mut diagnosis = Diagnosis {
         cause: chosen.cause,
@@ -218,6 +221,24 @@ fn client(sight: &Sight<'_>) -> Option<Match> {
     };
     let text = format!("the thread is {}, which is the client's own connection", thread.doing);
     Some(Match::new(Cause::ClientSlow, 0.97, what).with("kernel", 3, text))
+}
+
+/// A call of another thread never lets go of the interpreter, and this one stands in line for it.
+fn interpreter_kept(sight: &Sight<'_>) -> Option<Match> {
+    let own = sight.thread?;
+    let keeper = sight.keeper().filter(|keeper| keeper.tid != own.tid && own.syscall == "futex")?;
+    let other = external::follow(sight, keeper);
+    if !matches!(other.cause, Cause::CpuRegex | Cause::CpuBound) {
+        return None;
+    }
+    let what =
+        format!("waits for the interpreter, which another thread does not let go of: that {}", other.summary);
+    let text = format!("thread {} holds the interpreter in every look, at the same line", keeper.tid);
+    let confidence = (other.confidence - 0.04).max(0.0);
+    let mut found = Match::new(other.cause, confidence, what).with("stack", 3, text);
+    found.findings.extend(other.findings);
+    found.frames = keeper.frames.iter().filter(|frame| frame.is_application()).take(3).cloned().collect();
+    Some(found)
 }
 
 /// Another session holds what the statement needs.

@@ -258,6 +258,18 @@ impl<'a> Sight<'a> {
         (always && grown > 0 && to_s - from_s >= ASKS_S).then_some((grown, to_s - from_s))
     }
 
+    /// The thread that holds the interpreter in every look, always at the same line of the application.
+    pub(super) fn keeper(&self) -> Option<&'a Thread> {
+        let holder = |look: &'a Evidence| look.threads.iter().find(|thread| thread.holds_gil == Some(true));
+        let last = holder(self.last)?;
+        let line = place_line(&last.frames)?;
+        let keeps = |look: &'a Evidence| {
+            holder(look)
+                .is_some_and(|thread| thread.tid == last.tid && place_line(&thread.frames) == Some(line))
+        };
+        (self.case.looks.len() > 1 && self.case.looks.iter().all(keeps)).then_some(last)
+    }
+
     /// What the calls speak to, if they tell.
     fn wanted(&self) -> Option<Service> {
         self.called().iter().find_map(|frame| match known::call(frame)? {
@@ -332,6 +344,11 @@ fn place(frames: &[Frame]) -> Option<(&str, &str)> {
     Some((function, &frame.file))
 }
 
+fn place_line(frames: &[Frame]) -> Option<(&str, u32)> {
+    let frame = frames.iter().find(|frame| frame.is_application())?;
+    Some((&frame.file, frame.line))
+}
+
 fn same_stack(one: &[Frame], other: &[Frame]) -> bool {
     let key = |frame: &Frame| (frame.line, frame.function.clone(), frame.file.clone());
     !one.is_empty() && one.len() == other.len() && one.iter().map(key).eq(other.iter().map(key))
@@ -357,7 +374,8 @@ fn all_shares(case: &Case<'_>, last: &Evidence) -> Option<f64> {
     let first = case.looks.iter().rev().find(|look| last.at_s - look.at_s >= APART_S)?;
     let computed = last.threads.iter().filter_map(|thread| {
         let before = first.threads.iter().find(|other| other.tid == thread.tid)?;
-        Some((thread.cpu_s - before.cpu_s).max(0.0))
+        // Who keeps the interpreter's lock keeps it while it waits for a processor, too.
+        Some((thread.cpu_s + thread.cpu_wait_s - before.cpu_s - before.cpu_wait_s).max(0.0))
     });
     Some(computed.sum::<f64>() / (last.at_s - first.at_s))
 }

@@ -564,6 +564,29 @@ fn one_call_after_another_is_no_silence() {
 }
 
 #[test]
+fn who_stands_in_line_for_the_interpreter_is_late_for_the_thread_that_keeps_it() {
+    let regex = [frame("lib:re/__init__.py", "match"), frame("/srv/shop/search.py", "is_search")];
+    let keeps = |holds| Thread {
+        tid: 8,
+        state: "R".into(),
+        cpu_s: 0.97,
+        holds_gil: Some(holds),
+        frames: regex.to_vec(),
+        ..Thread::default()
+    };
+    let waits = |holds| Scene {
+        others: vec![keeps(holds)],
+        ..Scene::of("S", "futex", "waiting in futex", stack(&[("site:psycopg2/extensions.py", "execute")]))
+    };
+    let found = waits(true).is(Cause::CpuRegex);
+    assert_eq!(
+        found.subject.frames[0].file, "/srv/shop/search.py",
+        "one trouble with the request that does it"
+    );
+    assert_ne!(waits(false).diagnose().cause, Cause::CpuRegex);
+}
+
+#[test]
 fn threads_that_compute_take_turns() {
     let turns = |others_s: f64| Scene {
         cpu_s: 0.3,

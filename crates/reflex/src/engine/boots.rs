@@ -39,7 +39,9 @@ impl Boots {
         let serves =
             snapshot.workers.iter().any(|worker| !matches!(worker.life, Life::Booting | Life::Draining));
         for worker in snapshot.workers.iter().filter(|worker| worker.life == Life::Booting) {
-            let least_s = BOOT_S.max(usual_s.unwrap_or(0.0) * BOOT_TIMES);
+            // Half of what a boot may take: before it is ended.
+            let allowed_s = snapshot.timeout_s.map_or(BOOT_S, |timeout_s| BOOT_S.min(timeout_s / 2.0));
+            let least_s = allowed_s.max(usual_s.unwrap_or(0.0) * BOOT_TIMES);
             let due_s = *self.next_s.entry(worker.pid).or_insert(least_s);
             if worker.uptime_s >= due_s {
                 // The moment from which it is grave is none to be passed over.

@@ -181,7 +181,9 @@ pub(super) fn held(hold: &Hold, worker: &Worker) -> Troubled {
     let place = hold.frames.iter().find(|frame| frame.is_application());
     let application = hold.frames.iter().filter(|frame| frame.is_application()).take(3).cloned().collect();
     let at = place.map(ToString::to_string);
-    let diagnosis = Diagnosis {
+    // The loop's own thread stands in line for the interpreter: others of its process keep that busy.
+    let in_line = place.is_none() && hold.doing.contains("futex");
+    let blocking = || Diagnosis {
         cause: Cause::BlockingInLoop,
         confidence: if place.is_some() { 0.95 } else { 0.85 },
         summary: format!("A {}.", hold.told(at.as_deref())),
@@ -200,12 +202,35 @@ pub(super) fn held(hold: &Hold, worker: &Worker) -> Troubled {
         },
         ..Diagnosis::default()
     };
+    let diagnosis = if in_line { crowded(hold) } else { blocking() };
     Troubled {
         request,
         worker: worker.clone(),
         diagnosis,
         source: Source::Outside,
         frames: hold.frames.clone(),
+    }
+}
+
+/// Explains an event loop whose thread does not get the interpreter.
+fn crowded(hold: &Hold) -> Diagnosis {
+    let text = format!(
+        "the loop's thread waited for {:.1} s for a lock, and none of the application's code was on it",
+        hold.lasted_s
+    );
+    Diagnosis {
+        cause: Cause::CpuBound,
+        confidence: 0.6,
+        summary: format!(
+            "An event loop stood still for {:.1} s: threads of its process compute, and keep the interpreter from it.",
+            hold.lasted_s
+        ),
+        evidence: vec![Finding { source: "kernel".to_owned(), text, weight: 2 }],
+        fixes: Fixes {
+            next: vec!["let other processes compute: a process pool, a job queue, more workers".to_owned()],
+            ..Fixes::default()
+        },
+        ..Diagnosis::default()
     }
 }
 

@@ -22,7 +22,7 @@ const LOOKS_MAX: usize = 6;
 const WATCHED_MAX: usize = 256;
 /// How long what was seen of a request is kept after its end, seconds.
 const LINGER_S: f64 = 3.0;
-/// Most threads of executors that are kept of a look that is not the last.
+/// Most threads of executors whose stacks are kept of a look that is not the last.
 const EXECUTORS_MAX: usize = 16;
 /// Most neighbours that a record names.
 const NEIGHBOURS_MAX: usize = 64;
@@ -137,10 +137,11 @@ impl Watches {
         }
         // Only the last one has what the other threads did: a record has a limit.
         if let Some(last) = watch.looks.last_mut() {
-            let mut executors = 0..EXECUTORS_MAX;
-            let works = |thread: &Thread| thread.is_executor();
-            last.threads
-                .retain(|thread| thread.request.is_some() || works(thread) && executors.next().is_some());
+            let keeps = |thread: &Thread| thread.holds_gil == Some(true);
+            last.threads.retain(|thread| thread.request.is_some() || keeps(thread) || thread.is_executor());
+            // How much the others have computed is all that is asked of them.
+            let others = last.threads.iter_mut().filter(|thread| thread.request.is_none() && !keeps(thread));
+            others.skip(EXECUTORS_MAX).for_each(|thread| thread.frames.clear());
             last.children.clear();
         }
         if watch.looks.len() >= LOOKS_MAX {

@@ -70,7 +70,7 @@ impl Lens {
             children: children::of(pid),
             databases: Vec::new(),
             memory: kernel::memory(pid),
-            pressure: kernel::strain(),
+            pressure: kernel::strain(aim.pid),
         }
     }
 

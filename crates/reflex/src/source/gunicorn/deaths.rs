@@ -5,56 +5,10 @@
 use super::tree::Worker;
 use ferricorn_core::fleet::{By, Cause, ExitStatus};
 use ferricorn_core::scoreboard::Exit;
-use ferricorn_sys::cgroup::Cgroup;
-use std::fs;
 
 /// The arbiter looks once a second whether a worker has been silent for longer than `timeout`; a beat that was read
 /// earlier is a little younger.
 const ROUND_S: f64 = 0.35;
-
-/// Counts kills for want of memory.
-#[derive(Debug)]
-pub(super) struct Memory {
-    group: Option<Cgroup>,
-    /// What a kill is told by: the count that was taken before the last one. The kernel counts a kill a little before the
-    /// process has ended.
-    before: Option<u64>,
-    last: Option<u64>,
-}
-
-impl Memory {
-    /// Begins to count in the control group of a process, and on the host where that has none.
-    pub(super) fn of(pid: u32) -> Self {
-        let mut memory = Self { group: Cgroup::of(pid), before: None, last: None };
-        memory.forget();
-        memory
-    }
-
-    fn count(&self) -> Option<u64> {
-        let host = || {
-            let text = fs::read_to_string("/proc/vmstat").ok()?;
-            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
-        };
-        self.group.as_ref().and_then(Cgroup::oom_kills).or_else(host)
-    }
-
-    /// Tells whether the count has moved since the last but one time that it was taken; none if there is none.
-    pub(super) fn has_moved(&self) -> Option<bool> {
-        Some(self.count()? > self.before?)
-    }
-
-    /// Takes the count; to be called once a second.
-    pub(super) fn take(&mut self) {
-        self.before = self.last;
-        self.last = self.count();
-    }
-
-    /// Begins anew: what was counted so far has been told.
-    pub(super) fn forget(&mut self) {
-        self.last = self.count();
-        self.before = self.last;
-    }
-}
 
 /// Why it has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,17 +113,6 @@ mod tests {
             let why = judged(status, silent, leaving, boots, memory);
             assert_eq!(why.exit, exit, "{status:?} {silent} {leaving} {boots} {memory:?}: {}", why.words);
             assert!(why.words.contains(words), "{} lacks {words}", why.words);
-        }
-    }
-
-    #[test]
-    fn kills_for_want_of_memory_are_counted() {
-        let mut memory = Memory::of(std::process::id());
-        memory.forget();
-        assert!(memory.has_moved().is_none_or(|moved| !moved));
-        memory.before = memory.before.map(|before| before.wrapping_sub(1));
-        if memory.before.is_some_and(|before| before != u64::MAX) {
-            assert_eq!(memory.has_moved(), Some(true));
         }
     }
 }

@@ -26,8 +26,8 @@ impl Gunicorn {
         };
         let ended: Vec<u32> =
             self.tree.workers.values().filter(|worker| told(worker)).map(|one| one.process.pid).collect();
-        let moved = if ended.is_empty() { None } else { self.memory.has_moved() };
         for pid in ended {
+            let moved = self.kills.have_moved();
             let timeout_s = self.timeout_s();
             let Some(worker) = self.tree.workers.get_mut(&pid) else { continue };
             let why = deaths::why(worker, timeout_s, moved);
@@ -47,7 +47,7 @@ impl Gunicorn {
             self.life.remove(&pid);
             self.requests.forget(pid);
             if why.exit == Some(Exit::OutOfMemory) {
-                self.memory.forget();
+                self.kills.told();
             }
             if let Some(exit) = why.exit {
                 *self.exits.entry(exit).or_default() += 1;

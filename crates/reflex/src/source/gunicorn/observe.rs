@@ -2,7 +2,6 @@
 
 use super::attach::{self, AttachError, Options};
 use super::class::Class;
-use super::deaths::Memory;
 use super::ledger::Ledger;
 use super::logs::Logs;
 use super::process::Process;
@@ -16,6 +15,7 @@ use ferricorn_core::event::{Died, Late};
 use ferricorn_core::life::{Change, Life, Lives};
 use ferricorn_core::scoreboard::Exit;
 use ferricorn_core::snapshot::{Running, Snapshot};
+use ferricorn_sys::cgroup::Kills;
 use ferricorn_sys::clock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ pub struct Gunicorn {
     pub(super) ledger: Ledger,
     pub(super) routes: Routes,
     pub(super) statsd: Option<Statsd>,
-    pub(super) memory: Memory,
+    pub(super) kills: Kills,
     pub(super) memory_s: f64,
     pub(super) lives: Lives,
     pub(super) exits: BTreeMap<Exit, u64>,
@@ -109,7 +109,7 @@ impl Gunicorn {
             ledger: Ledger::default(),
             routes: Routes::default(),
             statsd,
-            memory: Memory::of(pid),
+            kills: Kills::of(pid),
             memory_s: 0.0,
             lives: Lives::default(),
             exits: BTreeMap::new(),
@@ -167,7 +167,7 @@ impl Gunicorn {
             && self.tree.workers.values().all(|worker| worker.gone_s.is_none())
         {
             self.memory_s = now_s;
-            self.memory.take();
+            self.kills.take();
         }
         observation.snapshot = self.snapshot(running, rules, now_s);
         observation.changes = self.lives.observe(&observation.snapshot);
@@ -193,7 +193,7 @@ impl Gunicorn {
         self.tree.generation = generation;
         self.requests = Requests::default();
         self.class_of = None;
-        self.memory = Memory::of(pid);
+        self.kills = Kills::of(pid);
         self.version = attach::version(pid, &mut self.requests).unwrap_or_default();
         self.configure(pid);
     }
