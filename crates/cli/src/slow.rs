@@ -74,7 +74,12 @@ pub(crate) fn find(
     };
     let notes = snapshot.gaps.clone();
     let timeout_s = given_s.or(snapshot.timeout_s);
-    Ok(page(&snapshot.routes, timeout_s, (period, notes), snapshot.kind, options))
+    let mut page = page(&snapshot.routes, timeout_s, (period, notes), snapshot.kind, options);
+    if snapshot.estimated {
+        page.ranking = page.ranking.without_advice();
+        page.notes.push("no advice: durations are estimates".to_owned());
+    }
+    Ok(page)
 }
 
 /// Ranks what the observer has kept. A folder that was named needs no server that runs.

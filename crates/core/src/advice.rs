@@ -131,6 +131,17 @@ pub fn rank(routes: &[Route], timeout_s: Option<f64>, by: By) -> Ranking {
     Ranking { rows, overall }
 }
 
+impl Ranking {
+    /// Leaves the advice out: durations that are estimates carry none.
+    pub fn without_advice(mut self) -> Self {
+        for rank in &mut self.rows {
+            (rank.verdict, rank.should_be_s) = (Verdict::Few, None);
+        }
+        self.overall = Overall::Few;
+        self
+    }
+}
+
 fn of(figures: RouteFigures, timeout_s: Option<f64>, all_s: f64) -> Rank {
     let app = figures.app();
     let deadline_s = timeout_s.filter(|timeout_s| *timeout_s > 0.0);

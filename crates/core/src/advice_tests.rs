@@ -146,3 +146,12 @@ fn deadlines_are_round() {
         assert_eq!(rounded_up(seconds), rounded, "{seconds}");
     }
 }
+
+#[test]
+fn estimates_carry_no_advice() {
+    let ranking = rank(&routes("/reports", &[(100, 20 * S)], &[(1, 30 * S)]), Some(30.0), By::Time);
+    assert!(ranking.rows[0].should_be_s.is_some());
+    let ranking = ranking.without_advice();
+    assert_eq!((ranking.rows[0].should_be_s, ranking.rows[0].advice(Kind::Gunicorn)), (None, None));
+    assert_eq!(ranking.overall, Overall::Few);
+}

@@ -100,6 +100,10 @@ pub struct Snapshot {
     /// What could not be seen of the server, and how it could be.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub gaps: Vec<String>,
+    /// Durations are estimates, since the server logs none: the time in the listener's queue counts as the application's, and
+    /// what ends within a second as nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub estimated: bool,
 }
 
 /// Connections that no worker has accepted yet.

@@ -109,6 +109,12 @@ impl Observer<'_> {
             self.now_and_then();
             self.engine.tick(clock::wall_time_s());
             wait_ns = self.scan();
+            if (orphan || leaves)
+                && let Ok(snapshot) =
+                    snapshot::read(self.context.board, clock::now_ns(), clock::wall_time_s())
+            {
+                self.engine.last_gains(&snapshot);
+            }
             if orphan {
                 return self.engine.end("the server has ended", clock::wall_time_s());
             }

@@ -424,6 +424,12 @@ impl<'a> Engine<'a> {
         self.facts.learn(&snapshot.routes);
     }
 
+    /// At the end: what has been gained since the last ten seconds were over is kept, too.
+    pub(crate) fn last_gains(&mut self, snapshot: &Snapshot) {
+        let gains = self.detectors.gains(&snapshot.routes);
+        self.outlet.gained(&gains);
+    }
+
     /// Takes what databases have answered.
     fn hear_databases(&mut self, now_s: f64) {
         for (pid, at_s, found) in self.asking.answers() {

@@ -100,6 +100,11 @@ impl Logs {
         is_open
     }
 
+    /// Tells whether requests are logged without the time that they took.
+    pub(super) fn lacks_durations(&self) -> bool {
+        self.with_duration == 0 && self.without_duration > 0
+    }
+
     /// Returns what could not be read.
     pub(super) fn gaps(&self) -> Vec<String> {
         let mut gaps: Vec<String> = self
@@ -113,7 +118,7 @@ impl Logs {
                 "no access log is read: requests that go well are not counted. Name it with --access-log, or set accesslog"
                     .to_owned(),
             );
-        } else if self.with_duration == 0 && self.without_duration > 0 {
+        } else if self.lacks_durations() {
             gaps.push(
                 "the access log has no durations: those below a second are counted as nothing. Put %(D)s into \
                  access_log_format"

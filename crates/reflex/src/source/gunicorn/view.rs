@@ -51,6 +51,7 @@ impl Gunicorn {
             backlog: self.requests.connections.backlog,
             reported: self.statsd.as_ref().map(|statsd| statsd.heard.clone()),
             gaps: self.gaps(),
+            estimated: self.logs.lacks_durations(),
         }
     }
 
