@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from harness import accesslog, compare, environment, faults, idle, servers, stuck, workloads
+from harness import accesslog, compare, environment, faults, idle, observer, servers, stuck, workloads
 from harness.environment import SetupError, say
 from harness.measure import Rig
 from harness.process import MeasurementError
@@ -63,6 +63,11 @@ def _accesslog(options, result):
     return accesslog.report(result, options.markdown), True
 
 
+def _observer(options, result):
+    result |= observer.run(options.servers, _rig(options), options.rounds)
+    return observer.report(result, options.markdown), True
+
+
 def _stuck(options, result):
     result |= stuck.run(options.servers, options.seconds, options.kinds)
     return stuck.report(result, options.markdown), not stuck.failed(result)
@@ -85,7 +90,8 @@ def _idle(options, result):
 # Those that run every server under every workload.
 COMPARED = {"compare": (workloads.WSGI, servers.WSGI), "asgi": (workloads.ASGI, servers.ASGI)}
 COMMANDS = {
-    "compare": _compare, "asgi": _compare, "accesslog": _accesslog, "stuck": _stuck, "faults": _faults, "idle": _idle
+    "compare": _compare, "asgi": _compare, "accesslog": _accesslog, "observer": _observer, "stuck": _stuck, "faults": _faults,
+    "idle": _idle,
 }
 
 
@@ -100,6 +106,7 @@ def _parser(command):
         "compare": (list(servers.WSGI), list(servers.WSGI)),
         "asgi": (list(servers.ASGI), list(servers.ASGI)),
         "accesslog": (list(accesslog.CAPABLE), ["ferricorn"]),
+        "observer": (list(observer.CAPABLE), ["ferricorn"]),
         "stuck": ([name for name, server in servers.WSGI.items() if server.threaded], ["ferricorn"]),
         "faults": (list(faults.MODES), list(faults.MODES)),
         "idle": (list(servers.ASGI), ["ferricorn"]),
