@@ -235,16 +235,17 @@ impl<'a> Engine<'a> {
         self.sign(Sign::Lost { id, request, pid, answer: answer.to_owned() }, now_s);
     }
 
-    /// A request that nobody has looked at is lost for the same reason as the one that has kept its worker longest.
+    /// A request that nobody has looked at is lost for the same reason as one like it, or as the one that has kept its worker
+    /// longest.
     fn explain_orphan(&mut self, request: &Request, pid: u32, now_s: f64) {
         let is_known = |watch: &Watch| watch.running.request.id == request.id && watch.diagnosis.is_some();
         if self.watches.of_worker(pid).any(is_known) {
             return;
         }
-        let Some(keeper) = self.watches.keeper(pid) else { return };
+        let (request, worker) = (self.facts.routed(request), self.facts.worker(pid));
+        let Some(keeper) = self.watches.like(pid, &request) else { return };
         let Some(diagnosis) = keeper.diagnosis.clone() else { return };
         let (source, frames) = keeper.place();
-        let (request, worker) = (self.facts.routed(request), self.facts.worker(pid));
         self.sign(Sign::Stuck(Box::new(Troubled { request, worker, diagnosis, source, frames })), now_s);
     }
 

@@ -20,6 +20,8 @@ const SILENCES: [f64; 3] = [0.65, 0.75, 0.9];
 const LOOKS_MAX: usize = 6;
 /// Most requests that are watched at a time; beyond that, evidence is not captured.
 const WATCHED_MAX: usize = 256;
+/// Most of one worker: each may have dozens of threads, and what one of many late requests is at tells what the others are.
+const OF_WORKER_MAX: usize = 16;
 /// How long what was seen of a request is kept after its end, seconds.
 const LINGER_S: f64 = 3.0;
 /// Most threads of executors whose stacks are kept of a look that is not the last.
@@ -70,7 +72,7 @@ impl Watches {
     pub(super) fn due(&self, running: &Running) -> Option<u32> {
         let key = (running.pid, running.number);
         let watch = self.by.get(&key);
-        if watch.is_none() && self.by.len() >= WATCHED_MAX || running.phase == "websocket" {
+        if watch.is_none() && self.is_full(running.pid) || running.phase == "websocket" {
             return None;
         }
         let (taken, marked_s) = watch.map_or((0, 0.0), |watch| (watch.taken, watch.marked_s));
@@ -94,7 +96,7 @@ impl Watches {
             }
             return None;
         }
-        if !self.by.contains_key(&key) && self.by.len() >= WATCHED_MAX {
+        if !self.by.contains_key(&key) && self.is_full(running.pid) {
             return None;
         }
         let watch = self.by.entry(key).or_default();
@@ -183,10 +185,28 @@ impl Watches {
         self.by.range((pid, 0)..=(pid, u64::MAX)).map(|(_, watch)| watch)
     }
 
+    /// Tells whether no further request of a worker can be watched.
+    fn is_full(&self, pid: u32) -> bool {
+        self.by.len() >= WATCHED_MAX || self.of_worker(pid).count() >= OF_WORKER_MAX
+    }
+
     /// Returns the one that has been explained and has kept a worker longest.
     pub(super) fn keeper(&self, pid: u32) -> Option<&Watch> {
+        self.like(pid, &Request::default())
+    }
+
+    /// Returns one that has been explained, of the same route if there is one, and of these the one that has kept the worker
+    /// longest.
+    pub(super) fn like(&self, pid: u32, request: &Request) -> Option<&Watch> {
+        let same = |watch: &Watch| {
+            let other = &watch.running.request;
+            (&other.method, &other.route) == (&request.method, &request.route) && request.route.is_some()
+        };
         let explained = self.of_worker(pid).filter(|watch| watch.diagnosis.is_some());
-        explained.max_by(|one, other| one.running.request.app_s.total_cmp(&other.running.request.app_s))
+        explained.max_by(|one, other| {
+            let age_s = |watch: &Watch| watch.running.request.app_s;
+            same(one).cmp(&same(other)).then(age_s(one).total_cmp(&age_s(other)))
+        })
     }
 
     /// Returns those that are to be explained now.
@@ -396,6 +416,26 @@ mod tests {
     }
 
     #[test]
+    fn who_was_not_looked_at_is_like_another_of_its_route() {
+        let mut watches = Watches::default();
+        let of = |number, route: &str, app_s| {
+            let request = Request { route: Some(route.to_owned()), app_s, ..Request::default() };
+            Running { pid: 7, number, request, ..Running::default() }
+        };
+        for (number, route, app_s) in [(1, "/a", 9.0), (2, "/b", 5.0), (3, "/b", 6.0), (4, "/b", 7.0)] {
+            let watch = watches.add(&of(number, route, app_s), Evidence::default(), &[]);
+            watch.diagnosis = (number != 4).then(Diagnosis::default);
+        }
+        let like =
+            |route: &str| watches.like(7, &of(9, route, 0.0).request).map(|watch| watch.running.number);
+        assert_eq!(
+            (like("/b"), like("/c"), watches.keeper(7).map(|watch| watch.running.number)),
+            (Some(3), Some(1), Some(1))
+        );
+        assert!(watches.like(8, &Request::default()).is_none());
+    }
+
+    #[test]
     fn looks_and_requests_have_limits() {
         let mut watches = Watches::default();
         for percent in 0..20 {
@@ -405,12 +445,12 @@ mod tests {
         let kept: Vec<u32> =
             watches.of_worker(7).flat_map(|watch| &watch.looks).map(|look| look.percent).collect();
         assert_eq!((kept.len(), kept[0], kept[LOOKS_MAX - 1]), (LOOKS_MAX, 0, 19));
-        for number in 2..1000 {
-            let other = Running { number, ..running(29.0, Some(30.0)) };
+        for (pid, number) in (7..60).flat_map(|pid| (2..50).map(move |number| (pid, number))) {
+            let other = Running { pid, number, ..running(29.0, Some(30.0)) };
             if watches.due(&other).is_some() {
                 watches.add(&other, Evidence::default(), &[]);
             }
         }
-        assert_eq!(watches.of_worker(7).count(), WATCHED_MAX);
+        assert_eq!((watches.of_worker(7).count(), watches.by.len()), (OF_WORKER_MAX, WATCHED_MAX));
     }
 }
