@@ -20,9 +20,9 @@ IN_TIME = 0.95
 
 
 def weight(incident):
-    """What an incident weighs: its requests, then how far it came, then how sure it is."""
+    """What an incident weighs: whether people are shown it unasked, then its requests, then how sure it is."""
     requests = max(incident.get("requests_stuck") or 0, incident.get("requests_lost") or 0)
-    return requests, incident.get("state") != "note", incident.get("confidence") or 0.0
+    return is_raised(incident), requests, incident.get("confidence") or 0.0
 
 
 def ranked(row):

@@ -36,8 +36,8 @@ def test_lost_requests_weigh_as_much_as_stuck_ones():
     assert score.ranked(row("db.lock", [incident("cpu.bound", stuck=4), lost]))[0] is lost
 
 
-def test_of_equal_weight_an_open_incident_comes_before_a_note():
-    note = incident("cpu.bound", state="note", opened_at=None, confidence=0.99)
+def test_what_people_are_shown_unasked_comes_before_a_note():
+    note = incident("cpu.bound", stuck=50, state="note", opened_at=None, confidence=0.99)
     opened = incident("db.lock", confidence=0.6)
     assert score.ranked(row("db.lock", [note, opened]))[0] is opened
 

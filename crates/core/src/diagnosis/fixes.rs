@@ -156,7 +156,11 @@ pub(super) fn of(sight: &Sight<'_>, diagnosis: &Diagnosis) -> Fixes {
             vec!["ferricornctl slow tells which timeout each route needs".to_owned()],
             vec![offload],
         ),
-        Cause::SyncForIo => (vec!["worker_class = gthread with more threads".to_owned()], vec![], vec![]),
+        Cause::SyncForIo => (
+            vec!["worker_class = gthread with more threads".to_owned()],
+            vec!["an asynchronous worker class, where the application is asynchronous".to_owned()],
+            vec![offload],
+        ),
         Cause::BlockingInLoop => (vec![format!("await an asynchronous client at {place}, or run it in a thread")], vec![], vec![]),
         Cause::WorkerMemory => (
             vec!["raise the memory limit, or run fewer workers".to_owned()],

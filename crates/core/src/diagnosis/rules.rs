@@ -6,7 +6,8 @@
 use super::known::Call;
 use super::sight::{FRESH, Sight};
 use super::{
-    Because, Candidate, Case, Cause, Diagnosis, Finding, SURE, Subject, external, fixes, host, pools, words,
+    Because, Candidate, Case, Cause, Diagnosis, Finding, SURE, Subject, Surroundings, external, fixes, host,
+    pools, words,
 };
 use crate::evidence::{Frame, Service, Session, Source};
 
@@ -60,6 +61,7 @@ const RULES: &[Rule] = &[
     lock_in_database,
     result_in_database,
     rows,
+    crowded,
     goes_on,
     statement,
     pools::pgbouncer,
@@ -157,13 +159,42 @@ fn also(sight: &Sight<'_>, cause: Cause) -> Vec<Cause> {
     }
     let server = &sight.case.server;
     let waits = matches!(cause.family(), "external" | "explicit_sleep" | "subprocess" | "db");
-    let most = server.threads > 0 && server.stuck * 2 >= server.threads;
-    let idle = server.host_cpu.is_none_or(|share| share < 0.5);
-    let threads = matches!(server.worker_class.as_str(), "sync" | "gthread");
-    if waits && most && idle && threads && server.queued > 0 {
+    if waits && too_few_threads(server) {
         also.push(Cause::SyncForIo);
     }
     also
+}
+
+/// Most threads wait for somebody, and requests wait for threads, while the host has nothing to do.
+fn too_few_threads(server: &Surroundings) -> bool {
+    let most = server.threads > 0 && server.stuck * 2 >= server.threads;
+    let idle = server.host_cpu.is_none_or(|share| share < 0.5);
+    let threads = matches!(server.worker_class.as_str(), "sync" | "gthread");
+    most && idle && threads && server.queued > 0
+}
+
+/// Its calls to others come to their ends, one after the other; what it lacks is not an answer, but threads for those behind it.
+fn crowded(sight: &Sight<'_>) -> Option<Match> {
+    let server = &sight.case.server;
+    let ends = sight.case.history.is_some_and(|history| history.count >= HISTORY_MIN);
+    if sight.service().is_database()
+        || sight.is_busy()
+        || !ends
+        || !too_few_threads(server)
+        || !sight.has_moved_on()
+    {
+        return None;
+    }
+    let peer = sight.socket.map_or("others", |socket| &socket.peer);
+    let what = format!(
+        "waits for {peer}, call after call, as all threads do, and {} wait for a thread",
+        server.queued
+    );
+    let text = format!(
+        "{} of {} threads are at slow requests, and {} wait in line; the calls themselves end: it was seen at another one",
+        server.stuck, server.threads, server.queued
+    );
+    Some(Match::new(Cause::SyncForIo, 0.82, what).with("host", 3, text))
 }
 
 /// The route always takes that long.

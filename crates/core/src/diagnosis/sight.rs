@@ -258,6 +258,23 @@ impl<'a> Sight<'a> {
         (always && grown > 0 && to_s - from_s >= ASKS_S).then_some((grown, to_s - from_s))
     }
 
+    /// It has waited for another connection in an earlier look, and not for most of its time for this one: calls that were
+    /// answered, or given up.
+    pub(super) fn has_moved_on(&self) -> bool {
+        let Some(own) = self.thread.map(|thread| thread.tid) else { return false };
+        let local = |look: &'a Evidence| {
+            let fd = look.threads.iter().find(|thread| thread.tid == own)?.fd?;
+            Some(look.sockets.iter().find(|socket| socket.fd == fd)?.local.as_str())
+        };
+        let last = local(self.last);
+        let others = self.case.looks.iter().any(|look| {
+            let before = local(look);
+            before.is_some() && before != last
+        });
+        let half_s = self.case.request.app_s / 2.0;
+        last.is_some() && others && self.asked_ago_s().is_some_and(|ago_s| ago_s < half_s)
+    }
+
     /// The thread that holds the interpreter in every look, always at the same line of the application.
     pub(super) fn keeper(&self) -> Option<&'a Thread> {
         let holder = |look: &'a Evidence| look.threads.iter().find(|thread| thread.holds_gil == Some(true));

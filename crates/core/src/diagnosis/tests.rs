@@ -564,6 +564,48 @@ fn one_call_after_another_is_no_silence() {
 }
 
 #[test]
+fn threads_that_all_wait_for_answers_that_come_are_too_few() {
+    let http = [("lib:socket.py", "SocketIO.readinto"), ("site:requests/api.py", "get")];
+    let scene = Scene::of("S", "poll", "waiting in poll", stack(&http)).on(
+        Service::Other,
+        "10.0.0.9:80",
+        true,
+        Some(40_000),
+    );
+    let diagnose = |earlier: &str, queued: u32, count: u64| {
+        let mut looks = scene.looks();
+        for look in &mut looks {
+            look.sockets[0].tcp =
+                Some(Tcp { sent: 150, sent_ago_s: 5.0, received_ago_s: 24.0, ..Tcp::default() });
+        }
+        looks[0].sockets[0].local = earlier.to_owned();
+        let server = Surroundings {
+            worker_class: "sync".into(),
+            threads: 4,
+            stuck: 4,
+            queued,
+            ..Surroundings::default()
+        };
+        let request =
+            Request { id: "4-1".into(), tid: 7, app_s: 24.0, deadline_s: Some(30.0), ..Request::default() };
+        let history = Some(History { count, p50_s: 9.0, p99_s: 20.0 });
+        diagnose(&Case { request, looks: &looks, history, server, ..Case::default() }).cause
+    };
+    assert_eq!(diagnose("10.0.0.2:41000", 30, 50), Cause::SyncForIo);
+    assert_eq!(
+        diagnose("10.0.0.2:50009", 30, 50),
+        Cause::ExternalTimeoutTooLong,
+        "the same call all the time"
+    );
+    assert_ne!(diagnose("10.0.0.2:41000", 0, 50), Cause::SyncForIo, "nobody waits for a thread");
+    assert_ne!(
+        diagnose("10.0.0.2:41000", 30, 0),
+        Cause::SyncForIo,
+        "no request of the route ever ended well"
+    );
+}
+
+#[test]
 fn who_stands_in_line_for_the_interpreter_is_late_for_the_thread_that_keeps_it() {
     let regex = [frame("lib:re/__init__.py", "match"), frame("/srv/shop/search.py", "is_search")];
     let keeps = |holds| Thread {

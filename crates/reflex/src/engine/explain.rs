@@ -74,7 +74,8 @@ impl Facts {
         let mut known: BTreeMap<(String, String, bool), Distribution> = BTreeMap::new();
         for Route { key, phases } in routes {
             let durations = known.entry((key.method.clone(), key.route.clone(), key.named)).or_default();
-            if !matches!(key.class, Class::Lost | Class::Informational) {
+            // How long it takes to fail says nothing of how long it takes.
+            if !matches!(key.class, Class::Lost | Class::Informational | Class::ServerError) {
                 durations.merge(&phases.app);
             }
         }
