@@ -53,7 +53,9 @@ impl Facts {
         let living = || snapshot.workers.iter().filter(|worker| worker.life != Life::Booting);
         self.worker_class.clone_from(&snapshot.worker_class);
         self.threads = living().map(|worker| worker.threads).sum();
-        self.queued = living().map(|worker| worker.queued).sum();
+        // A stock Gunicorn's requests wait in the listener's queue.
+        self.queued = living().map(|worker| worker.queued).sum::<u32>()
+            + snapshot.backlog.as_ref().map_or(0, |backlog| backlog.waiting);
         self.ready = living().filter(|worker| worker.life != Life::Draining).count();
         let silent = |worker: &snapshot::Worker| worker.beat_age_s.is_some_and(|age_s| age_s > SILENT_S);
         // Of one alone nobody can tell; its own state does. And a stock Gunicorn's worker may be silent while it works.
@@ -177,7 +179,9 @@ pub(super) fn recorded(worker: &snapshot::Worker) -> Worker {
 }
 
 /// Explains what held an event loop.
-pub(super) fn held(hold: &Hold, worker: &Worker) -> Troubled {
+///
+/// `behind` is what a thread of the same process was found to compute, if one does.
+pub(super) fn held(hold: &Hold, worker: &Worker, behind: Option<&Diagnosis>) -> Troubled {
     let request = hold.request.clone().unwrap_or_default();
     let place = hold.frames.iter().find(|frame| frame.is_application());
     let application = hold.frames.iter().filter(|frame| frame.is_application()).take(3).cloned().collect();
@@ -203,7 +207,7 @@ pub(super) fn held(hold: &Hold, worker: &Worker) -> Troubled {
         },
         ..Diagnosis::default()
     };
-    let diagnosis = if in_line { crowded(hold) } else { blocking() };
+    let diagnosis = if in_line { crowded(hold, behind) } else { blocking() };
     Troubled {
         request,
         worker: worker.clone(),
@@ -214,7 +218,10 @@ pub(super) fn held(hold: &Hold, worker: &Worker) -> Troubled {
 }
 
 /// Explains an event loop whose thread does not get the interpreter.
-fn crowded(hold: &Hold) -> Diagnosis {
+fn crowded(hold: &Hold, behind: Option<&Diagnosis>) -> Diagnosis {
+    if let Some(behind) = behind {
+        return behind.clone();
+    }
     let text = format!(
         "the loop's thread waited for {:.1} s for a lock, and none of the application's code was on it",
         hold.lasted_s

@@ -296,7 +296,13 @@ impl<'a> Engine<'a> {
         }
         let worker = self.facts.worker(pid);
         if hold.lasted_s >= HELD_MIN_S {
-            let troubled = explain::held(&hold, &worker);
+            let computes = |diagnosis: &&Diagnosis| {
+                diagnosis.cause.family() == "cpu"
+                    || matches!(diagnosis.cause, Cause::DbBigResult | Cause::InfiniteLoop)
+            };
+            let behind =
+                self.watches.of_worker(pid).filter_map(|watch| watch.diagnosis.as_ref()).find(computes);
+            let troubled = explain::held(&hold, &worker, behind);
             self.sign(Sign::Blocked(Box::new(troubled)), now_s);
         }
         let blocked = Blocked {
