@@ -4,6 +4,7 @@
 //! Not for: gathering evidence (`reflex`), and not for what many requests have in common ([`crate::incident`]).
 
 mod cause;
+mod db;
 mod external;
 mod fixes;
 mod host;

@@ -5,8 +5,9 @@
 //! Not for: I/O, and not for finding causes ([`crate::diagnosis`]) or measuring chance (`crate::detect`).
 
 use super::fingerprint::fingerprint;
-use super::{Incident, Moment, SCHEMA, State, Trigger};
-use crate::diagnosis::{Candidate, Cause, Diagnosis, SURE};
+use super::kept::{Kept, route_of};
+use super::{Incident, SCHEMA, State, Trigger};
+use crate::diagnosis::{Cause, Diagnosis, SURE};
 use crate::evidence::{Frame, Source};
 use crate::record::{Request, Server, Worker};
 use std::collections::BTreeMap;
@@ -19,10 +20,6 @@ const OVER_S: f64 = 900.0;
 const KEPT_MAX: usize = 64;
 /// Most requests whose trouble is remembered.
 const REQUESTS_MAX: usize = 2048;
-/// Most routes that an incident lists.
-const ROUTES_MAX: usize = 32;
-/// Most moments of its course.
-const MOMENTS_MAX: usize = 64;
 /// Ends of a worker for want of memory, within [`OVER_S`], that are no accident any more.
 const MEMORY_ENDS: u64 = 2;
 /// Blocked loops, within [`OVER_S`], that are a habit.
@@ -125,19 +122,6 @@ pub struct Desk {
     id: Option<String>,
     /// How many had to be named here.
     unnamed: u64,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    incident: Incident,
-    /// Seconds in trouble per cause, times how sure that was.
-    scores: BTreeMap<Cause, f64>,
-    /// How much the request that is shown tells.
-    told: f64,
-    routes: BTreeMap<String, u64>,
-    ends: u64,
-    dirty: bool,
-    tell: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -521,149 +505,4 @@ impl Desk {
             }
         }
     }
-}
-
-impl Kept {
-    /// It was too little for anybody to be told.
-    fn close_note(&mut self, now: f64) {
-        self.incident.state = State::Closed;
-        self.incident.closed_at = Some(now);
-        self.dirty = true;
-    }
-
-    fn weigh(&mut self, diagnosis: &Diagnosis, seconds: f64) {
-        *self.scores.entry(diagnosis.cause).or_default() += seconds * diagnosis.confidence;
-        for other in &diagnosis.runners_up {
-            *self.scores.entry(other.cause).or_default() +=
-                seconds * other.confidence * (1.0 - diagnosis.confidence);
-        }
-        self.dirty = true;
-    }
-
-    /// Shows a request's evidence if it tells more than what is shown.
-    fn show(&mut self, troubled: &Troubled) {
-        let diagnosis = &troubled.diagnosis;
-        let told = diagnosis.confidence + 0.01 * diagnosis.evidence.len() as f64;
-        if told < self.told && self.incident.request.is_some() {
-            return;
-        }
-        self.told = told;
-        let changed = self.incident.cause != diagnosis.cause;
-        let incident = &mut self.incident;
-        incident.cause = diagnosis.cause;
-        incident.confidence = diagnosis.confidence;
-        incident.verdict.clone_from(&diagnosis.summary);
-        incident.because.clone_from(&diagnosis.because);
-        for also in &diagnosis.also {
-            if !incident.also.contains(also) {
-                incident.also.push(*also);
-            }
-        }
-        if !troubled.request.id.is_empty() {
-            incident.request = Some(troubled.request.clone());
-        }
-        incident.worker = Some(troubled.worker.clone());
-        incident.source = troubled.source;
-        incident.frames.clone_from(&troubled.frames);
-        incident.evidence.clone_from(&diagnosis.evidence);
-        incident.ruled_out.clone_from(&diagnosis.ruled_out);
-        incident.not_visible.clone_from(&diagnosis.not_visible);
-        incident.subject = diagnosis.subject.clone();
-        incident.fixes = diagnosis.fixes.clone();
-        self.tell |= changed && self.incident.state == State::Open;
-        self.dirty = true;
-    }
-
-    fn seen(&mut self, now: f64) {
-        self.incident.last_at = now;
-        if self.incident.state == State::Mitigated {
-            self.turn(State::Open, now, "it is back");
-            self.incident.mitigated_at = None;
-        }
-        self.dirty = true;
-    }
-
-    fn worker(&mut self, pid: u32) {
-        if pid > 0 && !self.incident.workers.contains(&pid) && self.incident.workers.len() < ROUTES_MAX {
-            self.incident.workers.push(pid);
-        }
-    }
-
-    fn open(&mut self, trigger: Trigger, text: &str, now: f64) {
-        if self.incident.state == State::Note {
-            self.incident.trigger = Some(trigger);
-            self.incident.opened_at = Some(now);
-            self.turn(State::Open, now, &format!("incident opened: {text}"));
-        }
-    }
-
-    fn turn(&mut self, state: State, now: f64, text: &str) {
-        self.incident.state = state;
-        match state {
-            State::Mitigated => self.incident.mitigated_at = Some(now),
-            State::Closed => self.incident.closed_at = Some(now),
-            _ => {}
-        }
-        self.note(now, text.to_owned());
-        self.dirty = true;
-        self.tell = true;
-    }
-
-    /// Adds a moment; of too many, those in the middle are given up.
-    fn note(&mut self, at: f64, text: String) {
-        let timeline = &mut self.incident.timeline;
-        if timeline.len() >= MOMENTS_MAX {
-            timeline.remove(MOMENTS_MAX / 2);
-        }
-        timeline.push(Moment { at, text });
-    }
-
-    /// Computes what follows from the rest.
-    fn settle(&mut self) {
-        let mut routes: Vec<(String, u64)> =
-            self.routes.iter().map(|(route, count)| (route.clone(), *count)).collect();
-        routes.sort_by_key(|(route, count)| (std::cmp::Reverse(*count), route.clone()));
-        routes.truncate(ROUTES_MAX);
-        let incident = &mut self.incident;
-        incident.route = routes.first().map(|(route, _)| route.clone()).unwrap_or_default();
-        incident.routes = routes;
-        let whole: f64 = self.scores.values().sum();
-        let share = |(cause, score): (&Cause, &f64)| Candidate {
-            cause: *cause,
-            confidence: score / whole.max(f64::MIN_POSITIVE),
-        };
-        let mut causes: Vec<Candidate> = self.scores.iter().map(share).collect();
-        causes.sort_by(|one, other| other.confidence.total_cmp(&one.confidence));
-        incident.causes = causes;
-        incident.impact = impact(incident);
-    }
-}
-
-/// What it has cost so far, in sentences.
-fn impact(incident: &Incident) -> Vec<String> {
-    let mut lines = Vec::new();
-    let lasted_s = (incident.last_at - incident.noted_at).max(0.0);
-    let count =
-        |number: u64, one: &str| if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") };
-    if incident.requests_lost > 0 || incident.requests_stuck > 0 {
-        lines.push(format!(
-            "{} lost, {} seen stuck, within {lasted_s:.0} s",
-            count(incident.requests_lost, "request"),
-            count(incident.requests_stuck, "request")
-        ));
-    }
-    if incident.routes.len() > 1 {
-        let named: Vec<String> =
-            incident.routes.iter().take(4).map(|(route, count)| format!("{route} ({count})")).collect();
-        lines.push(format!("routes: {}", named.join(", ")));
-    }
-    if !incident.workers.is_empty() {
-        lines.push(count(incident.workers.len() as u64, "worker") + " hit");
-    }
-    lines
-}
-
-fn route_of(request: &Request) -> String {
-    let route = request.route.as_deref().unwrap_or(&request.path);
-    format!("{} {route}", request.method).trim().to_owned()
 }

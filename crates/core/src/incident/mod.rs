@@ -8,6 +8,7 @@ pub mod report;
 
 mod desk;
 mod fingerprint;
+mod kept;
 
 #[cfg(test)]
 mod desk_tests;
