@@ -21,16 +21,15 @@ use boots::Boots;
 use detectors::Detectors;
 use explain::Facts;
 use ferricorn_core::diagnosis::{Cause, Diagnosis};
-use ferricorn_core::event::{Died, Late, Seen};
-use ferricorn_core::evidence::{Evidence, Frame, Source, told};
+use ferricorn_core::event::Seen;
+use ferricorn_core::evidence::{Evidence, Frame};
 use ferricorn_core::incident::{Desk, Effect, Sign, Troubled};
 use ferricorn_core::life::{Change, Life};
-use ferricorn_core::record::{Blocked, Death, Hold, Outcome, Record, Request, SCHEMA, Server};
-use ferricorn_core::scoreboard::Exit;
+use ferricorn_core::record::{Blocked, Hold, Outcome, Record, SCHEMA, Server};
 use ferricorn_core::snapshot::{Running, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use watch::{Watch, Watches};
+use watch::Watches;
 
 /// One look serves all requests of a worker that are due within this time, seconds.
 const SHARED_S: f64 = 0.05;
