@@ -177,7 +177,8 @@ fn too_few_threads(server: &Surroundings) -> bool {
 fn crowded(sight: &Sight<'_>) -> Option<Match> {
     let server = &sight.case.server;
     let ends = sight.case.history.is_some_and(|history| history.count >= HISTORY_MIN);
-    if sight.service().is_database()
+    if external::retry(sight).is_some()
+        || sight.service().is_database()
         || sight.is_busy()
         || !ends
         || !too_few_threads(server)
@@ -222,7 +223,9 @@ fn too_low(sight: &Sight<'_>, found: Option<&Match>) -> Option<Match> {
 /// It makes one call after another, and each is answered: what it does is too much for its time.
 fn goes_on(sight: &Sight<'_>) -> Option<Match> {
     let deadline_s = sight.case.request.deadline_s?;
-    let (bytes, seconds) = sight.asks_on().filter(|_| !sight.is_busy())?;
+    // Answers that make it ask again are none.
+    let works = !sight.is_busy() && external::retry(sight).is_none();
+    let (bytes, seconds) = sight.asks_on().filter(|_| works)?;
     let peer = sight.socket.map_or("a service", |socket| &socket.peer);
     let what = format!(
         "makes one call after another to {peer}, and each is answered: all of them need more than {deadline_s:.1} s"
