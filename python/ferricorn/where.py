@@ -7,8 +7,6 @@ for threads that keep the interpreter, which nobody in Python can see.
 import sys
 from types import FrameType
 
-from ferricorn import _native
-
 # A call: its function, file, line, and what may be shown of its variables.
 Call = tuple[str, str, int, list[tuple[str, str]]]
 
@@ -35,6 +33,8 @@ def calls_from(frame: FrameType | None) -> tuple[str | None, list[Call]]:
 
 def call_of(frame: FrameType) -> Call:
     """The call of a frame."""
+    from ferricorn import _native
+
     code = frame.f_code
     function, file = getattr(code, "co_qualname", code.co_name), code.co_filename
     return function, file, frame.f_lineno or 0, _native.variables(function, file, frame)
