@@ -53,4 +53,24 @@ def file(environ, start_response):
     return environ["wsgi.file_wrapper"](content)
 
 
-PATHS = {"hold": hold, "drip": drip, "peer": peer, "file": file}
+class Closing:
+    """One piece, and a ``close()`` that takes a millisecond, as a framework's does that has much to clean up."""
+
+    def __init__(self, piece):
+        self.piece = piece
+
+    def __iter__(self):
+        yield self.piece
+
+    def close(self):
+        time.sleep(0.001)
+
+
+def closing(environ, start_response):
+    """As many bytes as the query says, all at once."""
+    size = int(environ["QUERY_STRING"] or 1)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(size))])
+    return Closing(b"x" * size)
+
+
+PATHS = {"hold": hold, "drip": drip, "peer": peer, "file": file, "closing": closing}

@@ -91,10 +91,13 @@ def test_bodies_by_drops(server, args):
 
 @HOLDS
 @pytest.mark.parametrize("args", [SINGLE, THREADED])
-@pytest.mark.parametrize("path", ["whole", "file"])
+@pytest.mark.parametrize("path", ["whole", "file", "closing"])
 def test_large_responses_that_nobody_reads(server, args, path):
     """Once the application has given all of it, the rest is the loop's work. In the end each is whole."""
     target = server("-w", "1", *args, app="slow_calls:app")
+    if path == "closing":
+        # How long that takes is known by experience.
+        assert [target.get("/closing?1").status for _ in range(20)] == [200] * 20
     with Crowd(target, 20) as slow:
         for connection in slow:
             connection.send(request(f"/{path}?{LARGE}", close=True))

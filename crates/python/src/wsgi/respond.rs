@@ -131,8 +131,8 @@ fn close(start: &Bound<'_, StartResponse>, returned: &Bound<'_, PyAny>) -> PyRes
     let Some(close) = returned.getattr_opt(intern!(py, "close"))? else { return Ok(()) };
     let average_ns = CLOSE_NS.load(Relaxed);
     if average_ns > SLOW_CLOSE_NS {
-        // A client that has gone is no reason not to close.
-        let _ = start.try_borrow_mut()?.flush(py);
+        // Without waiting: what does not fit is the loop's to send, and a client that has gone is no reason not to close.
+        let _ = start.try_borrow_mut()?.conn().map(|conn| conn.send());
     }
     let begun_ns = clock::now_ns();
     let closed = close.call0().map(drop);
