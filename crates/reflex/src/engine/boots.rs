@@ -9,11 +9,14 @@ use ferricorn_core::evidence::Frame;
 use ferricorn_core::incident::Sign;
 use ferricorn_core::life::Life;
 use ferricorn_core::record::Request;
-use ferricorn_core::snapshot::{Snapshot, Worker};
+use ferricorn_core::snapshot::{Kind, Snapshot, Worker};
 use std::collections::BTreeMap;
 
 /// A boot is looked at when it has lasted so long, and again each time that has doubled, seconds.
 const BOOT_S: f64 = 8.0;
+/// Shares of the time after which a boot is ended: it is looked at, and it is grave if nobody else serves.
+const SOON: f64 = 0.6;
+const GRAVE: f64 = 0.8;
 /// A boot that takes so many times as long as others took is slow.
 const BOOT_TIMES: f64 = 3.0;
 /// A boot of so long is grave, whoever else serves.
@@ -31,6 +34,11 @@ pub(super) struct Boots {
     stopped: BTreeMap<u32, u32>,
 }
 
+/// Returns [`BOOT_S`], or a share of the limit if that is less.
+fn share_of(limit_s: Option<f64>, share: f64) -> f64 {
+    limit_s.map_or(BOOT_S, |limit_s| BOOT_S.min(limit_s * share))
+}
+
 impl Boots {
     /// Looks at who boots and who is stopped.
     pub(super) fn look(&mut self, snapshot: &Snapshot, lens: &mut Lens) -> Vec<Sign> {
@@ -38,19 +46,21 @@ impl Boots {
         let usual_s = usual_boot_s(&snapshot.workers);
         let serves =
             snapshot.workers.iter().any(|worker| !matches!(worker.life, Life::Booting | Life::Draining));
+        // A stock Gunicorn ends a boot after `timeout`.
+        let limit_s = snapshot.timeout_s.filter(|_| snapshot.kind == Kind::Gunicorn);
+        let grave_s = share_of(limit_s, GRAVE);
         for worker in snapshot.workers.iter().filter(|worker| worker.life == Life::Booting) {
-            // Half of what a boot may take: before it is ended.
-            let allowed_s = snapshot.timeout_s.map_or(BOOT_S, |timeout_s| BOOT_S.min(timeout_s / 2.0));
-            let least_s = allowed_s.max(usual_s.unwrap_or(0.0) * BOOT_TIMES);
+            let soon_s = share_of(limit_s, SOON);
+            let least_s = soon_s.max(usual_s.unwrap_or(0.0) * BOOT_TIMES);
             let due_s = *self.next_s.entry(worker.pid).or_insert(least_s);
             if worker.uptime_s >= due_s {
-                // The moment from which it is grave is none to be passed over.
-                let next_s = worker.uptime_s * 2.0;
-                let next_s = if worker.uptime_s < BOOT_GRAVE_S { next_s.min(BOOT_GRAVE_S) } else { next_s };
+                // No moment from which it is grave is passed over.
+                let moments = [grave_s, BOOT_GRAVE_S, worker.uptime_s * 2.0].into_iter();
+                let next_s = moments.filter(|at_s| *at_s > worker.uptime_s).fold(f64::MAX, f64::min);
                 self.next_s.insert(worker.pid, next_s);
                 let diagnosis = slow_boot(worker, lens);
                 let text = format!("worker {} has been booting for {:.0} s", worker.pid, worker.uptime_s);
-                let grave = !serves || worker.uptime_s >= BOOT_GRAVE_S;
+                let grave = worker.uptime_s >= if serves { BOOT_GRAVE_S } else { grave_s };
                 let worker = Box::new(recorded(worker));
                 signs.push(Sign::Worker { worker, diagnosis: Box::new(diagnosis), text, grave });
             }
