@@ -67,7 +67,8 @@ pub fn run(context: &Context<'_>) {
     context.board.state_dir.store(bytes);
     let shared = outlet.shared();
     let asking = Asking::open(&context.settings.reflex_database, context.log);
-    let engine = Engine::new(server, asking, outlet, clock::wall_time_s());
+    let engine =
+        Engine::new(server, asking, outlet, clock::wall_time_s()).boots_within(context.settings.boot_timeout);
     let rhythm = Rhythm::new(clock::now_ns());
     let observer = Observer { context, shared, engine, rhythm, lives: Lives::default() };
     observer.live();

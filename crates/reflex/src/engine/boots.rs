@@ -11,6 +11,7 @@ use ferricorn_core::life::Life;
 use ferricorn_core::record::Request;
 use ferricorn_core::snapshot::{Kind, Snapshot, Worker};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A boot is looked at when it has lasted so long, and again each time that has doubled, seconds.
 const BOOT_S: f64 = 8.0;
@@ -32,6 +33,8 @@ pub(super) struct Boots {
     next_s: BTreeMap<u32, f64>,
     /// For how many seconds a worker has been stopped, by pid.
     stopped: BTreeMap<u32, u32>,
+    /// After so long a boot is ended, seconds; a stock Gunicorn does that after `timeout`.
+    limit_s: Option<f64>,
 }
 
 /// Returns [`BOOT_S`], or a share of the limit if that is less.
@@ -40,14 +43,21 @@ fn share_of(limit_s: Option<f64>, share: f64) -> f64 {
 }
 
 impl Boots {
+    /// For workers whose boot is ended after so long; zero for never.
+    pub(super) fn within(limit: Duration) -> Self {
+        Self { limit_s: Some(limit.as_secs_f64()).filter(|limit_s| *limit_s > 0.0), ..Self::default() }
+    }
+
     /// Looks at who boots and who is stopped.
     pub(super) fn look(&mut self, snapshot: &Snapshot, lens: &mut Lens) -> Vec<Sign> {
         let mut signs = Vec::new();
         let usual_s = usual_boot_s(&snapshot.workers);
         let serves =
             snapshot.workers.iter().any(|worker| !matches!(worker.life, Life::Booting | Life::Draining));
-        // A stock Gunicorn ends a boot after `timeout`.
-        let limit_s = snapshot.timeout_s.filter(|_| snapshot.kind == Kind::Gunicorn);
+        let limit_s = match snapshot.kind {
+            Kind::Ferricorn => self.limit_s,
+            Kind::Gunicorn => snapshot.timeout_s,
+        };
         let grave_s = share_of(limit_s, GRAVE);
         for worker in snapshot.workers.iter().filter(|worker| worker.life == Life::Booting) {
             let soon_s = share_of(limit_s, SOON);

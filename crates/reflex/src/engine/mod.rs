@@ -29,6 +29,7 @@ use ferricorn_core::record::{Blocked, Hold, Outcome, Record, SCHEMA, Server};
 use ferricorn_core::snapshot::{Running, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use watch::Watches;
 
 /// One look serves all requests of a worker that are due within this time, seconds.
@@ -89,6 +90,12 @@ impl<'a> Engine<'a> {
             outlet,
             looks: (0, 0),
         }
+    }
+
+    /// Says after how long a boot is ended, where that has a limit of its own.
+    pub(crate) fn boots_within(mut self, limit: Duration) -> Self {
+        self.boots = Boots::within(limit);
+        self
     }
 
     /// Looks at those of the requests in flight that are due; `running` need not have those that are young. Returns in how many
