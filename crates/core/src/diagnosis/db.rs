@@ -6,7 +6,7 @@ use super::rules::{LARGE, Match};
 use super::sight::{FRESH, Sight};
 use super::words;
 use super::{Because, Cause};
-use crate::evidence::{Service, Session};
+use crate::evidence::{Frame, Service, Session};
 
 /// Another session holds what the statement needs.
 pub(super) fn lock_in_database(sight: &Sight<'_>) -> Option<Match> {
@@ -144,6 +144,11 @@ pub(super) fn dead_session(sight: &Sight<'_>) -> Option<Match> {
 
 /// It is a database; that is all that can be said.
 pub(super) fn query_or_lock(sight: &Sight<'_>) -> Option<Match> {
+    if sight.is_hidden() && sight.called().first().is_some_and(hands_over) {
+        let what = "waits for a database to answer a statement";
+        let text = "its innermost call hands a statement to a driver in C";
+        return Some(Match::new(Cause::DbQueryOrLock, 0.8, what).with("stack", 3, text));
+    }
     let service = Some(sight.service()).filter(|service| service.is_database())?;
     let waits = sight.socket.is_some() || sight.is_in(|call| matches!(call, Call::Driver(_)));
     if !waits || sight.is_busy() || sight.socket.is_some_and(|socket| socket.state == "syn-sent") {
@@ -153,4 +158,16 @@ pub(super) fn query_or_lock(sight: &Sight<'_>) -> Option<Match> {
     let what = format!("waits for {}{peer} to answer a statement", service.name());
     let confidence = if sight.socket.is_some() { 0.88 } else { 0.75 };
     Some(Match::new(Cause::DbQueryOrLock, confidence, what))
+}
+
+/// Tells whether a call gives a statement to a driver that may be written in C: what is within it is not on the stack.
+fn hands_over(frame: &Frame) -> bool {
+    const CALLS: [(&str, &str); 4] = [
+        ("/sqlalchemy/engine/default.py", "do_execute"),
+        ("/sqlalchemy/engine/default.py", "do_executemany"),
+        ("/django/db/backends/utils.py", "_execute"),
+        ("/django/db/backends/utils.py", "_executemany"),
+    ];
+    let function = frame.function.rsplit('.').next().unwrap_or_default();
+    CALLS.iter().any(|(file, name)| frame.file.ends_with(file) && function == *name)
 }

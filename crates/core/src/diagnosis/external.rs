@@ -7,6 +7,8 @@ use super::sight::{FRESH, Sight};
 use super::{Because, Case, Cause};
 use crate::evidence::{Evidence, Frame, Service, Thread};
 
+/// The confidence in what only a stack tells, where the kernel may not be asked.
+const HIDDEN: f64 = 0.85;
 /// Most other threads that are looked into.
 const FOLLOWED_MAX: usize = 16;
 
@@ -60,7 +62,10 @@ pub(super) fn tls(sight: &Sight<'_>) -> Option<Match> {
 /// A connection is not even made.
 pub(super) fn blackhole(sight: &Sight<'_>) -> Option<Match> {
     let socket = sight.socket.filter(|socket| socket.state == "syn-sent");
-    let connects = sight.syscall() == "connect";
+    // Without the kernel's word the stack tells: nothing else is waited for there.
+    let creates = sight.called().first().is_some_and(|frame| frame.function.ends_with("create_connection"));
+    let hidden = sight.is_hidden() && creates;
+    let connects = sight.syscall() == "connect" || hidden;
     let unmade = sight
         .thread
         .and_then(|thread| thread.peer.as_ref())
@@ -71,6 +76,7 @@ pub(super) fn blackhole(sight: &Sight<'_>) -> Option<Match> {
     let peer = socket
         .map(|socket| socket.peer.clone())
         .or_else(|| unmade.cloned())
+        .or_else(|| sight.local("address").or(sight.local("url")).map(str::to_owned))
         .unwrap_or_else(|| "an address".to_owned());
     let peer = peer.trim_end_matches(", not connected yet").to_owned();
     let retries = socket.and_then(|socket| socket.tcp).map_or(String::new(), |tcp| match tcp.retries {
@@ -78,6 +84,10 @@ pub(super) fn blackhole(sight: &Sight<'_>) -> Option<Match> {
         count => format!("; the kernel has asked again {count} times"),
     });
     let what = format!("waits for a connection to {peer}, where nobody answers");
+    if hidden {
+        let text = "its innermost call makes a connection";
+        return Some(Match::new(Cause::ExternalConnectBlackhole, HIDDEN, what).with("stack", 3, text));
+    }
     Some(Match::new(Cause::ExternalConnectBlackhole, 0.97, what).with(
         "kernel",
         3,
@@ -143,8 +153,8 @@ pub(super) fn silent(sight: &Sight<'_>) -> Option<Match> {
             | "epoll_wait"
             | "epoll_pwait"
     );
-    let waits =
-        sight.socket.is_some() && (sight.is_task() || receives) || speaks && (sight.is_task() || receives);
+    let hidden = sight.is_hidden() && matches!(sight.nearest(), Some(Call::Http | Call::Driver(_)));
+    let waits = hidden || (sight.socket.is_some() || speaks) && (sight.is_task() || receives);
     if !waits || sight.service().is_database() || sight.is_busy() {
         return None;
     }
@@ -187,6 +197,9 @@ pub(super) fn silent(sight: &Sight<'_>) -> Option<Match> {
     };
     if let Some(silence) = silence {
         found = found.with("kernel", 2, silence);
+    }
+    if hidden {
+        found.confidence = found.confidence.min(HIDDEN);
     }
     Some(found)
 }

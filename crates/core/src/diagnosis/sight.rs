@@ -130,6 +130,20 @@ impl<'a> Sight<'a> {
         inner.find(|call| *call != Some(Call::Machinery)).flatten().is_some_and(wanted)
     }
 
+    /// It does not compute, and the kernel does not tell what it waits for: only its stack does.
+    pub(super) fn is_hidden(&self) -> bool {
+        !self.is_task()
+            && self.syscall().is_empty()
+            && !self.is_running()
+            && !self.is_busy()
+            && self.socket.is_none()
+    }
+
+    /// The innermost call that is known, machinery of waiting aside; of those within it nothing is.
+    pub(super) fn nearest(&self) -> Option<Call> {
+        self.called().iter().filter_map(known::call).find(|call| *call != Call::Machinery)
+    }
+
     /// The innermost calls of the application's own code, at most three.
     pub(super) fn application(&self) -> Vec<Frame> {
         self.frames.iter().filter(|frame| frame.is_application()).take(3).cloned().collect()

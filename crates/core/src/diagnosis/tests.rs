@@ -528,6 +528,24 @@ fn a_task_that_waits_for_an_executor_is_where_that_threads_code_is() {
 }
 
 #[test]
+fn a_stack_alone_tells_where_the_kernel_may_not_be_asked() {
+    let hidden = |frames: Vec<Frame>| Scene::of("S", "", "doing what the kernel does not tell", frames);
+    let mut reads =
+        stack(&[("lib:socket.py", "SocketIO.readinto"), ("lib:http/client.py", "HTTPResponse.begin")]);
+    reads[1].locals.insert("timeout".into(), "None".into());
+    let found = hidden(reads).is(Cause::ExternalNoTimeout);
+    assert!(found.confidence <= 0.85, "{}", found.confidence);
+    hidden(stack(&[
+        ("site:urllib3/util/connection.py", "create_connection"),
+        ("site:urllib3/connection.py", "HTTPConnection.connect"),
+    ]))
+    .is(Cause::ExternalConnectBlackhole);
+    hidden(stack(&[("site:sqlalchemy/engine/default.py", "DefaultDialect.do_execute")]))
+        .is(Cause::DbQueryOrLock);
+    assert_eq!(hidden(stack(&[])).diagnose().cause, Cause::Unknown);
+}
+
+#[test]
 fn one_call_after_another_is_no_silence() {
     let asks = |ago_s: f64, service: Service, called: &[(&str, &str)]| {
         let mut scene = Scene::of("S", "poll", "waiting in poll", stack(called)).on(
