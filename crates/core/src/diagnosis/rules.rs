@@ -365,6 +365,16 @@ fn sleeps(sight: &Sight<'_>) -> Option<Match> {
     let by_call = matches!(sight.syscall(), "clock_nanosleep" | "nanosleep")
         || thread.is_some_and(|thread| !sight.is_task() && thread.doing.starts_with("sleeping"));
     let by_stack = sight.is_in(|call| call == Call::Sleep);
+    let by_code =
+        sight.is_hidden() && sight.frames.first().is_some_and(|frame| frame.code.contains("sleep("));
+    if by_code && !by_stack {
+        let what = format!("sleeps at {}", sight.frames[0]);
+        return Some(Match::new(Cause::ExplicitSleep, 0.85, what).with(
+            "stack",
+            3,
+            "its line of code sleeps",
+        ));
+    }
     if !by_call && !by_stack {
         return None;
     }

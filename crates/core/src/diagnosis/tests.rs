@@ -543,6 +543,9 @@ fn a_stack_alone_tells_where_the_kernel_may_not_be_asked() {
     hidden(stack(&[("site:sqlalchemy/engine/default.py", "DefaultDialect.do_execute")]))
         .is(Cause::DbQueryOrLock);
     assert_eq!(hidden(stack(&[])).diagnose().cause, Cause::Unknown);
+    let mut sleeps = stack(&[]);
+    sleeps[0].code = "time.sleep(interval)".into();
+    hidden(sleeps).is(Cause::ExplicitSleep);
 }
 
 #[test]

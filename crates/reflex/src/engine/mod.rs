@@ -206,8 +206,9 @@ impl<'a> Engine<'a> {
     }
 
     /// The interpreter has told where a request is.
-    pub(crate) fn seen(&mut self, seen: Seen, now_s: f64) {
+    pub(crate) fn seen(&mut self, mut seen: Seen, now_s: f64) {
         let key = (seen.pid, seen.id);
+        self.lens.show_code(seen.pid, &mut seen.frames);
         if let Some(watch) = self.watches.get_mut(key) {
             watch.seen = Some(seen);
             self.explain(key, now_s);

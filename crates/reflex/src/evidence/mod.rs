@@ -87,6 +87,11 @@ impl Lens {
         frames
     }
 
+    /// Adds the code to calls that a worker has told of itself.
+    pub(crate) fn show_code(&mut self, pid: u32, frames: &mut [Frame]) {
+        self.code.show(pid, frames);
+    }
+
     /// Forgets a process that has ended.
     pub fn forget(&mut self, pid: u32) {
         self.stacks.forget(pid);
