@@ -1,5 +1,5 @@
 //! Rules about other services, and about what other threads make: name servers, connections that come to nothing, TLS, calls
-//! tried again, answers that do not come. Not for: databases (`rules`) and pools (`pools`).
+//! tried again, answers that do not come. Not for: databases (`db`) and pools (`pools`).
 
 use super::known::{self, Call};
 use super::rules::{Match, diagnose, is_sure};
