@@ -257,6 +257,8 @@ def _of_session(leader):
 
 def missing(grade, venv):
     """Why this grade cannot be measured here; None if it can."""
+    if grade == "S" and not shutil.which("cc"):
+        return "grade S needs a C compiler (cc), for what refuses files below /proc"
     if grade != "C":
         return None
     if os.geteuid() != 0 or not shutil.which("setpriv"):

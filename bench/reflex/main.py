@@ -25,7 +25,7 @@ DEBIAN_PYTHON = "/usr/bin/python3"
 SMOKE_FAILED_MAX = 2
 GRADES = {
     "A": "all rights", "B": "the database tells nothing of others", "C": "another user without ptrace, and no database",
-    "S": "ptrace is refused by a system call filter, and no database",
+    "S": "the same user, but nothing of others' memory and system calls (Yama, containers), and no database",
 }
 
 

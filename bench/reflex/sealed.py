@@ -1,11 +1,16 @@
-"""Runs a command that may not look into the memory of others: as in a container whose system call filter refuses that.
+"""Runs a command that may not look into the memory of others, nor at their system calls: as Yama has it on Ubuntu and Fedora for
+processes of one user, and as many containers have it.
 
-`python3 sealed.py COMMAND ...`. The calls fail with EPERM; files below /proc stay as they are."""
+`python3 sealed.py COMMAND ...`. The calls fail with EPERM; so do `mem` and `syscall` below /proc, which `sealed.c` sees to. The other
+files there stay as they are."""
 
 import ctypes
 import os
 import struct
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER = 38, 22, 2
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1
@@ -28,6 +33,18 @@ def seal():
         raise OSError(ctypes.get_errno(), "no system call filter")
 
 
+def library():
+    """The path of the compiled `sealed.c`."""
+    source = Path(__file__).with_suffix(".c")
+    made = Path(tempfile.gettempdir()) / f"ferricorn-sealed-{os.geteuid()}-{source.stat().st_mtime_ns}.so"
+    if not made.exists():
+        fresh = made.with_suffix(f".{os.getpid()}")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", fresh, source], check=True)
+        fresh.rename(made)
+    return made
+
+
 if __name__ == "__main__":
+    os.environ["LD_PRELOAD"] = str(library())
     seal()
     os.execvp(sys.argv[1], sys.argv[1:])

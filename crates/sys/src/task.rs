@@ -1,5 +1,6 @@
 //! What the kernel says of a thread, of this process or of another: whether it computes or waits, and for what. Of
-//! another process it says less to those without rights on it: what is missing is left out.
+//! another process it says less to those without rights on it. Where its system call may not be seen (Yama), the place in the
+//! kernel where it sleeps tells of what kind that is, without its descriptor and its limit.
 //!
 //! Not for: Python, whose frames the kernel does not know.
 
@@ -48,6 +49,8 @@ pub enum Target {
     Peer(i32, String),
     /// Another descriptor: its number and what it is.
     File(i32, String),
+    /// A descriptor that may not be seen; the place in the kernel that tells of it.
+    Hidden(String),
     /// Something else.
     Other,
 }
@@ -64,6 +67,7 @@ impl std::fmt::Display for Doing {
                 Target::Child => write!(f, "waiting for a child process ({name})"),
                 Target::Peer(fd, peer) => write!(f, "waiting for {peer} ({name}, descriptor {fd})"),
                 Target::File(fd, what) => write!(f, "waiting for {what} ({name}, descriptor {fd})"),
+                Target::Hidden(place) => write!(f, "waiting in {place} of the kernel ({name})"),
                 Target::Other => write!(f, "waiting in {name}"),
             },
         }
@@ -117,17 +121,21 @@ impl Task {
         self.read("syscall")
     }
 
+    /// Returns where in the kernel it sleeps; empty if it does not, or if that is not told.
+    fn place(self) -> String {
+        // "0" stands for a thread that does not sleep, or for no right to know.
+        self.read("wchan").ok().filter(|place| place != "0").unwrap_or_default()
+    }
+
     /// Returns what the kernel counts of the thread.
     pub fn vitals(self) -> Vitals {
         let mut schedule = self.read("schedstat").unwrap_or_default();
         schedule.truncate(64);
         let mut seconds = schedule.split_ascii_whitespace().map(|word| word.parse().unwrap_or(0.0) / 1e9);
-        // "0" stands for a thread that does not sleep, or for no right to know.
-        let wchan = self.read("wchan").unwrap_or_default();
         Vitals {
             name: self.read("comm").unwrap_or_default().trim_end().to_owned(),
             state: self.state().map(String::from).unwrap_or_default(),
-            wchan: if wchan == "0" { String::new() } else { wchan },
+            wchan: self.place(),
             cpu_s: seconds.next().unwrap_or(0.0),
             cpu_wait_s: seconds.next().unwrap_or(0.0),
         }
@@ -142,13 +150,29 @@ pub fn doing(task: Task) -> Doing {
         Some('T' | 't') => return Doing::Stopped,
         _ => {}
     }
-    let Ok(line) = task.syscall() else { return Doing::Unknown };
+    let Ok(line) = task.syscall() else {
+        return by_place(task.place()).map_or(Doing::Unknown, Doing::Waiting);
+    };
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let Some(Ok(number)) = words.first().map(|word| word.parse::<i64>()) else { return Doing::Computing };
     let argument = |at: usize| {
         words.get(at + 1).and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok())
     };
     Doing::Waiting(call(task.pid, number, argument))
+}
+
+/// Returns the call that leads to a place in the kernel; none if many do.
+fn by_place(place: String) -> Option<Call> {
+    let known = |(begin, _): &&(&str, &str)| place.starts_with(begin);
+    let name = PLACES.iter().find(known).map(|(_, name)| (*name).to_owned())?;
+    let kind = CALLS.iter().find(|(_, call, _)| *call == name).map(|(.., kind)| kind);
+    let target = match kind {
+        Some(Kind::Time) => Target::Time,
+        Some(Kind::Lock) => Target::Lock,
+        Some(Kind::Child) => Target::Child,
+        _ => Target::Hidden(place),
+    };
+    Some(Call { name, target, limit_ms: None })
 }
 
 fn call(pid: Option<u32>, number: i64, argument: impl Fn(usize) -> Option<u64>) -> Call {
@@ -294,6 +318,35 @@ const CALLS: &[(i64, &str, Kind)] = &[
     (libc::SYS_epoll_wait, "epoll_wait", Kind::Other),
 ];
 
+/// How the names of places begin where Python programs sleep, of Linux 4.15 to 6.18, and the call that leads there. TCP sleeps
+/// in one place to receive, to send and to connect: receiving is what happens most.
+const PLACES: &[(&str, &str)] = &[
+    ("futex_", "futex"),
+    ("hrtimer_nanosleep", "clock_nanosleep"),
+    ("do_nanosleep", "clock_nanosleep"),
+    ("do_wait", "wait4"),
+    ("poll_schedule_timeout", "ppoll"),
+    ("do_sys_poll", "ppoll"),
+    ("do_poll", "ppoll"),
+    ("do_select", "pselect6"),
+    ("ep_poll", "epoll_pwait"),
+    ("do_epoll_wait", "epoll_pwait"),
+    ("wait_woken", "recvfrom"),
+    ("sk_wait_data", "recvfrom"),
+    ("unix_stream_", "recvfrom"),
+    ("__skb_wait_for_more_packets", "recvfrom"),
+    ("inet_wait_for_connect", "connect"),
+    ("inet_stream_connect", "connect"),
+    ("inet_csk_accept", "accept4"),
+    ("sk_stream_wait_memory", "sendto"),
+    ("locks_lock_inode_wait", "flock"),
+    ("flock_lock_inode_wait", "flock"),
+    ("posix_lock_inode_wait", "fcntl"),
+    ("fcntl_setlk", "fcntl"),
+    ("pipe_", "read"),
+    ("anon_pipe_read", "read"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +391,30 @@ mod tests {
         let reading = look(move || assert!(matches!(stream.read(&mut [0]), Ok(0))), move || drop(other));
         let text = reading.to_string();
         assert!(text.starts_with(&format!("waiting for {} (recvfrom,", peer.expect("a peer"))), "{text}");
+    }
+
+    #[test]
+    fn a_place_in_the_kernel_tells_the_call() {
+        let table = [
+            ("futex_do_wait", Some("waiting for a lock (futex)")),
+            ("futex_wait_queue_me", Some("waiting for a lock (futex)")),
+            ("hrtimer_nanosleep", Some("sleeping (clock_nanosleep)")),
+            ("do_wait", Some("waiting for a child process (wait4)")),
+            ("wait_woken", Some("waiting in wait_woken of the kernel (recvfrom)")),
+            (
+                "poll_schedule_timeout.constprop.0",
+                Some("waiting in poll_schedule_timeout.constprop.0 of the kernel (ppoll)"),
+            ),
+            ("rpc_wait_bit_killable", None),
+            ("", None),
+        ];
+        for (place, expected) in table {
+            let found = by_place(place.to_owned()).map(|call| Doing::Waiting(call).to_string());
+            assert_eq!(found.as_deref(), expected, "{place}");
+        }
+        for (place, name) in PLACES {
+            assert!(CALLS.iter().any(|(_, call, _)| call == name), "{place}");
+        }
     }
 
     #[test]

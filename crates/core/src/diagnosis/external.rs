@@ -190,6 +190,13 @@ pub(super) fn silent(sight: &Sight<'_>) -> Option<Match> {
             let confidence = if outlasts && !fresh { 0.95 } else { 0.6 };
             Match::new(Cause::ExternalTimeoutTooLong, confidence, what).with("kernel", 3, why)
         }
+        Patience::Some(why) => {
+            let what = format!(
+                "waits for an answer of {whom}, with a timeout that is not over after {waited_s:.1} s"
+            );
+            let confidence = if fresh { 0.6 } else { 0.82 };
+            Match::new(Cause::ExternalTimeoutTooLong, confidence, what).with("kernel", 3, why)
+        }
         Patience::Unknown => {
             let what = format!("waits for an answer of {whom}; whether it has a timeout could not be seen");
             Match::new(Cause::ExternalNoTimeout, 0.62, what)
@@ -210,6 +217,8 @@ enum Patience {
     Endless(String),
     /// So many seconds, and how that is known.
     For(f64, String),
+    /// Not for ever, and how that is known.
+    Some(String),
     /// That could not be seen.
     Unknown,
 }
@@ -236,6 +245,12 @@ fn patience(sight: &Sight<'_>) -> Patience {
                 format!("its thread is in {call} with a limit of {:.1} s", limit_ms as f64 / 1e3),
             ),
         };
+    }
+    let blocks = sight.socket.and_then(|socket| socket.non_blocking);
+    if waits && sight.is_unpointed() && sight.frames.is_empty() && blocks == Some(true) {
+        return Patience::Some(format!(
+            "its thread is in {call} on a socket that does not block: so Python waits where a timeout is set"
+        ));
     }
     told(sight)
 }

@@ -34,6 +34,8 @@ pub struct Case<'a> {
     pub request: Request,
     /// Descriptor of its client's connection, where that is known.
     pub client_fd: Option<i32>,
+    /// Its response waits for its client to read.
+    pub writes: bool,
     /// It is a task or a greenlet: its thread is that of all.
     pub nested: bool,
     /// What was seen of its process, oldest first.

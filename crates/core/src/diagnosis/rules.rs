@@ -121,7 +121,8 @@ fn settled(sight: &Sight<'_>, confidence: f64, second: Option<&Candidate>) -> f6
         second.is_some_and(|second| (confidence - second.confidence).abs() < CLOSE && confidence < 0.9);
     let doubt = if rival { 0.05 } else { 0.0 };
     // Perhaps another request's thread.
-    let guess = if sight.in_executor.is_some_and(|executor| executor.of > 1) { 0.15 } else { 0.0 };
+    let one_of_many = sight.is_guessed || sight.in_executor.is_some_and(|executor| executor.of > 1);
+    let guess = if one_of_many { 0.15 } else { 0.0 };
     (confidence - looks - doubt - guess).clamp(0.05, 0.99)
 }
 
@@ -244,6 +245,12 @@ fn client(sight: &Sight<'_>) -> Option<Match> {
     let by_fd = sight.case.client_fd.is_some() && thread.fd == sight.case.client_fd;
     let client = &sight.case.request.client;
     let by_peer = !client.is_empty() && thread.peer.as_ref() == Some(client);
+    if sight.case.writes && sight.is_unpointed() {
+        let what = "waits for its client to read the response";
+        let text =
+            format!("what was sent to {client} is not acknowledged, and the thread is {}", thread.doing);
+        return Some(Match::new(Cause::ClientSlow, 0.9, what).with("kernel", 3, text));
+    }
     if !by_fd && !by_peer {
         return None;
     }

@@ -34,6 +34,8 @@ pub(super) struct Sight<'a> {
     pub(super) is_behind: bool,
     /// It is a task that waits for an executor's thread, and that is the thread.
     pub(super) in_executor: Option<Executor>,
+    /// Nobody tells which thread is its own: this one is at work.
+    pub(super) is_guessed: bool,
     /// In how many of the looks it was where it is in the last one.
     pub(super) still: usize,
     /// How many different lines its innermost application call was at.
@@ -64,6 +66,7 @@ impl<'a> Sight<'a> {
         let last = case.looks.last()?;
         let in_executor = executor(last, case);
         let tid = in_executor.map_or(case.request.tid, |executor| executor.tid);
+        let tid = if tid == 0 { at_work(case, last).unwrap_or(0) } else { tid };
         let thread = thread_in(last, case, tid);
         let own = thread.map_or(&[][..], |thread| &thread.frames[..]);
         let told = case.told.as_ref();
@@ -101,6 +104,7 @@ impl<'a> Sight<'a> {
             holds_loop,
             is_behind,
             in_executor,
+            is_guessed: case.request.tid == 0 && tid != 0,
             still: seen.iter().filter(|frames| same_stack(frames, own)).count(),
             lines: lines.len(),
             cpu,
@@ -137,6 +141,13 @@ impl<'a> Sight<'a> {
             && !self.is_running()
             && !self.is_busy()
             && self.socket.is_none()
+    }
+
+    /// Its system call has a descriptor, which may not be seen.
+    pub(super) fn is_unpointed(&self) -> bool {
+        const CALLS: [&str; 8] =
+            ["recvfrom", "recvmsg", "read", "poll", "ppoll", "connect", "sendto", "sendmsg"];
+        CALLS.contains(&self.syscall()) && self.thread.is_some_and(|thread| thread.fd.is_none())
     }
 
     /// The innermost call that is known, machinery of waiting aside; of those within it nothing is.
@@ -227,7 +238,7 @@ impl<'a> Sight<'a> {
         }
         let waits_in_poll =
             self.is_task() || matches!(self.syscall(), "epoll_wait" | "epoll_pwait" | "select" | "pselect6");
-        if !waits_in_poll {
+        if !waits_in_poll && !self.is_unpointed() {
             return None;
         }
         // Where the calls say that it waits for something else, no socket is meant.
@@ -325,6 +336,22 @@ fn thread_in<'a>(look: &'a Evidence, case: &Case<'_>, tid: u32) -> Option<&'a Th
     let by_request = || look.threads.iter().find(|thread| thread.request.as_ref() == Some(&case.request.id));
     // Tasks share theirs.
     look.threads.iter().find(|thread| tid != 0 && thread.tid == tid).or_else(by_request)
+}
+
+/// Finds a thread that may be the request's where nobody tells which is: one that computes, else one that waits for something
+/// that no idle thread waits for.
+fn at_work(case: &Case<'_>, last: &Evidence) -> Option<u32> {
+    if case.nested || last.degraded.is_none() {
+        return None;
+    }
+    // The process's first thread accepts.
+    let first = last.threads.iter().map(|thread| thread.tid).min()?;
+    let others = || last.threads.iter().filter(|thread| thread.tid != first);
+    let busy = others().find(|thread| shares(case, thread.tid).0.is_some_and(|share| share > BUSY));
+    let waits = |thread: &&Thread| {
+        !matches!(thread.syscall.as_str(), "" | "futex" | "epoll_wait" | "epoll_pwait" | "pselect6")
+    };
+    busy.or_else(|| others().find(waits)).map(|thread| thread.tid)
 }
 
 /// Finds the executor's thread that a task waits for: the one that the interpreter has named, else one that is where it said,

@@ -32,6 +32,7 @@ struct Scene {
     sockets: Vec<Socket>,
     databases: Vec<Database>,
     nested: bool,
+    writes: bool,
     told: Option<Told>,
     cpu_s: f64,
     cpu_wait_s: f64,
@@ -56,6 +57,7 @@ impl Scene {
             sockets: vec![],
             databases: vec![],
             nested: false,
+            writes: false,
             told: None,
             cpu_s: 0.0,
             cpu_wait_s: 0.0,
@@ -119,6 +121,7 @@ impl Scene {
                 ..Request::default()
             },
             client_fd: Some(5),
+            writes: self.writes,
             nested: self.nested,
             looks: &looks,
             told: self.told.clone(),
@@ -702,4 +705,52 @@ proptest! {
         let found = scene.diagnose();
         prop_assert!((0.0..=1.0).contains(&found.confidence), "{}", found.confidence);
     }
+}
+
+#[test]
+fn the_place_in_the_kernel_and_the_sockets_tell_where_nothing_else_may_be_read() {
+    let hidden = |syscall: &str| Scene::of("S", syscall, "waiting somewhere in the kernel", vec![]);
+    let to = |mut scene: Scene, service, peer: &str, non_blocking| {
+        // Its descriptor is not known; the socket that has been asked is.
+        scene.sockets = vec![
+            Socket { non_blocking: Some(non_blocking), ..socket(9, service, peer, 24.0, 24.1) },
+            socket(11, Service::Redis, "10.0.0.3:6379", 24.5, 24.4),
+        ];
+        scene
+    };
+    to(hidden("recvfrom"), Service::Other, "10.0.0.9:80", false).is(Cause::ExternalNoTimeout);
+    to(hidden("ppoll"), Service::Other, "10.0.0.9:80", true).is(Cause::ExternalTimeoutTooLong);
+    to(hidden("ppoll"), Service::Postgres, "10.0.0.2:5432", true).is(Cause::DbQueryOrLock);
+    to(hidden("recvfrom"), Service::Dns, "10.0.0.1:53", false).is(Cause::ExternalDns);
+    let mut unmade = to(hidden("recvfrom"), Service::Other, "10.0.0.9:80", false);
+    unmade.sockets[0].state = "syn-sent".into();
+    unmade.is(Cause::ExternalConnectBlackhole);
+    let mut slow = hidden("recvfrom");
+    slow.writes = true;
+    slow.is(Cause::ClientSlow);
+    hidden("clock_nanosleep").is(Cause::ExplicitSleep);
+    hidden("wait4").is(Cause::Subprocess);
+    assert_eq!(hidden("flock").diagnose().cause, Cause::Unknown);
+}
+
+#[test]
+fn of_threads_without_names_the_one_that_is_at_work_is_meant() {
+    let thread =
+        |tid, syscall: &str| Thread { tid, state: "S".into(), syscall: syscall.into(), ..Thread::default() };
+    let cause = |threads: Vec<Thread>| {
+        let look = |at_s| Evidence {
+            at_s,
+            degraded: Some("it may not be looked into".into()),
+            threads: threads.clone(),
+            sockets: vec![socket(9, Service::Postgres, "10.0.0.2:5432", 24.0, 24.1)],
+            ..Evidence::default()
+        };
+        let request = Request { app_s: 24.0, deadline_s: Some(30.0), ..Request::default() };
+        diagnose(&Case { request, looks: &[look(0.0), look(1.0)], ..Case::default() })
+    };
+    let (main, idle) = (|| thread(7, "epoll_pwait"), || thread(8, "futex"));
+    let found = cause(vec![main(), idle(), thread(9, "ppoll")]);
+    assert_eq!(found.cause, Cause::DbQueryOrLock);
+    assert!(found.not_visible.iter().any(|gap| gap.what.contains("which thread")), "{found:#?}");
+    assert_eq!(cause(vec![main(), idle()]).cause, Cause::Unknown);
 }

@@ -182,6 +182,12 @@ pub(super) fn gaps(case: &Case<'_>, sight: Option<&Sight<'_>>) -> Vec<Gap> {
             "the interpreter tells it at 80 % of the time; a stock server never does",
         );
     }
+    if sight.is_guessed && refused {
+        add(
+            "which thread works for it: one that is not idle was taken",
+            "the stacks tell, and only who may trace the process can read them",
+        );
+    }
     if sight.service().is_database() && sight.last.databases.is_empty() {
         add(
             "what the database does",

@@ -275,6 +275,7 @@ impl Watch {
         Case {
             request: self.merged(&self.running.request),
             client_fd: (self.running.fd > 0).then_some(self.running.fd),
+            writes: self.running.phase == "write",
             nested,
             looks: &self.looks,
             told: told.map(|seen| Told {

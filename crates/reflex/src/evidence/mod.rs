@@ -114,12 +114,15 @@ impl Lens {
 /// Returns the threads that are wanted, those at requests first.
 fn threads(aim: &Aim<'_>, found: &[Stack]) -> Vec<Thread> {
     let pid = aim.pid;
+    // Whose thread a request has, only stacks tell.
+    let nameless = found.is_empty() && aim.requests.iter().any(|running| running.request.tid == 0);
     let at = |tid: u32| aim.requests.iter().find(|running| running.request.tid == tid);
     let of = |tid: u32| {
         let running = at(tid);
         let stack = found.iter().find(|stack| belongs(stack, tid, pid, running));
         // Threads without Python are the server's own.
-        let wanted = running.is_some() || (aim.all && stack.is_some_and(|stack| !stack.frames.is_empty()));
+        let wanted =
+            running.is_some() || nameless || (aim.all && stack.is_some_and(|stack| !stack.frames.is_empty()));
         wanted.then(|| Thread {
             request: running.map(|running| running.request.id.clone()),
             holds_gil: stack.map(|stack| stack.holds_gil),
