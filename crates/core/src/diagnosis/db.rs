@@ -2,11 +2,11 @@
 //! pools of connections (`pools`).
 
 use super::known::Call;
-use super::rules::{LARGE, Match};
+use super::rules::{HUGE, LARGE, Match};
 use super::sight::{FRESH, Sight};
 use super::words;
 use super::{Because, Cause};
-use crate::evidence::{Frame, Service, Session};
+use crate::evidence::{Frame, Service, Session, Source, Tcp};
 
 /// Another session holds what the statement needs.
 pub(super) fn lock_in_database(sight: &Sight<'_>) -> Option<Match> {
@@ -51,6 +51,22 @@ pub(super) fn result_in_database(sight: &Sight<'_>) -> Option<Match> {
         words::bytes(tcp.received)
     );
     Some(Match::new(Cause::DbBigResult, 0.95, what).with("kernel", 3, text))
+}
+
+/// Where no stack can be read: it computes, and much has come from a database in its time.
+pub(super) fn rows_unseen(sight: &Sight<'_>) -> Option<Match> {
+    let busy = sight.is_busy() && sight.frames.is_empty() && sight.source == Source::Kernel;
+    let age_s = sight.case.request.app_s;
+    let came = |tcp: &Tcp| tcp.received >= HUGE && tcp.received_ago_s <= age_s && tcp.sent_ago_s <= age_s;
+    let tcp = sight.database_sockets().filter(|_| busy).filter_map(|socket| socket.tcp).find(came)?;
+    let what = "computes after a database has answered at length: most likely it makes objects of the rows";
+    let text = format!(
+        "the connection was asked {:.1} s ago, and the last of {} that it has brought came {:.1} s ago",
+        tcp.sent_ago_s,
+        words::bytes(tcp.received),
+        tcp.received_ago_s
+    );
+    Some(Match::new(Cause::DbBigResult, 0.7, what).with("kernel", 3, text))
 }
 
 /// Objects are made of rows.

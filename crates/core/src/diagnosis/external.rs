@@ -9,6 +9,8 @@ use crate::evidence::{Evidence, Frame, Service, Thread};
 
 /// The confidence in what only a stack tells, where the kernel may not be asked.
 const HIDDEN: f64 = 0.85;
+/// Bytes of OpenSSL's greeting: a record of 5 and a message padded to 512 (RFC 7685).
+const GREETING: u64 = 517;
 /// Most other threads that are looked into.
 const FOLLOWED_MAX: usize = 16;
 
@@ -43,10 +45,10 @@ pub(super) fn tls(sight: &Sight<'_>) -> Option<Match> {
     }
     let by_stack = sight.is_in(|call| call == Call::Tls);
     // A greeting of TLS is some hundred bytes, and what follows is never silence.
-    let tcp = sight.socket.filter(|socket| socket.peer.ends_with(":443") && socket.state == "established");
-    let by_kernel = tcp
-        .and_then(|socket| socket.tcp)
-        .is_some_and(|tcp| tcp.received == 0 && (200..2000).contains(&tcp.sent));
+    let tcp = sight.socket.filter(|socket| socket.state == "established").and_then(|socket| socket.tcp);
+    let usual_port = sight.socket.is_some_and(|socket| socket.peer.ends_with(":443"));
+    let greets = |sent| sent == GREETING || usual_port && (200..2000).contains(&sent);
+    let by_kernel = tcp.is_some_and(|tcp| tcp.received == 0 && greets(tcp.sent));
     if !by_stack && !by_kernel {
         return None;
     }

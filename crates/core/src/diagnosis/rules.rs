@@ -19,6 +19,8 @@ const HISTORY_MIN: u64 = 8;
 const HISTORY_SURE: u64 = 20;
 /// Bytes that came in while a statement was waited for: a result that is large, not a question that is hard.
 pub(super) const LARGE: u64 = 512 << 10;
+/// Bytes of one connection in all that are a large result by themselves, whatever else it has brought.
+pub(super) const HUGE: u64 = 32 << 20;
 /// Two causes that are nearer to each other are not told apart.
 const CLOSE: f64 = 0.05;
 /// Most causes that are named beside the first.
@@ -61,6 +63,7 @@ const RULES: &[Rule] = &[
     db::lock_in_database,
     db::result_in_database,
     db::rows,
+    db::rows_unseen,
     crowded,
     goes_on,
     db::statement,

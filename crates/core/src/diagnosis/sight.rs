@@ -258,7 +258,14 @@ impl<'a> Sight<'a> {
             .filter(|socket| awaits_answer(socket, age_s))
             .collect();
         candidates.sort_by(|one, other| asked_ago_s(other).total_cmp(&asked_ago_s(one)));
-        candidates.first().copied()
+        candidates.first().copied().or_else(|| self.asked_last(age_s))
+    }
+
+    /// Where the call has a descriptor that may not be seen: the socket that was asked last, within the request's time.
+    fn asked_last(&self, age_s: f64) -> Option<&'a Socket> {
+        let asked = |socket: &&Socket| socket.tcp.is_some_and(|tcp| tcp.sent > 0 && tcp.sent_ago_s <= age_s);
+        let sockets = self.last.sockets.iter().filter(|_| self.is_unpointed()).filter(asked);
+        sockets.min_by(|one, other| asked_ago_s(one).total_cmp(&asked_ago_s(other)))
     }
 
     /// How long ago something was last sent to who is waited for, at most as long ago as the request began; none if that

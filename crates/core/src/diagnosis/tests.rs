@@ -728,6 +728,18 @@ fn the_place_in_the_kernel_and_the_sockets_tell_where_nothing_else_may_be_read()
     let mut slow = hidden("recvfrom");
     slow.writes = true;
     slow.is(Cause::ClientSlow);
+    let mut greets = to(hidden("recvfrom"), Service::Other, "10.0.0.9:8443", false);
+    greets.sockets[0].tcp = Some(Tcp { sent: 517, sent_ago_s: 24.0, received_ago_s: 24.0, ..Tcp::default() });
+    assert_eq!(greets.diagnose().cause, Cause::ExternalTlsStall);
+    let mut answered = to(hidden("ppoll"), Service::Postgres, "10.0.0.2:5432", true);
+    answered.sockets[0].tcp =
+        Some(Tcp { sent: 900, received: 7000, sent_ago_s: 20.0, received_ago_s: 1.0, ..Tcp::default() });
+    answered.is(Cause::DbQueryOrLock);
+    answered.sockets[0].tcp =
+        Some(Tcp { sent: 900, received: 90 << 20, sent_ago_s: 20.0, received_ago_s: 18.0, ..Tcp::default() });
+    answered.thread = Thread { state: "R".into(), ..Thread { tid: 7, ..Thread::default() } };
+    answered.cpu_s = 1.0;
+    assert_eq!(answered.diagnose().cause, Cause::DbBigResult);
     hidden("clock_nanosleep").is(Cause::ExplicitSleep);
     hidden("wait4").is(Cause::Subprocess);
     assert_eq!(hidden("flock").diagnose().cause, Cause::Unknown);
