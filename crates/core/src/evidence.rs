@@ -312,12 +312,23 @@ pub struct Session {
     pub statement_s: f64,
     /// Seconds since its transaction was begun; 0 outside of one.
     pub transaction_s: f64,
+    /// When the session began and when the statement did, microseconds since 1970 by the database's clock: with `pid`, a name for
+    /// them. 0 where it does not tell.
+    #[serde(skip_serializing_if = "is_unknown", default)]
+    pub session_us: i64,
+    #[serde(skip_serializing_if = "is_unknown", default)]
+    #[expect(missing_docs, reason = "above")]
+    pub statement_us: i64,
     /// The sessions that hold what it waits for.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub blockers: Vec<Blocker>,
     /// The plan of the statement, where that was allowed: what matters of it, in a line each.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub plan: Vec<String>,
+}
+
+fn is_unknown(time_us: &i64) -> bool {
+    *time_us == 0
 }
 
 /// Who holds a lock that others wait for.

@@ -3,7 +3,7 @@
 mod servers;
 
 use ferricorn_core::evidence::{Database, Service, Session as Seen};
-use ferricorn_reflex::database::{Connection, Question, Sibling, Target, facts};
+use ferricorn_reflex::database::{Cancelled, Connection, Question, Sibling, Target, Victim, facts};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 use servers::mariadb::Mariadb;
@@ -200,4 +200,31 @@ fn what_a_server_allows_is_told() {
         "{facts:?}"
     );
     assert!(told[1].1.as_ref().is_err_and(|why| why.contains("Access denied")), "{:?}", told[1]);
+}
+
+#[test]
+fn a_statement_is_ended_if_it_is_still_the_one_that_is_meant() {
+    let mariadb = mariadb!(&[]);
+    admit(&mariadb);
+    let mut asked = Asked::new(&[mariadb.url("reflex")]);
+    asked.line("what connections wait for");
+    let slow = Session::new(&mariadb, "root");
+    slow.begin("SELECT SLEEP(60)");
+    let question = about(&[(7, slow.local, mariadb.address())]);
+    let at_work = |databases: &[Database]| find(databases, 7).is_some_and(|found| found.state == "active");
+    let databases = asked.until(&question, at_work);
+    let found = find(&databases, 7).expect("found");
+    let victim = Victim::of(&databases[0].name, found).expect("it is at work");
+
+    let earlier = Victim { statement_us: victim.statement_us - 10_000_000, ..victim.clone() };
+    assert_eq!(asked.cancel(earlier), Cancelled::Over);
+    let Cancelled::Refused(why) = asked.cancel(victim.clone()) else { panic!("it has no right to") };
+    assert!(why.contains("GRANT CONNECTION ADMIN"), "{why}");
+    Session::new(&mariadb, "root").run("grant connection admin on *.* to reflex@'%'");
+    // Rights count from the next connection on.
+    let mut asked = Asked::new(&[mariadb.url("reflex")]);
+    asked.line("what connections wait for");
+    assert_eq!(asked.cancel(victim.clone()), Cancelled::Yes);
+    slow.done.recv_timeout(Duration::from_secs(30)).expect("ended").expect_err("interrupted");
+    assert_eq!(asked.cancel(victim), Cancelled::Over);
 }

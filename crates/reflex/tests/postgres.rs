@@ -3,7 +3,9 @@
 mod servers;
 
 use ferricorn_core::evidence::{Database, Service, Session as Seen};
-use ferricorn_reflex::database::{Connection, QUESTIONS_MAX, Question, Rhythm, Sibling, Target, facts};
+use ferricorn_reflex::database::{
+    Cancelled, Connection, QUESTIONS_MAX, Question, Rhythm, Sibling, Target, Victim, facts,
+};
 use servers::postgres::{Postgres, Session};
 use servers::{Asked, about, skip};
 use std::process::Command;
@@ -309,4 +311,44 @@ fn what_a_database_allows_is_told() {
         .collect();
     assert_eq!(limits, [":statement_timeout=7000ms", "app:idle_in_transaction_session_timeout=30s"]);
     assert!(told[1].1.as_ref().is_err_and(|why| why.contains("refused")), "{:?}", told[1]);
+}
+
+#[test]
+fn a_statement_is_ended_by_its_three_marks_and_no_other() {
+    let postgres = postgres!(&[]);
+    let owner = admit(&postgres);
+    let mut asked = Asked::new(&[postgres.url("reflex")]);
+    asked.line("what connections wait for");
+    let slow = Session::tcp(postgres.address(), "app");
+    slow.begin("select pg_sleep(60)");
+    let question = of(&postgres, &[&slow]);
+    let is_at_work = |databases: &[Database]| {
+        find(databases, slow.fd).is_some_and(|found| found.wait == "Timeout/PgSleep")
+    };
+    let victim = |databases: &[Database]| {
+        let found = find(databases, slow.fd).expect("found");
+        Victim::of(&databases[0].name, found).expect("it is at work")
+    };
+    let first = victim(&asked.until(&question, is_at_work));
+
+    let Cancelled::Refused(why) = asked.cancel(first.clone()) else { panic!("it has no right to") };
+    assert!(why.contains("GRANT pg_signal_backend TO reflex"), "{why}");
+    owner.run("grant pg_signal_backend to reflex");
+    // Of the same backend, and not the one that is meant.
+    let earlier = Victim { statement_us: first.statement_us - 1, ..first.clone() };
+    let other = Victim { session_us: first.session_us - 1, ..first.clone() };
+    for wrong in [earlier, other] {
+        assert_eq!(asked.cancel(wrong), Cancelled::Over);
+    }
+    assert_eq!(asked.cancel(first.clone()), Cancelled::Yes);
+    slow.wait().expect_err("ended by the database");
+    assert_eq!(asked.cancel(first), Cancelled::Over);
+
+    // The session lives on, and who reads the observer's answer still finds it.
+    slow.begin("select pg_sleep(60)");
+    let second = victim(&asked.until(&question, is_at_work));
+    assert_eq!(asked.cancel(second), Cancelled::Yes);
+    assert!(slow.wait().is_err());
+    let nowhere = Victim { database: "another".into(), ..Victim::default() };
+    assert!(!asked.databases.cancel(1, nowhere), "nobody asks that one");
 }

@@ -4,6 +4,7 @@
 
 use super::answer::Ask;
 use super::book::Book;
+use super::cancel::{Cancelled, Order, Victim};
 use super::line::{Rhythm, keep};
 use super::mysql::Mysql;
 use super::outbox::{Answered, Outbox};
@@ -25,6 +26,8 @@ use tokio::time::{Instant, sleep};
 
 /// Most questions that wait; beyond that they are refused.
 pub const QUESTIONS_MAX: usize = 64;
+/// Most statements of one database that wait to be ended.
+const ORDERS_MAX: usize = 16;
 /// Most questions that are asked in one round.
 const ROUND_MAX: usize = 16;
 
@@ -32,6 +35,8 @@ const ROUND_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Databases {
     questions: Option<mpsc::Sender<Question>>,
+    /// By name of the database.
+    orders: Vec<(String, mpsc::Sender<Order>)>,
     /// Dropped, it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     books: Vec<Arc<Book>>,
@@ -55,18 +60,30 @@ impl Databases {
     pub fn start_at(targets: Vec<Target>, rhythm: Rhythm) -> io::Result<Self> {
         let outbox = Arc::new(Outbox::new()?);
         let books: Vec<Arc<Book>> = targets.iter().map(|target| Arc::new(Book::of(target))).collect();
-        let mut databases =
-            Self { questions: None, stop: None, books: books.clone(), outbox: outbox.clone(), thread: None };
+        let mut databases = Self {
+            questions: None,
+            orders: Vec::new(),
+            stop: None,
+            books: books.clone(),
+            outbox: outbox.clone(),
+            thread: None,
+        };
         if targets.is_empty() {
             return Ok(databases);
         }
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
         let (stop, stopped) = oneshot::channel();
+        let mut heard = Vec::new();
+        for target in &targets {
+            let (orders, hears) = mpsc::channel(ORDERS_MAX);
+            databases.orders.push((target.name(), orders));
+            heard.push(hears);
+        }
         let work = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(targets, books, asked, outbox, rhythm) => {}
+                    () = serve(targets, books, heard, asked, outbox, rhythm) => {}
                     _ = stopped => {}
                 }
             });
@@ -87,6 +104,18 @@ impl Databases {
     /// Asks; false if too many questions wait already, or there is nobody to ask. Never waits.
     pub fn ask(&self, question: Question) -> bool {
         self.questions.as_ref().is_some_and(|questions| questions.try_send(question).is_ok())
+    }
+
+    /// Has a statement ended; false if that database is none of these, or too many wait already. Never waits: what became of it is
+    /// told under this number.
+    pub fn cancel(&self, id: u64, victim: Victim) -> bool {
+        let orders = self.orders.iter().find(|(name, _)| *name == victim.database).map(|(_, orders)| orders);
+        orders.is_some_and(|orders| orders.try_send(Order { id, victim }).is_ok())
+    }
+
+    /// Takes what became of statements that were to end.
+    pub fn cancelled(&self) -> Vec<(u64, Cancelled)> {
+        self.outbox.all_cancelled()
     }
 
     /// Takes the answers that have come.
@@ -120,12 +149,14 @@ impl Drop for Databases {
 async fn serve(
     targets: Vec<Target>,
     books: Vec<Arc<Book>>,
+    heard: Vec<mpsc::Receiver<Order>>,
     mut questions: mpsc::Receiver<Question>,
     outbox: Arc<Outbox>,
     rhythm: Rhythm,
 ) {
-    let each = targets.into_iter().zip(books);
-    let desks: Vec<Desk> = each.map(|(target, book)| open(target, book, &outbox, rhythm)).collect();
+    let each = targets.into_iter().zip(books).zip(heard);
+    let opened = each.map(|((target, book), orders)| open(target, book, orders, &outbox, rhythm));
+    let desks: Vec<Desk> = opened.collect();
     let begun = Instant::now();
     let mut pace = Pace::default();
     while let Some(first) = questions.recv().await {
@@ -144,15 +175,23 @@ async fn serve(
     }
 }
 
-fn open(target: Target, book: Arc<Book>, outbox: &Arc<Outbox>, rhythm: Rhythm) -> Desk {
+fn open(
+    target: Target,
+    book: Arc<Book>,
+    orders: mpsc::Receiver<Order>,
+    outbox: &Arc<Outbox>,
+    rhythm: Rhythm,
+) -> Desk {
     // One question at a time: who is not done with it gets no other.
     let (asks, asked) = mpsc::channel::<Ask>(1);
     let name = target.name();
     let (desk, outbox) = (Desk { name, book: book.clone(), asks }, outbox.clone());
     match target.service {
-        Service::Pgbouncer => drop(tokio::spawn(keep::<Pgbouncer>(target, book, asked, outbox, rhythm))),
-        Service::Mysql => drop(tokio::spawn(keep::<Mysql>(target, book, asked, outbox, rhythm))),
-        _ => drop(tokio::spawn(keep::<Postgres>(target, book, asked, outbox, rhythm))),
+        Service::Pgbouncer => {
+            drop(tokio::spawn(keep::<Pgbouncer>(target, book, asked, orders, outbox, rhythm)))
+        }
+        Service::Mysql => drop(tokio::spawn(keep::<Mysql>(target, book, asked, orders, outbox, rhythm))),
+        _ => drop(tokio::spawn(keep::<Postgres>(target, book, asked, orders, outbox, rhythm))),
     }
     desk
 }

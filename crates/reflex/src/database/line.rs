@@ -5,6 +5,7 @@
 
 use super::answer::{Answer, Ask, Wanted};
 use super::book::Book;
+use super::cancel::{Cancelled, Order, Victim};
 use super::outbox::Outbox;
 use super::target::Target;
 use ferricorn_core::log::Level;
@@ -48,6 +49,9 @@ pub(super) trait Asked: Sized {
     /// Answers. An error means that the connection is of no use any more.
     async fn ask(&mut self, wanted: &[Wanted], memory: &mut Self::Memory) -> Result<Answer, String>;
 
+    /// Ends a statement. An error means that the connection is of no use any more.
+    async fn cancel(&mut self, victim: &Victim) -> Result<Cancelled, String>;
+
     /// Looks at what matters when things get slow.
     async fn calm(&mut self, memory: &mut Self::Memory) -> Result<(), String>;
 
@@ -71,6 +75,7 @@ pub(super) async fn keep<A: Asked>(
     target: Target,
     book: Arc<Book>,
     mut asks: Receiver<Ask>,
+    mut orders: Receiver<Order>,
     outbox: Arc<Outbox>,
     rhythm: Rhythm,
 ) {
@@ -88,6 +93,7 @@ pub(super) async fn keep<A: Asked>(
                 let Some(ask) = ask else { return };
                 state = keeper.answer(state, ask).await;
             }
+            Some(order) = orders.recv() => state = keeper.obey(state, order).await,
             () = sleep_until(next) => {
                 calm = Instant::now() + rhythm.waits;
                 state = keeper.look(state).await;
@@ -166,6 +172,27 @@ impl<A: Asked> Keeper<A> {
                     }
                     Err(why) => self.closed(why, PAUSE_MIN),
                 }
+            }
+        }
+    }
+
+    /// Ends a statement, on a connection that has to be there.
+    async fn obey(&mut self, state: State<A>, order: Order) -> State<A> {
+        let Order { id, victim } = order;
+        let State::Open(mut line) = state else {
+            let State::Closed { why, .. } = &state else { return state };
+            self.outbox.cancelled(id, Cancelled::Refused(why.clone()));
+            return state;
+        };
+        let done = timeout(ANSWER_MAX, line.cancel(&victim)).await.unwrap_or_else(|_| Err(late()));
+        match done {
+            Ok(done) => {
+                self.outbox.cancelled(id, done);
+                State::Open(line)
+            }
+            Err(why) => {
+                self.outbox.cancelled(id, Cancelled::Refused(why.clone()));
+                self.closed(why, PAUSE_MIN)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Databases, asked what a worker's connections wait for: which session belongs to a connection, on what it waits, who holds that,
-//! what stands in a pooler's queue, and what takes longer than it used to. Values of statements never leave these modules.
+//! what stands in a pooler's queue, and what takes longer than it used to; and told to end a statement. Values of statements never leave
+//! these modules.
 //!
 //! From outside: [`Target`] is a database as it was said, [`Databases`] the thread that asks, [`Question`] what it is asked, and
 //! [`facts`] what a database allows.
@@ -12,6 +13,7 @@
 
 mod answer;
 mod book;
+mod cancel;
 mod connect;
 mod databases;
 mod facts;
@@ -31,6 +33,7 @@ mod target;
 mod tls;
 mod url;
 
+pub use cancel::{Cancelled, Victim};
 pub use databases::{Databases, QUESTIONS_MAX};
 pub use facts::{Capacity, Facts, Limit, facts};
 pub use line::Rhythm;

@@ -1,6 +1,7 @@
-//! What the observer's loop takes out when it likes: answers, and lines for the log, which only its own thread may write. A
+//! What the observer's loop takes out when it likes: answers, what became of statements that were to end, and lines for the log, which only its own thread may write. A
 //! descriptor tells when there is something. Not for: questions.
 
+use super::cancel::Cancelled;
 use ferricorn_core::evidence::Database;
 use ferricorn_core::log::Level;
 use rustix::event::{EventfdFlags, eventfd};
@@ -27,6 +28,7 @@ pub(super) struct Outbox {
 #[derive(Debug, Default)]
 struct Inside {
     answers: VecDeque<Answered>,
+    cancelled: VecDeque<(u64, Cancelled)>,
     lines: VecDeque<(Level, String)>,
 }
 
@@ -41,6 +43,11 @@ impl Outbox {
         self.ring();
     }
 
+    pub(super) fn cancelled(&self, id: u64, what: Cancelled) {
+        push(&mut self.lock().cancelled, (id, what), ANSWERS_MAX);
+        self.ring();
+    }
+
     pub(super) fn log(&self, level: Level, text: String) {
         push(&mut self.lock().lines, (level, text), LINES_MAX);
         self.ring();
@@ -49,6 +56,13 @@ impl Outbox {
     pub(super) fn answers(&self) -> Vec<Answered> {
         let mut inside = self.lock();
         let taken = inside.answers.drain(..).collect();
+        self.hush(&inside);
+        taken
+    }
+
+    pub(super) fn all_cancelled(&self) -> Vec<(u64, Cancelled)> {
+        let mut inside = self.lock();
+        let taken = inside.cancelled.drain(..).collect();
         self.hush(&inside);
         taken
     }
@@ -66,7 +80,7 @@ impl Outbox {
     }
 
     fn hush(&self, inside: &Inside) {
-        if inside.answers.is_empty() && inside.lines.is_empty() {
+        if inside.answers.is_empty() && inside.cancelled.is_empty() && inside.lines.is_empty() {
             // Empty means that it did not ring.
             let _ = rustix::io::read(&self.bell, &mut [0; 8]);
         }

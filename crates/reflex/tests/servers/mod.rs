@@ -8,7 +8,7 @@ pub mod postgres;
 
 use ferricorn_core::evidence::Database;
 use ferricorn_core::log::Level;
-use ferricorn_reflex::database::{Connection, Databases, Question, Rhythm, Target};
+use ferricorn_reflex::database::{Cancelled, Connection, Databases, Question, Rhythm, Target, Victim};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -180,6 +180,15 @@ impl Asked {
             }
         }
         panic!("no answer came: {:?}", self.lines);
+    }
+
+    /// Has a statement ended, and waits for what becomes of it.
+    pub fn cancel(&mut self, victim: Victim) -> Cancelled {
+        self.next += 1;
+        assert!(self.databases.cancel(self.next, victim), "it takes the order");
+        wait_for("what became of a statement", || {
+            self.databases.cancelled().into_iter().find(|(id, _)| *id == self.next).map(|(_, what)| what)
+        })
     }
 
     /// Asks until the answer is as it should be.

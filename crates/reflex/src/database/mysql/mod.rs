@@ -9,6 +9,7 @@ mod session;
 
 use super::answer::{Answer, End, Wanted, note};
 use super::book::Book;
+use super::cancel::{Cancelled, Victim};
 use super::facts::{Facts, Limit};
 use super::line::{Asked, Rhythm};
 use super::target::Target;
@@ -52,6 +53,19 @@ impl Asked for Mysql {
 
     async fn ask(&mut self, wanted: &[Wanted], (): &mut ()) -> Result<Answer, String> {
         self.answer(wanted).await.map_err(|error| error.to_string())
+    }
+
+    async fn cancel(&mut self, victim: &Victim) -> Result<Cancelled, String> {
+        let done = session::cancel(&mut self.wire, self.table, victim).await;
+        match done {
+            Ok(true) => Ok(Cancelled::Yes),
+            Ok(false) => Ok(Cancelled::Over),
+            Err(Error::Server(error)) => Ok(Cancelled::Refused(format!(
+                "{}: it needs the right to end others' statements (GRANT CONNECTION ADMIN, CONNECTION_ADMIN or SUPER)",
+                error.message
+            ))),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     async fn calm(&mut self, (): &mut ()) -> Result<(), String> {

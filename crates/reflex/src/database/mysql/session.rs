@@ -3,6 +3,7 @@
 //! Not for: which row belongs to whom ([`super::join`]).
 
 use super::connect::Wire;
+use crate::database::cancel::Victim;
 use ferricorn_core::evidence::{Blocker, Session};
 use ferricorn_core::sql::{self, Dialect};
 use mysql_async::prelude::{FromValue, Queryable};
@@ -10,6 +11,8 @@ use mysql_async::{Error, Row};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+/// Two readings of when a statement began that are nearer than this are of the same, microseconds.
+const SAME_US: i64 = 1_500_000;
 /// Most rows that are read at a time.
 const ROWS_MAX: usize = 500;
 
@@ -24,6 +27,8 @@ pub(super) struct Activity {
     pub state: String,
     pub text: String,
     pub seconds: f64,
+    /// When its statement began, microseconds since 1970, as well as the server tells: some only to a second.
+    pub statement_us: i64,
     /// The client's own pid, where its driver says it.
     pub pid: Option<u32>,
     pub program: String,
@@ -86,6 +91,9 @@ impl Activity {
             query: normalized(&self.text, escapes),
             statement_s: self.seconds,
             transaction_s: self.transaction.map_or(0.0, |transaction| transaction.seconds),
+            // Numbers of connections do not come again.
+            session_us: 0,
+            statement_us: self.statement_us,
             ..Session::default()
         }
     }
@@ -137,9 +145,10 @@ impl Keys {
 
 /// Reads sessions, with their transactions.
 pub(super) async fn read(wire: &mut Wire, table: &str, keys: &Keys) -> Result<Vec<Activity>, Error> {
-    let time = if wire.is_mariadb { "TIME_MS / 1000" } else { "TIME" };
+    let time = time(wire);
+    let began = began(wire);
     let query = format!(
-        "SELECT ID, HOST, COMMAND, {time}, STATE, LEFT(INFO, 16384) FROM {table}
+        "SELECT ID, HOST, COMMAND, {time}, STATE, LEFT(INFO, 16384), {began} FROM {table}
           WHERE {} AND ID <> CONNECTION_ID() ORDER BY COMMAND = 'Sleep' LIMIT {ROWS_MAX}",
         keys.condition()
     );
@@ -150,6 +159,29 @@ pub(super) async fn read(wire: &mut Wire, table: &str, keys: &Keys) -> Result<Ve
         row.transaction = transactions.get(&row.id).copied();
     }
     Ok(found)
+}
+
+/// For how long a session has been at what it does, seconds.
+fn time(wire: &Wire) -> &'static str {
+    if wire.is_mariadb { "TIME_MS / 1000" } else { "TIME" }
+}
+
+/// Since when, microseconds since 1970.
+fn began(wire: &Wire) -> String {
+    format!("(UNIX_TIMESTAMP(NOW(6)) - {}) * 1000000", time(wire))
+}
+
+/// Ends a statement; false if it is over already, or another has begun.
+pub(super) async fn cancel(wire: &mut Wire, table: &str, victim: &Victim) -> Result<bool, Error> {
+    let Victim { pid, statement_us, .. } = victim;
+    let query = format!(
+        "SELECT ID FROM {table} WHERE ID = {pid} AND COMMAND <> 'Sleep' AND ABS({} - {statement_us}) < {SAME_US}",
+        began(wire)
+    );
+    let found: Option<u64> = wire.conn.query_first(query).await?;
+    let Some(id) = found else { return Ok(false) };
+    wire.conn.query_drop(format!("KILL QUERY {id}")).await?;
+    Ok(true)
 }
 
 fn activity(row: &Row) -> Activity {
@@ -167,6 +199,7 @@ fn activity(row: &Row) -> Activity {
         seconds: get::<f64>(row, 3).unwrap_or_default().max(0.0),
         state: text(4),
         text: text(5),
+        statement_us: get::<f64>(row, 6).unwrap_or_default() as i64,
         ..Activity::default()
     }
 }

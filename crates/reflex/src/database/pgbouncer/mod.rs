@@ -7,6 +7,7 @@ mod console;
 
 use super::answer::{Answer, Client, End, Holder, Pool, Pooled, Server, Wanted};
 use super::book::Book;
+use super::cancel::{Cancelled, Victim};
 use super::connect::{Wire, connect, words};
 use super::facts::{Capacity, Facts};
 use super::line::{Asked, Rhythm};
@@ -50,6 +51,12 @@ impl Asked for Pgbouncer {
 
     async fn ask(&mut self, wanted: &[Wanted], (): &mut ()) -> Result<Answer, String> {
         self.look(wanted).await.map_err(|error| words(&error))
+    }
+
+    async fn cancel(&mut self, _: &Victim) -> Result<Cancelled, String> {
+        Ok(Cancelled::Refused(
+            "PgBouncer works on no statement itself: the database behind it must be named, too".to_owned(),
+        ))
     }
 
     async fn calm(&mut self, (): &mut ()) -> Result<(), String> {

@@ -15,6 +15,7 @@ mod trend;
 
 use super::answer::{Answer, End, Wanted, note};
 use super::book::Book;
+use super::cancel::{Cancelled, Victim};
 use super::connect::{Wire, connect, words};
 use super::inodes::Inodes;
 use super::line::{ANSWER_MAX, Asked, Rhythm};
@@ -26,6 +27,7 @@ use standing::{BEGIN, Standing, done};
 use std::collections::BTreeMap;
 use std::time::Instant;
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 pub(super) use facts::facts;
 
@@ -107,6 +109,25 @@ impl Asked for Postgres {
             self.plans(&sessions, memory, &mut answer).await;
         }
         Ok(answer)
+    }
+
+    async fn cancel(&mut self, victim: &Victim) -> Result<Cancelled, String> {
+        let client = &self.wire.client;
+        let cancelled = async {
+            client.batch_execute(BEGIN).await?;
+            session::cancel(client, victim).await
+        };
+        let done_so = match cancelled.await {
+            Ok(true) => Cancelled::Yes,
+            Ok(false) => Cancelled::Over,
+            Err(error) if error.as_db_error().is_none() || client.is_closed() => return Err(words(&error)),
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Cancelled::Refused(
+                format!("{}: GRANT pg_signal_backend TO {}", words(&error), self.standing.user),
+            ),
+            Err(error) => Cancelled::Refused(words(&error)),
+        };
+        done(client).await;
+        Ok(done_so)
     }
 
     async fn calm(&mut self, memory: &mut Memory) -> Result<(), String> {

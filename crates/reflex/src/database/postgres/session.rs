@@ -3,6 +3,7 @@
 //!
 //! Not for: which row belongs to whom ([`super::join`]).
 
+use crate::database::cancel::Victim;
 use ferricorn_core::evidence::{Blocker, Session};
 use ferricorn_core::sql;
 use std::collections::BTreeMap;
@@ -22,10 +23,17 @@ SELECT a.pid, a.datname::text, a.application_name, host(a.client_addr), a.client
        coalesce(a.state, a.backend_type), a.wait_event_type, a.wait_event,
        left(a.query, $4), octet_length(a.query) >= pg_size_bytes(current_setting('track_activity_query_size')) - 1,
        extract(epoch FROM clock_timestamp() - a.query_start)::float8,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::float8
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float8,
+       (extract(epoch FROM a.backend_start) * 1000000)::int8, (extract(epoch FROM a.query_start) * 1000000)::int8
   FROM pg_catalog.pg_stat_activity a
  WHERE (a.client_port = ANY($1) OR a.pid = ANY($2) OR a.application_name LIKE ANY($5)) AND a.pid <> pg_backend_pid()
  ORDER BY a.state = 'idle' NULLS LAST, a.query_start LIMIT $3";
+
+/// Ends the statement of a session, if that is still the one that is meant: in one statement, so that no other can come in between.
+const CANCEL: &str = "
+SELECT pg_cancel_backend(a.pid) FROM pg_catalog.pg_stat_activity a
+ WHERE a.pid = $1 AND a.state = 'active' AND (extract(epoch FROM a.backend_start) * 1000000)::int8 = $2
+       AND (extract(epoch FROM a.query_start) * 1000000)::int8 = $3";
 
 /// Which sessions are read.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +63,9 @@ pub(super) struct Activity {
     pub is_cut: bool,
     pub statement_s: f64,
     pub transaction_s: f64,
+    /// When the session and the statement began, microseconds since 1970.
+    pub session_us: i64,
+    pub statement_us: i64,
 }
 
 impl Activity {
@@ -72,6 +83,8 @@ impl Activity {
             query: sql::normalized(&self.text),
             statement_s: self.statement_s,
             transaction_s: self.transaction_s,
+            session_us: self.session_us,
+            statement_us: self.statement_us,
             ..Session::default()
         }
     }
@@ -122,7 +135,18 @@ fn activity(row: &Row) -> Activity {
         is_cut: get(row, 9).unwrap_or_default(),
         statement_s: seconds(10),
         transaction_s: seconds(11),
+        session_us: get(row, 12).unwrap_or_default(),
+        statement_us: get(row, 13).unwrap_or_default(),
     }
+}
+
+/// Ends a statement; false if it is over already.
+pub(super) async fn cancel(client: &Client, victim: &Victim) -> Result<bool, Error> {
+    let pid = victim.pid.cast_signed();
+    let values: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&pid, Type::INT4), (&victim.session_us, Type::INT8), (&victim.statement_us, Type::INT8)];
+    let rows = client.query_typed(CANCEL, &values).await?;
+    Ok(rows.first().and_then(|row| get(row, 0)).unwrap_or(false))
 }
 
 /// A value that is there and of the type that was asked for.

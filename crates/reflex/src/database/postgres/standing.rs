@@ -32,6 +32,8 @@ pub(super) struct Standing {
     /// `150003`.
     pub version: i32,
     pub database: String,
+    /// Our own role, quoted.
+    pub user: String,
     pub connections_max: u32,
     /// The schema of `pg_stat_statements`.
     pub statements: Option<String>,
@@ -84,6 +86,7 @@ pub(super) async fn look(wire: &Wire) -> Result<Standing, Error> {
         view,
         version: get(&row, 1).unwrap_or_default(),
         database,
+        user: quoted(&user),
         connections_max: get::<i32>(&row, 6).unwrap_or_default().cast_unsigned(),
         statements,
         gaps,
