@@ -31,6 +31,8 @@ pub struct Options {
     pub graceful_timeout: Duration,
     /// Zero for none.
     pub boot_timeout: Duration,
+    /// `reload_soak`; zero for none.
+    pub reload_soak: Duration,
     pub pidfile: Option<PathBuf>,
     /// Whether the process has become a daemon (see `sys::daemon`, which comes before logs are opened).
     pub daemon: bool,
@@ -57,6 +59,7 @@ impl Default for Options {
             timeout: Duration::from_secs(30),
             graceful_timeout: Duration::from_secs(30),
             boot_timeout: Duration::from_secs(300),
+            reload_soak: Duration::ZERO,
             pidfile: None,
             daemon: false,
             proc_name: "ferricorn".to_owned(),
@@ -78,6 +81,7 @@ impl Options {
             timeout_ns: ns(self.timeout),
             graceful_ns: ns(self.graceful_timeout),
             boot_ns: ns(self.boot_timeout),
+            soak_ns: ns(self.reload_soak),
             daemon: self.daemon,
         }
     }

@@ -218,6 +218,8 @@ impl<'h, H: Host> Arbiter<'h, H> {
             }
         });
         let vitals = vitals.collect();
+        let generation = self.board.halt.swap(0, Relaxed);
+        self.events.extend((generation > 0).then_some(Event::Halted { generation }));
         self.events.push_back(Event::Vitals { vitals, late_ns });
         self.reap();
     }

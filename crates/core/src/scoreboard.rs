@@ -21,7 +21,7 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most requests of a worker that the application works on at one time: in app threads, or one for each connection in tasks.
@@ -50,7 +50,9 @@ pub struct Scoreboard {
     slots_used: AtomicU32,
     /// `threads`, as configured.
     pub threads: AtomicU32,
-    reserved: [AtomicU32; 6],
+    /// The reload whose new workers are worse than the old, as the observer has found; 0 for none. The arbiter takes it back.
+    pub halt: AtomicU32,
+    reserved: [AtomicU32; 5],
     /// `timeout`; 0 for none.
     pub timeout_ns: AtomicU64,
     /// Workers that have ended, by [`Exit`].

@@ -102,6 +102,7 @@ fn options(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Options> 
         timeout: settings.timeout,
         graceful_timeout: settings.graceful_timeout,
         boot_timeout: settings.boot_timeout,
+        reload_soak: settings.reload_soak,
         pidfile: settings.pidfile.clone(),
         daemon: settings.daemon,
         proc_name: cfg.getattr("proc_name")?.extract()?,

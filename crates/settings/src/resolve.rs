@@ -115,6 +115,8 @@ pub struct Settings {
     pub proc_name: String,
     /// `boot_timeout`, or what takes its place; zero for none.
     pub boot_timeout: Duration,
+    /// `reload_soak`; zero for none.
+    pub reload_soak: Duration,
     /// `header_timeout`.
     pub header_timeout: Duration,
     /// `body_timeout`.
@@ -329,6 +331,7 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         enable_stdio_inheritance: read.flag("enable_stdio_inheritance"),
         proc_name: read.text("proc_name").or(read.text("default_proc_name")).unwrap_or_default(),
         boot_timeout: read.boot_timeout(),
+        reload_soak: read.seconds("reload_soak"),
         header_timeout: read.seconds("header_timeout"),
         body_timeout: read.seconds("body_timeout"),
         write_timeout: read.seconds("write_timeout"),

@@ -10,6 +10,7 @@ mod fixes;
 mod host;
 mod known;
 mod pools;
+mod reach;
 mod rules;
 mod sight;
 mod words;
@@ -18,6 +19,7 @@ mod words;
 mod tests;
 
 pub use cause::Cause;
+pub use reach::{Reach, reach};
 pub use rules::diagnose;
 
 use crate::evidence::{Evidence, Frame, Source};

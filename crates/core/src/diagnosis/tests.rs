@@ -746,6 +746,38 @@ fn the_place_in_the_kernel_and_the_sockets_tell_where_nothing_else_may_be_read()
 }
 
 #[test]
+fn a_request_is_taken_hold_of_by_its_statement_or_its_own_connection() {
+    let fds = |scene: &Scene| {
+        let looks = scene.looks();
+        let request = Request { id: "4-1".into(), tid: 7, app_s: 24.0, ..Request::default() };
+        let case = Case { request, nested: scene.nested, looks: &looks, ..Case::default() };
+        let reach = reach(&case);
+        (
+            reach.session.map(|(_, session)| session.pid),
+            reach.socket.map(|(thread, socket)| (thread.tid, socket.fd)),
+        )
+    };
+    let mut waits =
+        Scene::of("S", "ppoll", "waiting", stack(&[])).on(Service::Postgres, "10.0.0.2:5432", true, None);
+    assert_eq!(fds(&waits), (None, Some((7, 9))));
+    waits.databases = vec![Database {
+        service: Service::Postgres,
+        name: "db".into(),
+        sessions: vec![session(9, "active", "")],
+        ..Database::default()
+    }];
+    assert_eq!(fds(&waits), (Some(4009), Some((7, 9))));
+    waits.databases[0].sessions[0].state = "idle".into();
+    assert_eq!(fds(&waits).0, None);
+    // A task shares its thread and its connections with others.
+    waits.nested = true;
+    waits.thread.frames.clear();
+    assert_eq!(fds(&waits), (None, None));
+    let computes = Scene::of("R", "", "computing", stack(&[]));
+    assert_eq!(fds(&computes), (None, None));
+}
+
+#[test]
 fn of_threads_without_names_the_one_that_is_at_work_is_meant() {
     let thread =
         |tid, syscall: &str| Thread { tid, state: "S".into(), syscall: syscall.into(), ..Thread::default() };

@@ -59,6 +59,8 @@ pub struct Plan {
     pub graceful_ns: u64,
     /// `boot_timeout`; 0 for none.
     pub boot_ns: u64,
+    /// `reload_soak`: so long the first new workers of a reload serve beside all old ones; 0 for not at all.
+    pub soak_ns: u64,
     /// Whether the server runs as a daemon: WINCH then sends all workers away.
     pub daemon: bool,
 }
@@ -136,6 +138,11 @@ pub enum Event {
     },
     /// A signal arrived.
     Signal(Signal),
+    /// The new workers of this reload are worse than the old: these are to stay.
+    Halted {
+        /// Which reload.
+        generation: u32,
+    },
     /// The answer to [`Action::Reload`]: the new settings, or why there are none.
     Reloaded(Result<Plan, String>),
 }
@@ -241,6 +248,8 @@ pub struct Fleet {
     stage: Stage,
     /// A reload to `generation` is under way.
     reloading: bool,
+    /// Until then its first new workers are tried; none while none of them is ready.
+    soaks_until_ns: Option<u64>,
     ever_ready: bool,
     backoff: Backoff,
     budget: Budget,
@@ -281,6 +290,7 @@ impl Fleet {
             workers: BTreeMap::new(),
             stage: Stage::Idle,
             reloading: false,
+            soaks_until_ns: None,
             ever_ready: false,
             backoff: Backoff::default(),
             budget: Budget::default(),
@@ -332,6 +342,7 @@ impl Fleet {
             }
             Event::Exited { pid, status } => self.exited(pid, status, now_ns, &mut out),
             Event::Signal(signal) => self.signal(signal, now_ns, &mut out),
+            Event::Halted { generation } => self.halt_reload(generation, now_ns, &mut out),
             Event::Reloaded(result) => self.reloaded(result, &mut out),
         }
         self.settle(now_ns, &mut out);
@@ -342,7 +353,8 @@ impl Fleet {
     pub fn patience_ns(&self, now_ns: u64) -> u64 {
         let deadlines = self.workers.values().filter_map(Worker::next_ns);
         let spawn = self.backoff.holds(now_ns).then_some(self.backoff.not_before_ns);
-        let next = deadlines.chain(spawn).min().map_or(u64::MAX, |at| at.saturating_sub(now_ns));
+        let soak = self.soaks_until_ns.filter(|until_ns| self.reloading && *until_ns > now_ns);
+        let next = deadlines.chain(spawn).chain(soak).min().map_or(u64::MAX, |at| at.saturating_sub(now_ns));
         self.tick_ns().min(next)
     }
 
@@ -395,6 +407,11 @@ impl Fleet {
             }
             if !worker.ready {
                 worker.ready = true;
+                let is_new = self.reloading && worker.generation == self.generation;
+                if is_new && self.plan.soak_ns > 0 && self.soaks_until_ns.is_none() {
+                    self.soaks_until_ns = Some(now_ns + self.plan.soak_ns);
+                    out.push(Action::Say(Notice::ReloadSoaks { pid: vital.pid, soak_ns: self.plan.soak_ns }));
+                }
                 worker.beat_ns = worker.beat_ns.max(now_ns);
                 if !std::mem::replace(&mut self.ever_ready, true) {
                     out.push(Action::Ready);
@@ -460,6 +477,27 @@ impl Fleet {
         out.push(Action::ReloadEnded);
     }
 
+    /// The first new workers are worse: all old ones are there still, and stay; the new ones go.
+    fn halt_reload(&mut self, generation: u32, now_ns: u64, out: &mut Vec<Action>) {
+        if generation != self.generation || !self.soaks(now_ns) {
+            return;
+        }
+        self.reloading = false;
+        let new = self.ages(|worker| worker.stays() && worker.generation == generation);
+        for age in new {
+            self.send_away(age, now_ns, out);
+        }
+        let serving = self.ages(|worker| worker.stays() && worker.ready).len();
+        out.push(Action::Say(Notice::ReloadHalted { serving }));
+        out.push(Action::ReloadEnded);
+    }
+
+    /// Tells whether the first new workers of a reload are tried beside all old ones.
+    fn soaks(&self, now_ns: u64) -> bool {
+        let tried = || self.soaks_until_ns.is_none_or(|until_ns| now_ns < until_ns);
+        self.reloading && self.plan.soak_ns > 0 && tried()
+    }
+
     fn reloaded(&mut self, result: Result<Plan, String>, out: &mut Vec<Action>) {
         if !matches!(self.stage, Stage::Running) {
             return;
@@ -479,6 +517,7 @@ impl Fleet {
         self.plan = plan;
         self.generation += 1;
         self.reloading = true;
+        self.soaks_until_ns = None;
         // New code gets a fresh chance.
         self.backoff = Backoff::default();
         out.push(Action::NworkersChanged { new: self.target, old });

@@ -31,6 +31,8 @@ pub enum Notice {
     ReloadRefused { error: String },
     ReloadAbandoned { pid: i32, serving: usize },
     ReloadFinished,
+    ReloadSoaks { pid: i32, soak_ns: u64 },
+    ReloadHalted { serving: usize },
     ShuttingDown { failed: bool },
     Reason { reason: &'static str },
 }
@@ -54,6 +56,7 @@ impl Notice {
             | Self::HangUp
             | Self::WorkersSentAway
             | Self::QuickShutdown
+            | Self::ReloadSoaks { .. }
             | Self::ReloadFinished
             | Self::ShuttingDown { failed: false }
             | Self::Signaled { signal: 15, .. } => Level::Info,
@@ -62,6 +65,7 @@ impl Notice {
             | Self::KilledByUs { why: Killed::TimedOut | Killed::NotBooted, .. }
             | Self::ReloadRefused { .. }
             | Self::ReloadAbandoned { .. }
+            | Self::ReloadHalted { .. }
             | Self::ShuttingDown { failed: true }
             | Self::Unkillable { .. }
             | Self::Reason { .. } => Level::Error,
@@ -127,6 +131,16 @@ impl fmt::Display for Notice {
                  Correct the application and send HUP again."
             ),
             Self::ReloadFinished => f.write_str("Reload finished: all workers are new"),
+            Self::ReloadSoaks { pid, soak_ns } => write!(
+                f,
+                "Reload: new worker (pid:{pid}) serves beside all old ones for {} s; then these are replaced",
+                soak_ns / 1_000_000_000
+            ),
+            Self::ReloadHalted { serving } => write!(
+                f,
+                "Reload halted: the new workers are worse than the old; {serving} workers go on serving with the old code. \
+                 A worker that is replaced from now on gets the new code: correct the application and send HUP again."
+            ),
             Self::ShuttingDown { .. } => f.write_str("Shutting down: Master"),
             Self::Reason { reason } => write!(f, "Reason: {reason}"),
         }

@@ -402,7 +402,14 @@ impl Model {
 }
 
 fn plan(workers: usize) -> Plan {
-    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, boot_ns: BOOT_NS, daemon: true }
+    Plan {
+        workers,
+        timeout_ns: 4 * SECOND,
+        graceful_ns: 3 * SECOND,
+        boot_ns: BOOT_NS,
+        soak_ns: [0, 2 * SECOND][workers % 2],
+        daemon: true,
+    }
 }
 
 #[test]

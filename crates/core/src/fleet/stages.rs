@@ -30,7 +30,7 @@ impl Fleet {
             Stage::Running => {
                 self.kill_late(now_ns, out);
                 self.turn_over(now_ns, out);
-                self.finish_reload(out);
+                self.finish_reload(now_ns, out);
                 self.count(out);
             }
             Stage::Stopping(_) => {
@@ -144,7 +144,7 @@ impl Fleet {
         for age in self.ages(|worker| worker.stays() && !worker.ready && self.is_stale(worker)) {
             self.send_away(age, now_ns, out);
         }
-        while let Some(age) = self.superfluous() {
+        while let Some(age) = self.superfluous(now_ns) {
             self.send_away(age, now_ns, out);
         }
         loop {
@@ -164,9 +164,11 @@ impl Fleet {
 
     /// Returns the worker to send away next, if there is one too many: a stale one, else the oldest that serves, else the
     /// youngest that is starting.
-    fn superfluous(&self) -> Option<u32> {
+    fn superfluous(&self, now_ns: u64) -> Option<u32> {
         let ready = self.ages(|worker| worker.stays() && worker.ready);
-        if ready.len() > self.target {
+        let fresh_ready = || ready.iter().filter(|age| !self.is_stale(&self.workers[age])).count();
+        let tried = if self.soaks(now_ns) { self.surplus().min(fresh_ready()) } else { 0 };
+        if ready.len() > self.target + tried {
             let stale = ready.iter().find(|age| self.is_stale(&self.workers[age]));
             return stale.or(ready.first()).copied();
         }
@@ -177,11 +179,11 @@ impl Fleet {
         None
     }
 
-    fn finish_reload(&mut self, out: &mut Vec<Action>) {
+    fn finish_reload(&mut self, now_ns: u64, out: &mut Vec<Action>) {
         let mut staying = self.workers.values().filter(|worker| worker.stays());
         let all_new = staying.all(|worker| worker.generation == self.generation);
         let ready = self.workers.values().filter(|worker| worker.stays() && worker.ready).count();
-        if self.reloading && all_new && ready >= self.target {
+        if self.reloading && all_new && ready >= self.target && !self.soaks(now_ns) {
             self.reloading = false;
             out.push(Action::Say(Notice::ReloadFinished));
             out.push(Action::ReloadEnded);

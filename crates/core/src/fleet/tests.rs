@@ -61,6 +61,12 @@ impl Script {
                 };
                 self.event(Event::Exited { pid: pid(), status })
             }
+            "soak" => {
+                let soak_ns = words[1].parse::<u64>().expect("milliseconds") * MS;
+                self.next_plan = self.next_plan.clone().map(|plan| Plan { soak_ns, ..plan });
+                Vec::new()
+            }
+            "halt" => self.event(Event::Halted { generation: words[1].parse().expect("a number") }),
             "next" => {
                 self.next_plan = match words[1].parse() {
                     Ok(workers) => Ok(plan(workers)),
@@ -119,7 +125,14 @@ impl Script {
 }
 
 fn plan(workers: usize) -> Plan {
-    Plan { workers, timeout_ns: 4 * SECOND, graceful_ns: 3 * SECOND, boot_ns: 60 * SECOND, daemon: false }
+    Plan {
+        workers,
+        timeout_ns: 4 * SECOND,
+        graceful_ns: 3 * SECOND,
+        boot_ns: 60 * SECOND,
+        soak_ns: 0,
+        daemon: false,
+    }
 }
 
 /// An action as words. `Count` and `Measure` are left out: they come with every other line.
@@ -374,6 +387,81 @@ fn the_pause_never_exceeds_thirty_seconds() {
         .collect();
     assert_eq!(pauses[..10], [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000]);
     assert!(pauses[10..].iter().all(|pause| *pause == 30_000));
+}
+
+#[test]
+fn new_workers_are_tried_beside_all_old_ones() {
+    check(
+        "nobody objects",
+        2,
+        "> start
+         spawn 101 g0
+         spawn 102 g0
+         > ready 101
+         Ready
+         > ready 102
+         > soak 5000
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 2, old: 2 }
+         OnReload
+         spawn 103 g1
+         > ready 103
+         Info: Reload: new worker (pid:103) serves beside all old ones for 5 s; then these are replaced
+         > wait 4900
+         > halt 7
+         > wait 200
+         Terminate 101
+         spawn 104 g1
+         > halt 1
+         > exit 101 0
+         ChildExit { pid: 101, age: 1 }
+         > ready 104
+         Terminate 102
+         Info: Reload finished: all workers are new
+         ReloadEnded",
+    );
+    check(
+        "they are worse",
+        2,
+        "> start
+         spawn 101 g0
+         spawn 102 g0
+         > ready 101
+         Ready
+         > ready 102
+         > halt 0
+         > soak 5000
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 2, old: 2 }
+         OnReload
+         spawn 103 g1
+         > ready 103
+         Info: Reload: new worker (pid:103) serves beside all old ones for 5 s; then these are replaced
+         > wait 2000
+         > halt 1
+         Terminate 103
+         Error: Reload halted: the new workers are worse than the old; 2 workers go on serving with the old code. \
+         A worker that is replaced from now on gets the new code: correct the application and send HUP again.
+         ReloadEnded
+         > exit 103 0
+         ChildExit { pid: 103, age: 3 }
+         > wait 9000
+         > HUP
+         Info: Handling signal: hup
+         Info: Hang up: Master
+         Reload
+         NworkersChanged { new: 2, old: 2 }
+         OnReload
+         spawn 104 g2
+         > ready 104
+         Info: Reload: new worker (pid:104) serves beside all old ones for 5 s; then these are replaced",
+    );
 }
 
 #[test]

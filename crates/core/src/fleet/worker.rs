@@ -150,7 +150,9 @@ impl Backoff {
 
     /// A worker lives: if it was started after the last failure and has lived long enough, all is well again.
     pub(super) fn survived(&mut self, spawned_ns: u64, now_ns: u64) {
-        if self.failures > 0 && spawned_ns > self.failed_ns && now_ns.saturating_sub(spawned_ns) >= EARLY_NS {
+        let long = spawned_ns > self.failed_ns && now_ns.saturating_sub(spawned_ns) >= EARLY_NS;
+        // The pause after a failure of those that were started with an earlier one is kept all the same.
+        if self.failures > 0 && long && !self.holds(now_ns) {
             *self = Self::default();
         }
     }

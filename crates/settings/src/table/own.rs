@@ -17,6 +17,18 @@ pub(super) const ROWS: &[Setting] = &[
     .since("0.1.0")
     .ours(),
     Setting::new(
+        "reload_soak",
+        COUNT,
+        int(0),
+        "Seconds for which the first new workers of a reload serve beside all old ones; 0 for not at all.\n\n\
+         So that new code can be compared with the old on the same traffic. If its workers lose more requests, the observer \
+         halts the reload (see `reflex_mode`): the new workers go, the old ones stay.",
+    )
+    .flags(&["--reload-soak"])
+    .metavar("SECONDS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
         "header_timeout",
         COUNT,
         int(30),
