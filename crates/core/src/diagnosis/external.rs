@@ -9,8 +9,8 @@ use crate::evidence::{Evidence, Frame, Service, Thread};
 
 /// The confidence in what only a stack tells, where the kernel may not be asked.
 const HIDDEN: f64 = 0.85;
-/// Bytes of OpenSSL's greeting: a record of 5 and a message padded to 512 (RFC 7685).
-const GREETING: u64 = 517;
+/// Bytes of OpenSSL's greeting: a record of 5 and a message padded to 512 (RFC 7685), and one that TCP counts for its own.
+const GREETING: u64 = 518;
 /// Most other threads that are looked into.
 const FOLLOWED_MAX: usize = 16;
 

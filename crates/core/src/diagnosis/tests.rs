@@ -729,7 +729,7 @@ fn the_place_in_the_kernel_and_the_sockets_tell_where_nothing_else_may_be_read()
     slow.writes = true;
     slow.is(Cause::ClientSlow);
     let mut greets = to(hidden("recvfrom"), Service::Other, "10.0.0.9:8443", false);
-    greets.sockets[0].tcp = Some(Tcp { sent: 517, sent_ago_s: 24.0, received_ago_s: 24.0, ..Tcp::default() });
+    greets.sockets[0].tcp = Some(Tcp { sent: 518, sent_ago_s: 24.0, received_ago_s: 24.0, ..Tcp::default() });
     assert_eq!(greets.diagnose().cause, Cause::ExternalTlsStall);
     let mut answered = to(hidden("ppoll"), Service::Postgres, "10.0.0.2:5432", true);
     answered.sockets[0].tcp =

@@ -6,7 +6,7 @@
 
 use super::fingerprint::fingerprint;
 use super::kept::{Kept, route_of};
-use super::{Incident, SCHEMA, State, Trigger};
+use super::{Acted, Incident, SCHEMA, State, Trigger};
 use crate::diagnosis::{Cause, Diagnosis, SURE};
 use crate::evidence::{Frame, Source};
 use crate::record::{Request, Server, Worker};
@@ -94,6 +94,13 @@ pub enum Sign {
         stuck: u32,
         /// All threads.
         threads: u32,
+    },
+    /// Something was done about a trouble, or was not.
+    Acted {
+        /// The trouble.
+        incident: String,
+        /// What.
+        acted: Box<Acted>,
     },
     /// Time passes.
     Tick,
@@ -189,6 +196,11 @@ impl Desk {
             Sign::Deaths { text } => self.deaths(&text, now),
             Sign::Latency { route, text } => self.latency(&route, &text, now),
             Sign::Capacity { stuck, threads } => self.capacity(stuck, threads, now),
+            Sign::Acted { incident, acted } => {
+                if let Some(kept) = self.kept.values_mut().find(|kept| kept.incident.id == incident) {
+                    kept.act(*acted);
+                }
+            }
             Sign::Tick => {}
         }
         self.age(now);

@@ -245,3 +245,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_done_about_an_incident_is_told_once_and_then_goes_on() {
+    let mut desk = Desk::new(Server::default());
+    desk.name_next("20200101-1".into());
+    desk.on(Sign::Stuck(Box::default()), 10.0);
+    let act = |desk: &mut Desk, number, outcome| {
+        let acted = Acted {
+            at: 11.0,
+            number,
+            action: "cancel_query".into(),
+            target: "backend 7 of db".into(),
+            rule: "stuck-query".into(),
+            outcome,
+            text: "why".into(),
+        };
+        desk.on(Sign::Acted { incident: "20200101-1".into(), acted: Box::new(acted) }, 11.0).len()
+    };
+    for (number, outcome, effects) in [
+        (0, Outcome::Advised, 1),
+        (0, Outcome::Advised, 0),
+        (0, Outcome::Withheld, 1),
+        (1, Outcome::Begun, 1),
+        (1, Outcome::Done, 1),
+        (1, Outcome::Better, 1),
+        (2, Outcome::Begun, 1),
+    ] {
+        assert_eq!(act(&mut desk, number, outcome), effects, "{number} {outcome:?}");
+    }
+    let incident = desk.incidents()[0].clone();
+    let told: Vec<(u64, Outcome)> =
+        incident.actions.iter().map(|acted| (acted.number, acted.outcome)).collect();
+    assert_eq!(told, [(0, Outcome::Withheld), (1, Outcome::Better), (2, Outcome::Begun)]);
+    // What was only thought of is no part of its course.
+    let course = incident.timeline.iter().filter(|moment| moment.text.starts_with("cancel_query")).count();
+    assert_eq!(course, 4);
+    for number in 3..99 {
+        act(&mut desk, number, Outcome::Begun);
+    }
+    assert_eq!(desk.incidents()[0].actions.len(), 32);
+}

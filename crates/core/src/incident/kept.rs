@@ -2,7 +2,7 @@
 //! (`desk`).
 
 use super::desk::Troubled;
-use super::{Incident, Moment, State, Trigger};
+use super::{Acted, Incident, Moment, State, Trigger};
 use crate::diagnosis::{Candidate, Cause, Diagnosis};
 use crate::record::Request;
 use std::collections::BTreeMap;
@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 const ROUTES_MAX: usize = 32;
 /// Most moments of its course.
 const MOMENTS_MAX: usize = 64;
+
+/// Most actions that are told of one incident.
+const ACTIONS_MAX: usize = 32;
 
 /// A trouble.
 #[derive(Debug, Default)]
@@ -110,6 +113,34 @@ impl Kept {
         self.note(now, text.to_owned());
         self.dirty = true;
         self.tell = true;
+    }
+
+    /// Something was done about it. What is said again of the same action takes the place of what was said before.
+    pub(super) fn act(&mut self, acted: Acted) {
+        let actions = &mut self.incident.actions;
+        let same = |other: &Acted| match acted.number {
+            0 => {
+                other.number == 0
+                    && (&other.action, &other.rule, &other.target)
+                        == (&acted.action, &acted.rule, &acted.target)
+            }
+            number => other.number == number,
+        };
+        let is_new = match actions.iter_mut().find(|other| same(other)) {
+            Some(known) => std::mem::replace(known, acted.clone()).outcome != acted.outcome,
+            None => {
+                if actions.len() >= ACTIONS_MAX {
+                    actions.remove(0);
+                }
+                actions.push(acted.clone());
+                true
+            }
+        };
+        if is_new && acted.number > 0 {
+            let Acted { at, action, target, outcome, text, .. } = acted;
+            self.note(at, format!("{action} ({target}) {}: {text}", outcome.name()));
+        }
+        self.dirty |= is_new;
     }
 
     /// Adds a moment; of too many, those in the middle are given up.

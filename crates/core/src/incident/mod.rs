@@ -190,6 +190,74 @@ pub struct Incident {
     pub timeline: Vec<Moment>,
     /// What to do.
     pub fixes: Fixes,
+    /// What has been done about it, or would have been, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<Acted>,
+}
+
+/// Something that was done about an incident, or was not, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Acted {
+    /// When that was said last, seconds since 1970, UTC.
+    pub at: f64,
+    /// Its number in the audit; 0 for what was not done.
+    pub number: u64,
+    /// What: `cancel_query`; see docs/policy.md.
+    pub action: String,
+    /// To whom.
+    pub target: String,
+    /// The rule that named it.
+    pub rule: String,
+    /// How far it is.
+    pub outcome: Outcome,
+    /// Why, or what came of it.
+    pub text: String,
+}
+
+/// How far an action is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It would be done in another mode.
+    #[default]
+    Advised,
+    /// A guardrail stands against it.
+    Withheld,
+    /// Under way.
+    Begun,
+    /// Done; whether it has helped is not known yet.
+    Done,
+    /// There was nothing to do any more.
+    Over,
+    /// It could not be done.
+    Failed,
+    /// It has helped.
+    Better,
+    /// It has changed nothing.
+    Same,
+    /// It has made it worse.
+    Worse,
+    /// It was taken back.
+    Undone,
+}
+
+impl Outcome {
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Advised => "advised",
+            Self::Withheld => "withheld",
+            Self::Begun => "begun",
+            Self::Done => "done",
+            Self::Over => "over",
+            Self::Failed => "failed",
+            Self::Better => "better",
+            Self::Same => "same",
+            Self::Worse => "worse",
+            Self::Undone => "undone",
+        }
+    }
 }
 
 /// One moment of an incident's course.
