@@ -21,6 +21,7 @@ pub mod locals;
 pub mod log;
 pub mod record;
 pub mod route;
+pub mod scale;
 pub mod scoreboard;
 pub mod snapshot;
 pub mod sql;

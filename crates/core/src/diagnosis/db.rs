@@ -3,7 +3,7 @@
 
 use super::known::Call;
 use super::rules::{HUGE, LARGE, Match};
-use super::sight::{FRESH, Sight};
+use super::sight::{FRESH, SLACK_S, Sight};
 use super::words;
 use super::{Because, Cause};
 use crate::evidence::{Frame, Service, Session, Source, Tcp};
@@ -56,7 +56,7 @@ pub(super) fn result_in_database(sight: &Sight<'_>) -> Option<Match> {
 /// Where no stack can be read: it computes, and much has come from a database in its time.
 pub(super) fn rows_unseen(sight: &Sight<'_>) -> Option<Match> {
     let busy = sight.is_busy() && sight.frames.is_empty() && sight.source == Source::Kernel;
-    let age_s = sight.case.request.app_s;
+    let age_s = sight.case.request.app_s + SLACK_S;
     let came = |tcp: &Tcp| tcp.received >= HUGE && tcp.received_ago_s <= age_s && tcp.sent_ago_s <= age_s;
     let tcp = sight.database_sockets().filter(|_| busy).filter_map(|socket| socket.tcp).find(came)?;
     let what = "computes after a database has answered at length: most likely it makes objects of the rows";

@@ -10,6 +10,8 @@ const APART_S: f64 = 0.05;
 
 /// Who has asked within this share of the request's time has not been waiting for long.
 pub(super) const FRESH: f64 = 0.2;
+/// A request may have begun so much sooner than it was seen to.
+pub(super) const SLACK_S: f64 = 1.0;
 /// Looks that are so far apart show whether it goes on.
 const ASKS_S: f64 = 1.0;
 /// A thread that computes for such a share of the time does little else.
@@ -263,7 +265,9 @@ impl<'a> Sight<'a> {
 
     /// Where the call has a descriptor that may not be seen: the socket that was asked last, within the request's time.
     fn asked_last(&self, age_s: f64) -> Option<&'a Socket> {
-        let asked = |socket: &&Socket| socket.tcp.is_some_and(|tcp| tcp.sent > 0 && tcp.sent_ago_s <= age_s);
+        let asked = |socket: &&Socket| {
+            socket.tcp.is_some_and(|tcp| tcp.sent > 0 && tcp.sent_ago_s <= age_s + SLACK_S)
+        };
         let sockets = self.last.sockets.iter().filter(|_| self.is_unpointed()).filter(asked);
         sockets.min_by(|one, other| asked_ago_s(one).total_cmp(&asked_ago_s(other)))
     }
@@ -454,7 +458,7 @@ fn awaits_answer(socket: &Socket, age_s: f64) -> bool {
     }
     let Some(tcp) = socket.tcp else { return socket.kind == "udp" };
     let asked = tcp.received_ago_s > tcp.sent_ago_s + LITTLE_S || tcp.received == 0;
-    asked && tcp.sent_ago_s <= age_s + 1.0 && socket.state == "established"
+    asked && tcp.sent_ago_s <= age_s + SLACK_S && socket.state == "established"
 }
 
 fn asked_ago_s(socket: &Socket) -> f64 {
