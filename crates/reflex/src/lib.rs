@@ -7,6 +7,7 @@
 //! code but the scoreboard.
 #![forbid(unsafe_code)]
 
+mod act;
 pub mod admin;
 pub mod attached;
 pub mod database;
@@ -16,6 +17,7 @@ pub mod export;
 mod kernel;
 mod object;
 pub mod observer;
+mod process;
 mod rhythm;
 pub mod source;
 pub mod stack;

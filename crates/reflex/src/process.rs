@@ -1,14 +1,14 @@
-//! One process of the server, held by a pidfd so that its pid cannot become another's unnoticed; and what `/proc` says of
-//! processes without that. Not for: which of them are workers (`tree`).
+//! A process, held by a pidfd so that its pid cannot become another's unnoticed; and what `/proc` says of processes without that.
+//! Not for: which of them are workers (`source`), and not for whether one is told anything (`act`).
 
 use ferricorn_core::fleet::ExitStatus;
 use ferricorn_sys::process::ended;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,18 +20,18 @@ const THREADS_MAX: usize = 64;
 
 /// A process that is watched.
 #[derive(Debug)]
-pub(super) struct Process {
-    pub(super) pid: u32,
+pub(crate) struct Process {
+    pub(crate) pid: u32,
     /// When it was started, in ticks since boot: with the pid, its name for ever.
-    pub(super) started: u64,
+    pub(crate) started: u64,
     /// Its pid as it knows it itself, which in a container is another: so its logs name it.
-    pub(super) inner: u32,
+    pub(crate) inner: u32,
     pidfd: Option<OwnedFd>,
 }
 
 impl Process {
     /// Takes hold of a process; none if there is none.
-    pub(super) fn open(pid: u32) -> Option<Self> {
+    pub(crate) fn open(pid: u32) -> Option<Self> {
         let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
         // A kernel without pidfds leaves the start time.
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).ok();
@@ -40,7 +40,7 @@ impl Process {
     }
 
     /// Tells whether it has not ended.
-    pub(super) fn lives(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         if let Some(pidfd) = &self.pidfd {
             let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
             return matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0));
@@ -49,7 +49,7 @@ impl Process {
     }
 
     /// Returns how it has ended, where the kernel tells: once its parent has reaped it, or to who may trace it before that.
-    pub(super) fn status(&self) -> Option<ExitStatus> {
+    pub(crate) fn status(&self) -> Option<ExitStatus> {
         let reaped = self.pidfd.as_ref().and_then(|pidfd| ended(pidfd.as_fd()));
         let waiting = || stat(self.pid).filter(|stat| stat.state == 'Z' && stat.started == self.started);
         // 0 is shown to those who may not know, too.
@@ -61,13 +61,31 @@ impl Process {
         })
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It has ended, it is somebody else's, or the kernel has no pidfds: a pid alone is not enough to tell who is meant.
+    pub(crate) fn send(&self, signal: Signal) -> io::Result<()> {
+        let pidfd = self.pidfd.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(pidfd_send_signal(pidfd, signal)?)
+    }
+
+    /// Returns a descriptor of its as our own: the same open file.
+    ///
+    /// # Errors
+    /// As above; and it needs the right to trace it.
+    pub(crate) fn borrow(&self, fd: i32) -> io::Result<OwnedFd> {
+        let pidfd = self.pidfd.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(pidfd_getfd(pidfd, fd, PidfdGetfdFlags::empty())?)
+    }
+
     /// Returns when it was started, nanoseconds since boot.
-    pub(super) fn started_ns(&self) -> u64 {
+    pub(crate) fn started_ns(&self) -> u64 {
         self.started.saturating_mul(1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
     }
 
     /// Returns the seconds since it was started.
-    pub(super) fn age_s(&self) -> f64 {
+    pub(crate) fn age_s(&self) -> f64 {
         let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;
         let now = clock_gettime(ClockId::Boottime);
         let now_s = now.tv_sec as f64 + now.tv_nsec as f64 / 1e9;
@@ -83,7 +101,7 @@ fn inner(pid: u32) -> Option<u32> {
 }
 
 /// Returns a path of a process's as we reach it: in a container, by way of its root.
-pub(super) fn reachable(pid: u32, path: &Path) -> PathBuf {
+pub(crate) fn reachable(pid: u32, path: &Path) -> PathBuf {
     let within = PathBuf::from(format!("/proc/{pid}/root{}", path.display()));
     let same =
         |own: &fs::Metadata, theirs: &fs::Metadata| (own.dev(), own.ino()) == (theirs.dev(), theirs.ino());
@@ -95,15 +113,15 @@ pub(super) fn reachable(pid: u32, path: &Path) -> PathBuf {
 }
 
 /// What `/proc/PID/stat` says.
-pub(super) struct Stat {
-    pub(super) parent: u32,
-    pub(super) state: char,
-    pub(super) started: u64,
+pub(crate) struct Stat {
+    pub(crate) parent: u32,
+    pub(crate) state: char,
+    pub(crate) started: u64,
     /// As wait(2) tells it; 0 before the end, and to those who may not know.
     status: i32,
 }
 
-pub(super) fn stat(pid: u32) -> Option<Stat> {
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Behind the name, which may hold anything.
     let (_, rest) = text.rsplit_once(") ")?;
@@ -117,7 +135,7 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
 }
 
 /// Returns the children of a process, the oldest first.
-pub(super) fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut found = Vec::new();
     let mut told = false;
@@ -144,12 +162,12 @@ fn zero_ended(pid: u32, name: &str) -> Option<Vec<String>> {
 }
 
 /// Returns the words of its command line.
-pub(super) fn command_line(pid: u32) -> Vec<String> {
+pub(crate) fn command_line(pid: u32) -> Vec<String> {
     zero_ended(pid, "cmdline").unwrap_or_default()
 }
 
 /// Returns those of these variables that it was started with; none if they may not be seen. Others are not kept.
-pub(super) fn environment(pid: u32, names: &[&str]) -> Option<BTreeMap<String, String>> {
+pub(crate) fn environment(pid: u32, names: &[&str]) -> Option<BTreeMap<String, String>> {
     let variables = zero_ended(pid, "environ")?;
     let wanted = variables
         .iter()
@@ -159,7 +177,7 @@ pub(super) fn environment(pid: u32, names: &[&str]) -> Option<BTreeMap<String, S
 }
 
 /// Returns its descriptors with what they are; none if they may not be seen.
-pub(super) fn descriptors(pid: u32) -> Option<Vec<(i32, String)>> {
+pub(crate) fn descriptors(pid: u32) -> Option<Vec<(i32, String)>> {
     const DESCRIPTORS_MAX: usize = 4096;
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().take(DESCRIPTORS_MAX);
     let named = entries.filter_map(|entry| {

@@ -3,6 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
+type Change = fn(Load) -> Load;
+
 const LIMITS: Limits = Limits { min: 2, max: 8 };
 
 /// A server with four threads a worker, to which so many requests come at a time.
@@ -86,7 +88,7 @@ fn what_was_needed_again_is_kept_longer() {
 #[test]
 fn what_more_workers_would_make_worse_stands_against_them() {
     let full = |server: &Server| server.load(99);
-    let table: [(&str, fn(Load) -> Load); 5] = [
+    let table: [(&str, Change); 5] = [
         ("it worse: db.slow_query", |load| Load { forbidden: Some("db.slow_query".into()), ..load }),
         ("processors are at 97 %", |load| Load { host_cpu: Some(0.97), ..load }),
         ("100 MB of memory are left", |load| Load {

@@ -3,10 +3,10 @@
 
 use super::class::Class;
 use super::heartbeat::{Found, Heartbeat};
-use super::process::{self, Process};
 use super::requests::Requests;
 use super::settings::Settings;
 use super::tree::Tree;
+use crate::process::{self, Process};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,8 @@
 //!
 //! Not for: which request it is (`look`), nor what becomes of it (`requests`).
 
-use super::process;
 use super::tree::Tree;
+use crate::process;
 use ferricorn_core::snapshot::Backlog;
 use ferricorn_sys::sockets::{Socket, State, Table, Wanted};
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,7 +5,7 @@
 //! Who runs `sync` beats before it takes a request and not again until that is done: there the last beat is the begin of
 //! the request. The others beat from their loop. Not for: what silence means.
 
-use super::process;
+use crate::process;
 use rustix::fs::{Mode, OFlags, fstat, open};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;

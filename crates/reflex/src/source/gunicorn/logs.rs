@@ -3,9 +3,9 @@
 
 use super::events::{self, Event};
 use super::format::{self, Format, Line};
-use super::process;
 use super::settings::Settings;
 use super::tail::Tail;
+use crate::process;
 use std::path::{Path, PathBuf};
 
 /// Files that are followed.

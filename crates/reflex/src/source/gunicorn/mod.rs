@@ -23,7 +23,6 @@ mod ledger;
 mod logs;
 mod look;
 mod observe;
-mod process;
 mod requests;
 mod routes;
 mod settings;

@@ -2,7 +2,7 @@
 //! its configuration file that set a name to a plain value, and what its control socket shows. The file is read, never run.
 //! What is not readable is said. Not for: settings that change nothing in what is seen of the server.
 
-use super::process;
+use crate::process;
 use ferricorn_settings::{Said, Source, parse_args, split_words};
 use ferricorn_sys::sockets::{Table, Wanted};
 use serde_json::Value;

@@ -3,7 +3,7 @@
 //! server's) are left alone. Not for: what workers do (`requests`), and why they end (`deaths`).
 
 use super::heartbeat::{Beat, Found, Heartbeat};
-use super::process::{self, Process, children};
+use crate::process::{self, Process, children};
 use ferricorn_core::fleet::{ExitStatus, signal_name};
 use std::collections::{BTreeMap, BTreeSet};
 
