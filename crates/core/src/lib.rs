@@ -19,6 +19,7 @@ pub mod latency;
 pub mod life;
 pub mod locals;
 pub mod log;
+pub mod policy;
 pub mod record;
 pub mod route;
 pub mod scale;
