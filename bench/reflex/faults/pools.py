@@ -28,9 +28,9 @@ class SlowHolders(Fault):
     def inject(self, stage):
         stage.sql("DROP INDEX orders_customer_id")
         page = f"{self.page}?region={region_of(stage, REPORT_SECONDS)}"
-        # Somebody's dashboard, every half second.
-        for n in range(28):
-            stage.later(n / 2, lambda: stage.burst([("GET", page, None)]))
+        # Somebody's dashboard, three times a second.
+        for n in range(42):
+            stage.later(n / 3, lambda: stage.burst([("GET", page, None)]))
 
     def prove(self, view):
         holders = view.sessions("active", "", "active session")

@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod check;
 pub mod claim;
+pub mod contrast;
 pub mod deadline;
 pub mod detect;
 pub mod diagnosis;

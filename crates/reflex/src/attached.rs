@@ -3,7 +3,7 @@
 //!
 //! Not for: how things are seen (`crate::source`), and not for any decision: nothing here touches the Gunicorn.
 
-use crate::engine::{Asking, Engine, Key, Outlet};
+use crate::engine::{Acting, Asking, Engine, Key, Outlet, policy_of};
 use crate::export::Shared;
 use crate::rhythm::Rhythm;
 use crate::source::gunicorn::{AttachError, Gunicorn, Observation, Options};
@@ -128,7 +128,9 @@ impl<'a> Session<'a> {
         let outlet = Outlet::open(server.clone(), context.folder, &settings, context.log)?;
         let shared = outlet.shared();
         let asking = Asking::open(&settings.reflex_database, context.log);
-        let engine = Engine::new(server, asking, outlet, clock::wall_time_s());
+        let policy = policy_of(&settings, context.log);
+        let acting = Acting::new(policy, server.pid, outlet.folder());
+        let engine = Engine::new(server, asking, acting, outlet, clock::wall_time_s());
         let rhythm = Rhythm::new(clock::now_ns());
         Ok(Self { context, shared, engine, rhythm, snapshot: Snapshot::default(), gaps: Vec::new() })
     }

@@ -3,7 +3,7 @@
 //!
 //! Not for: what is made of it ([`crate::engine`]), and not for any decision: nothing here touches a worker.
 
-use crate::engine::{Asking, Engine, Key, Outlet};
+use crate::engine::{Acting, Asking, Engine, Key, Outlet, policy_of};
 use crate::export::Shared;
 use crate::rhythm::Rhythm;
 use ferricorn_core::event::Event;
@@ -67,8 +67,12 @@ pub fn run(context: &Context<'_>) {
     context.board.state_dir.store(bytes);
     let shared = outlet.shared();
     let asking = Asking::open(&context.settings.reflex_database, context.log);
-    let engine =
-        Engine::new(server, asking, outlet, clock::wall_time_s()).boots_within(context.settings.boot_timeout);
+    let policy = policy_of(context.settings, context.log);
+    let workers = u32::try_from(context.settings.workers).unwrap_or(u32::MAX);
+    let acting = Acting::new(policy, server.pid, outlet.folder()).on_board(context.board, workers);
+    let engine = Engine::new(server, asking, acting, outlet, clock::wall_time_s())
+        .boots_within(context.settings.boot_timeout)
+        .scales_between(context.settings.workers_between, clock::wall_time_s());
     let rhythm = Rhythm::new(clock::now_ns());
     let observer = Observer { context, shared, engine, rhythm, lives: Lives::default() };
     observer.live();

@@ -161,6 +161,12 @@ pub struct Settings {
     pub otlp_endpoint: Option<String>,
     /// `notify`.
     pub notify: Vec<Destination>,
+    /// `reflex_mode`; none if nobody has said it.
+    pub reflex_mode: Option<String>,
+    /// `reflex_policy`.
+    pub reflex_policy: Option<PathBuf>,
+    /// `workers_min` and `workers_max`, if the number is not fixed.
+    pub workers_between: Option<(u32, u32)>,
     /// `reflex_database`, as it was said.
     pub reflex_database: Vec<String>,
 }
@@ -356,6 +362,9 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         admin_bind: read.admin_bind()?,
         otlp_endpoint: read.said_text("otlp_endpoint", |text| url_of(&text))?,
         notify: read.notify()?,
+        reflex_mode: read.text("reflex_mode"),
+        reflex_policy: read.text("reflex_policy").map(PathBuf::from),
+        workers_between: read.workers_between()?,
         reflex_database: read.list("reflex_database"),
         chdir,
         said: said.clone(),
@@ -485,6 +494,21 @@ impl Reading<'_> {
         let prefix = prefix.trim_end_matches('.');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
         Some(Statsd { address, prefix, tags: self.text("dogstatsd_tags").unwrap_or_default() })
+    }
+
+    fn workers_between(&self) -> Result<Option<(u32, u32)>, Invalid> {
+        let number = |name: &str| self.count::<u32>(name);
+        let (min, max) = (number("workers_min"), number("workers_max"));
+        if max == 0 {
+            return Ok(None);
+        }
+        let min = if min == 0 { number("workers") } else { min };
+        if min > max {
+            return Err(
+                self.invalid("workers_max", format!("there are {min} workers at least, which is more"))
+            );
+        }
+        Ok(Some((min.max(1), max)))
     }
 
     fn admin_bind(&self) -> Result<Option<BindAddress>, Invalid> {

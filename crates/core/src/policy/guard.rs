@@ -3,6 +3,7 @@
 
 use super::ledger::Ledger;
 use super::{Facts, Kind, Limits, Rule, Step};
+use crate::diagnosis::Cause;
 use crate::incident::State;
 
 /// So much memory must be left for one worker more, in workers.
@@ -15,6 +16,12 @@ const HOSTS: u32 = 3;
 const SCARCE: [&str; 5] = ["db", "pool", "cpu", "host", "worker.memory"];
 /// It is somebody else's trouble: a new arbiter changes nothing.
 const ELSEWHERE: [&str; 3] = ["db", "pool", "external"];
+
+/// Tells whether more workers would make it worse: what is waited for is scarce.
+pub fn more_would_hurt(cause: Cause, because: Option<Cause>) -> bool {
+    let facts = Facts { cause, because, ..Facts::default() };
+    facts.is_of(&SCARCE)
+}
 
 /// Says what stands against an action.
 pub(super) fn against(

@@ -19,6 +19,7 @@ mod tests;
 pub use expression::names;
 pub use facts::Facts;
 pub use file::{BUILTIN, Mistake};
+pub use guard::more_would_hurt;
 pub use ledger::{AfterThat, Ledger, Outcome};
 
 use expression::Condition;

@@ -2,7 +2,8 @@
 //! ([`crate::database`]), which takes its time in a thread of its own.
 
 use super::outlet::Log;
-use crate::database::{Connection, Databases, Question, Sibling, Target};
+use crate::act::Cancels;
+use crate::database::{Cancelled, Connection, Databases, Question, Sibling, Target, Victim};
 use crate::evidence::Serves;
 use ferricorn_core::evidence::{Database, Evidence, Service};
 use ferricorn_core::log::Level;
@@ -106,6 +107,16 @@ impl Asking {
     /// Takes lines for the log.
     pub(super) fn lines(&self) -> Vec<(Level, String)> {
         self.databases.as_ref().map(Databases::lines).unwrap_or_default()
+    }
+}
+
+impl Cancels for Asking {
+    fn cancel(&self, id: u64, victim: &Victim) -> bool {
+        self.databases.as_ref().is_some_and(|databases| databases.cancel(id, victim.clone()))
+    }
+
+    fn cancelled(&self) -> Vec<(u64, Cancelled)> {
+        self.databases.as_ref().map(Databases::cancelled).unwrap_or_default()
     }
 }
 

@@ -36,6 +36,10 @@ pub(super) struct Facts {
     /// After so long a silence a worker is killed with all its requests, whatever their ages; where that is the only deadline.
     killed_s: Option<f64>,
     stock: bool,
+    /// Number of the last reload.
+    pub(super) generation: u32,
+    /// New workers serve beside old ones.
+    reloading: bool,
     /// When all this was so, seconds since 1970.
     at_s: f64,
     /// When we were stopped last, and for how long, seconds.
@@ -61,6 +65,13 @@ impl Facts {
         // Of one alone nobody can tell; its own state does. And a stock Gunicorn's worker may be silent while it works.
         self.all_silent = snapshot.kind == Kind::Ferricorn && living().count() > 1 && living().all(silent);
         self.stock = snapshot.kind == Kind::Gunicorn;
+        self.generation = snapshot.generation;
+        let serves = |worker: &&snapshot::Worker| worker.life != Life::Draining;
+        let of = |new: bool| {
+            let same = |worker: &snapshot::Worker| (worker.generation == snapshot.generation) == new;
+            living().filter(serves).any(same)
+        };
+        self.reloading = !self.stock && of(true) && of(false);
         let by_silence = self.stock && self.is_nested();
         self.killed_s = snapshot.timeout_s.filter(|_| by_silence);
         self.at_s = now_s;
@@ -104,6 +115,46 @@ impl Facts {
         self.workers.keys().copied()
     }
 
+    /// Returns the workers, with how many requests each has answered, and how many of these went wrong.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &snapshot::Worker> {
+        self.workers.values()
+    }
+
+    /// Returns how long workers have lived, seconds.
+    pub(super) fn uptimes(&self) -> impl Iterator<Item = f64> {
+        self.workers.values().map(|worker| worker.uptime_s)
+    }
+
+    pub(super) fn worker_class(&self) -> &str {
+        &self.worker_class
+    }
+
+    /// Tells whether it is a stock Gunicorn.
+    pub(super) fn is_stock(&self) -> bool {
+        self.stock
+    }
+
+    /// Tells whether new workers serve beside old ones.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.reloading
+    }
+
+    /// Returns how many threads are at work.
+    pub(super) fn busy(&self) -> u32 {
+        let busy = |worker: &snapshot::Worker| worker.threads.saturating_sub(worker.threads_free);
+        self.workers.values().filter(|worker| worker.life != Life::Booting).map(busy).sum()
+    }
+
+    /// Returns how many requests wait for a thread.
+    pub(super) fn queued(&self) -> u32 {
+        self.queued
+    }
+
+    /// Returns which share of the host's processors is in use.
+    pub(super) fn host_cpu(&self) -> Option<f64> {
+        self.host.busy()
+    }
+
     /// Returns how many workers serve.
     pub(super) fn ready(&self) -> usize {
         self.ready
@@ -144,6 +195,11 @@ impl Facts {
 
     /// Explains a request.
     pub(super) fn diagnose(&self, watch: &Watch) -> Diagnosis {
+        diagnose(&self.case(watch))
+    }
+
+    /// Returns what the rules need to know of a request.
+    pub(super) fn case<'a>(&self, watch: &'a Watch) -> Case<'a> {
         // What was at work through a pause of us all is late for that alone.
         let through = |(at_s, lasted_s): (f64, f64)| {
             let look_s = watch.looks.last().map_or(at_s, |look| look.at_s);
@@ -161,7 +217,7 @@ impl Facts {
         let request = self.routed(&watch.running.request);
         let case = watch.case(self.is_nested(), self.history(&request), server);
         let route = case.request.route.clone().or(request.route);
-        diagnose(&Case { request: Request { route, ..case.request.clone() }, ..case })
+        Case { request: Request { route, ..case.request.clone() }, ..case }
     }
 }
 

@@ -40,6 +40,7 @@ impl Engine<'_> {
         watch.late = Some(late.clone());
         watch.lost_s = Some(at_s);
         self.lost(&late.request, late.pid, &late.answer, now_s);
+        self.act_on_request(key, now_s);
     }
 
     /// A request was lost, whoever has answered it.
@@ -114,6 +115,7 @@ impl Engine<'_> {
             self.sign(Sign::Worker { worker, diagnosis: Box::new(diagnosis), text, grave }, now_s);
         }
         self.settle_all(now_s, |key, watch| (key.0 == pid && watch.late.is_some()).then_some(Outcome::Ended));
+        self.act_on_orphans(pid, now_s);
         self.watches.forget(pid);
         self.forget(pid);
         self.outlet.record(Record::Death(Box::new(Death {

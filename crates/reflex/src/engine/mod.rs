@@ -4,14 +4,17 @@
 //!
 //! Not for: where requests and events come from, and for no decision about a process.
 
+mod acting;
 mod asking;
 mod boots;
 mod detectors;
 mod explain;
 mod lost;
 mod outlet;
+mod scaling;
 mod watch;
 
+pub(crate) use acting::{Acting, policy_of};
 pub(crate) use asking::Asking;
 pub(crate) use outlet::Outlet;
 pub(crate) use watch::Key;
@@ -27,6 +30,7 @@ use ferricorn_core::incident::{Desk, Effect, Sign, Troubled};
 use ferricorn_core::life::{Change, Life};
 use ferricorn_core::record::{Blocked, Hold, Outcome, Record, SCHEMA, Server};
 use ferricorn_core::snapshot::{Running, Snapshot};
+use scaling::Scaling;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,20 +67,28 @@ pub(crate) struct Engine<'a> {
     detectors: Detectors,
     asking: Asking,
     outlet: Outlet<'a>,
+    acting: Acting,
+    scaling: Scaling,
     /// Looks in the current second.
     looks: (u64, u32),
 }
 
 impl<'a> Engine<'a> {
     /// Returns an engine for a server; takes up what the last one has left.
-    pub(crate) fn new(server: Server, asking: Asking, mut outlet: Outlet<'a>, now_s: f64) -> Self {
+    pub(crate) fn new(
+        server: Server,
+        asking: Asking,
+        acting: Acting,
+        mut outlet: Outlet<'a>,
+        now_s: f64,
+    ) -> Self {
         let mut desk = Desk::new(server.clone());
         let mut detectors = Detectors::default();
         desk.resume(outlet.unfinished(now_s));
         if let Some(kept) = outlet.remembered("detectors", now_s) {
             detectors.resume(kept);
         }
-        Self {
+        let mut engine = Self {
             server,
             lens: Lens::default(),
             watches: Watches::default(),
@@ -88,8 +100,12 @@ impl<'a> Engine<'a> {
             detectors,
             asking,
             outlet,
+            acting,
+            scaling: Scaling::default(),
             looks: (0, 0),
-        }
+        };
+        engine.resume_acting(now_s);
+        engine
     }
 
     /// Says after how long a boot is ended, where that has a limit of its own.
@@ -182,6 +198,7 @@ impl<'a> Engine<'a> {
             watch.diagnosis = Some(diagnosis);
         }
         self.sign(Sign::Stuck(Box::new(troubled)), now_s);
+        self.act_on_request(key, now_s);
     }
 
     /// Gives a sign to the desk, and does what it says.
@@ -274,6 +291,8 @@ impl<'a> Engine<'a> {
             self.sign(Sign::Capacity { stuck: self.facts.stuck, threads: self.facts.threads }, now_s);
         }
         self.sign(Sign::Tick, now_s);
+        self.second_acting(now_s);
+        self.second_scaling(snapshot.workers_target, now_s);
     }
 
     /// Shows others a whole snapshot.
@@ -316,6 +335,7 @@ impl<'a> Engine<'a> {
     pub(crate) fn tick(&mut self, now_s: f64) {
         self.hear_databases(now_s);
         self.explain_those_due(now_s);
+        self.tick_acting(now_s);
         self.outlet.tick(now_s);
     }
 

@@ -2,8 +2,8 @@
 //! Not for: deciding what is said.
 
 use crate::export::{self, Exports, Shared};
-use crate::store::{Scribe, Store, StoreError};
-use ferricorn_core::incident::{Incident, State};
+use crate::store::{Act, Scribe, Store, StoreError};
+use ferricorn_core::incident::{Acted, Incident, Outcome, State};
 use ferricorn_core::latency::{Key, Phases};
 use ferricorn_core::life::Change;
 use ferricorn_core::log::Level;
@@ -87,6 +87,35 @@ impl<'a> Outlet<'a> {
     /// Returns what was kept under a name.
     pub(crate) fn remembered(&mut self, name: &str, now_s: f64) -> Option<serde_json::Value> {
         self.write(now_s, |store, server| store.remembered(server, name)).flatten()
+    }
+
+    /// Keeps a value under a name.
+    pub(crate) fn remember(&mut self, name: &str, value: &serde_json::Value, now_s: f64) {
+        self.write(now_s, |store, server| store.remember(server, name, now_s, value));
+    }
+
+    /// Writes down what is done; its number, or none if it could not be written.
+    pub(crate) fn audit(&mut self, act: &Act, now_s: f64) -> Option<u64> {
+        self.write(now_s, |store, _| store.audit(act)).map(i64::unsigned_abs)
+    }
+
+    /// Says that something was done.
+    pub(crate) fn say_acted(&self, incident: &str, acted: &Acted) {
+        let Acted { number, action, target, outcome, text, .. } = acted;
+        let level = match outcome {
+            Outcome::Failed | Outcome::Worse => Level::Warning,
+            _ => Level::Info,
+        };
+        let text =
+            format!("Action {number}, {action} ({target}), {}: {text}; incident {incident}", outcome.name());
+        (self.log)(level, &text);
+    }
+
+    /// Says that actions were turned on or off.
+    pub(crate) fn say_switched(&self, on: bool) {
+        let text =
+            if on { "Actions are turned on" } else { "Actions are turned off: nothing is done by itself" };
+        (self.log)(Level::Warning, text);
     }
 
     /// Returns a name for the next incident.

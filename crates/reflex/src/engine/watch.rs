@@ -4,9 +4,10 @@
 use ferricorn_core::diagnosis::{Case, Diagnosis, History, Surroundings, Told};
 use ferricorn_core::event::{Late, Seen};
 use ferricorn_core::evidence::{Database, Evidence, Source, Thread};
+use ferricorn_core::policy::Kind;
 use ferricorn_core::record::{Outcome, Request, SCHEMA, Server, Timeout, Worker};
 use ferricorn_core::snapshot::Running;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// At how many per cent of its time a request is looked at, and how long after that once more: what changes in between tells
 /// computing from waiting. The deadline itself is told.
@@ -65,6 +66,8 @@ pub(super) struct Watch {
     gone_s: Option<f64>,
     /// Its record is written.
     pub(super) written: bool,
+    /// What was decided about it already.
+    pub(super) acted: BTreeSet<Kind>,
 }
 
 impl Watches {
@@ -179,6 +182,10 @@ impl Watches {
     /// Returns a request's watch; a new one for who has not been looked at.
     pub(super) fn entry(&mut self, key: Key) -> &mut Watch {
         self.by.entry(key).or_default()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Watch> {
+        self.by.values()
     }
 
     pub(super) fn of_worker(&self, pid: u32) -> impl Iterator<Item = &Watch> {

@@ -255,4 +255,51 @@ pub(super) const ROWS: &[Setting] = &[
     .since("0.1.0")
     .ours()
     .secret(),
+    Setting::new(
+        "reflex_mode",
+        Kind::Choice { names: &["observe", "advise", "protect", "act"], aliases: &[], bare: None },
+        NONE,
+        "How much the observer does without a person.\n\n\
+         `observe`: nothing. `advise`: nothing, and it tells what it would do. `protect`: it ends statements and connections of requests whose \
+         time is over, takes back workers that it has added, halts reloads that are worse. `act`: what the policy's rules say. Unless you set \
+         it, the mode of `reflex_policy`, else `advise`. [Policy](policy.md) tells of rules, budgets and what is never done.",
+    )
+    .flags(&["--reflex-mode"])
+    .metavar("MODE")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "reflex_policy",
+        PATH,
+        NONE,
+        "A file with rules of your own: what the observer does about trouble, and how often.\n\n\
+         Without it the rules that come with Ferricorn hold: `ferricornctl policy show`. `ferricornctl policy check FILE` finds mistakes. \
+         [Policy](policy.md) tells what it says.",
+    )
+    .flags(&["--reflex-policy"])
+    .metavar("FILE")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "workers_min",
+        COUNT,
+        int(0),
+        "With `workers_max`: the observer takes workers away down to this number when there have been too many for long; 0 stands for `workers`.",
+    )
+    .flags(&["--workers-min"])
+    .metavar("INT")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "workers_max",
+        COUNT,
+        int(0),
+        "The observer adds workers up to this number while requests wait for a thread; 0 for a fixed number of workers.\n\n\
+         It adds none while the database, a pool, the processors or memory are what is short, since that would make it worse. \
+         [Scaling](scaling.md) tells how it decides; `ferricornctl why scale` tells what it has decided.",
+    )
+    .flags(&["--workers-max"])
+    .metavar("INT")
+    .since("0.1.0")
+    .ours(),
 ];

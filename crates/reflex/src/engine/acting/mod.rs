@@ -1,0 +1,438 @@
+//! What is done about trouble: asks the policy, has [`crate::act`] do it, writes it down before and after, finds out after a while
+//! whether it has helped, and takes back what has not. Whatever is done has a row in the audit before it begins; without a store
+//! nothing is done.
+//!
+//! [`situation`] is what the policy is told. Not for: deciding ([`ferricorn_core::policy`]), and not for how things are done.
+
+mod course;
+mod situation;
+mod switch;
+mod trial;
+
+use super::outlet::Log;
+use super::{Engine, Key};
+use crate::act::{Cut, Deed, Done, Hands};
+use crate::database::Victim;
+use crate::store::Act;
+use course::Courses;
+use ferricorn_core::diagnosis::reach;
+use ferricorn_core::incident::{Acted, Outcome, Sign, State};
+use ferricorn_core::log::Level;
+use ferricorn_core::policy::{
+    AfterThat, Facts, Kind, Ledger, Mode, Outcome as Effect, Policy, Proposal, Verdict,
+};
+use ferricorn_core::scoreboard::Scoreboard;
+use ferricorn_settings::Settings;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use switch::Switch;
+use trial::Trial;
+
+/// From this share of its time on something is done about a request. Who is killed at the end of it by another must be helped
+/// before.
+const NEAR: f64 = 0.95;
+/// Actions whose end, or effect, is awaited; the oldest are let go.
+const BEGUN_MAX: usize = 64;
+
+/// What was begun, until its effect is known.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Begun {
+    at_s: f64,
+    proposal: Proposal,
+    target: String,
+    incident: String,
+    /// The request that it was about.
+    request: Option<Key>,
+    /// It has come to its end.
+    ended: bool,
+}
+
+/// What survives the observer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    ledger: Ledger,
+    begun: BTreeMap<u64, Begun>,
+}
+
+/// Who acts.
+#[derive(Debug)]
+pub(crate) struct Acting {
+    policy: Policy,
+    hands: Hands,
+    kept: Kept,
+    courses: Courses,
+    trial: Trial,
+    switch: Switch,
+    workers_configured: Option<u32>,
+}
+
+impl Acting {
+    /// Returns who acts on the server with this arbiter by this policy; `folder` has the switch.
+    pub(crate) fn new(policy: Policy, arbiter: u32, folder: Option<&Path>) -> Self {
+        Self {
+            policy,
+            hands: Hands::of(arbiter, None),
+            kept: Kept::default(),
+            courses: Courses::default(),
+            trial: Trial::default(),
+            switch: Switch::new(folder.map(Path::to_owned)),
+            workers_configured: None,
+        }
+    }
+
+    /// Tells whether nothing may be done.
+    pub(super) fn is_off(&self) -> bool {
+        self.kept.ledger.is_off()
+    }
+
+    /// Tells the arbiter how many workers there are to be.
+    pub(super) fn tell_arbiter(&self, deed: &Deed) -> Done {
+        self.hands.tell_arbiter(deed)
+    }
+
+    /// The same on our own server.
+    pub(crate) fn on_board(self, board: &'static Scoreboard, workers: u32) -> Self {
+        let arbiter = board.arbiter_pid.load(Relaxed);
+        Self { hands: Hands::of(arbiter, Some(&board.halt)), workers_configured: Some(workers), ..self }
+    }
+}
+
+impl Engine<'_> {
+    /// Takes up what the last observer has left: what it had begun, nobody knows the end of.
+    pub(super) fn resume_acting(&mut self, now_s: f64) {
+        let Some(kept) = self.outlet.remembered("acting", now_s) else { return };
+        self.acting.kept = serde_json::from_value(kept).unwrap_or_default();
+        let open: Vec<u64> =
+            self.acting.kept.begun.iter().filter(|(_, begun)| !begun.ended).map(|(id, _)| *id).collect();
+        for id in open {
+            let why = "the observer has ended in the middle of it: whether it was done is not known";
+            self.ended(id, &Done::Failed(why.to_owned()), now_s);
+        }
+    }
+
+    /// Something may have to be done about a request.
+    pub(super) fn act_on_request(&mut self, key: Key, now_s: f64) {
+        let Some(watch) = self.watches.get(key).filter(|watch| watch.diagnosis.is_some()) else { return };
+        let near = watch.running.enforced_share().is_some_and(|share| share >= NEAR);
+        if !near && watch.late.is_none() {
+            return;
+        }
+        let Some(incident) = self.desk.of_request(&watch.running.request.id).map(str::to_owned) else {
+            return;
+        };
+        let Some(facts) = self.request_facts(key, &incident) else { return };
+        for proposal in self.acting.policy.decide(&facts, &self.acting.kept.ledger, now_s) {
+            let kind = proposal.step.kind;
+            let is_new = self.watches.get_mut(key).is_some_and(|watch| watch.acted.insert(kind));
+            if let Some(deed) = self.deed_of_request(key, kind).filter(|_| is_new) {
+                self.propose(proposal, &deed, &incident, Some(key), now_s);
+            }
+        }
+    }
+
+    /// Returns what an action comes to for a request; none if there is nothing that it could take hold of.
+    fn deed_of_request(&self, key: Key, kind: Kind) -> Option<Deed> {
+        let watch = self.watches.get(key)?;
+        match kind {
+            Kind::CancelQuery => {
+                let case = self.facts.case(watch);
+                let (database, session) = reach(&case).session?;
+                Victim::of(&database.name, session).map(Deed::Cancel)
+            }
+            Kind::ShutSocket => {
+                let case = self.facts.case(watch);
+                let (thread, socket) = reach(&case).socket?;
+                Cut::of(key.0, thread, socket).map(Deed::Shut)
+            }
+            Kind::KillWorker => Some(Deed::End { pid: key.0 }),
+            _ => None,
+        }
+    }
+
+    /// A worker has died: what it had asked databases for may go on there.
+    pub(super) fn act_on_orphans(&mut self, pid: u32, now_s: f64) {
+        let of_watch = |watch: &super::watch::Watch| {
+            let key = (pid, watch.running.number);
+            let sessions = watch.looks.last()?.databases.iter().flat_map(|database| {
+                let of_worker = database.sessions.iter().filter(|session| session.fd.is_some());
+                of_worker.filter_map(|session| Victim::of(&database.name, session))
+            });
+            Some((key, sessions.collect::<Vec<Victim>>()))
+        };
+        let mut orphans: Vec<(Key, Victim)> = Vec::new();
+        for (key, victims) in self.watches.of_worker(pid).filter_map(of_watch) {
+            // Requests of one worker are looked at together: each of its sessions once.
+            let new = victims.into_iter().filter(|victim| orphans.iter().all(|(_, known)| known != victim));
+            orphans.extend(new.map(|victim| (key, victim)).collect::<Vec<_>>());
+        }
+        for (key, victim) in orphans {
+            let Some(watch) = self.watches.get(key) else { continue };
+            let Some(incident) = self.desk.of_request(&watch.running.request.id).map(str::to_owned) else {
+                continue;
+            };
+            let Some(facts) = self.request_facts(key, &incident) else { continue };
+            let proposals = self.acting.policy.decide(&facts, &self.acting.kept.ledger, now_s);
+            let orphan = proposals.into_iter().find(|proposal| proposal.step.kind == Kind::CancelOrphan);
+            if let Some(proposal) = orphan {
+                self.propose(proposal, &Deed::Cancel(victim), &incident, Some(key), now_s);
+            }
+        }
+    }
+
+    /// The first new workers of a reload may be worse than the old ones, whatever is wrong with them.
+    fn act_on_reload(&mut self, now_s: f64) {
+        let Some((verdict, text)) = self.acting.trial.judge(&self.facts) else { return };
+        let trouble = self.desk.incidents().first().map(|incident| incident.id.clone());
+        let Some(incident) = trouble else { return };
+        let Some(facts) = self.incident_facts(&incident) else { return };
+        let facts = Facts { change: Some(verdict.name().to_owned()), state: State::Open, ..facts };
+        for proposal in self.acting.policy.decide(&facts, &self.acting.kept.ledger, now_s) {
+            if proposal.step.kind == Kind::HaltReload {
+                let proposal = Proposal { why: text.clone(), ..proposal };
+                self.propose(proposal, &Deed::Halt(self.facts.generation), &incident, None, now_s);
+            }
+        }
+    }
+
+    /// Something may have to be done about what many requests have in common.
+    fn act_on_incidents(&mut self, now_s: f64) {
+        let open: Vec<String> = self
+            .desk
+            .incidents()
+            .into_iter()
+            .filter(|incident| incident.is_open())
+            .map(|incident| incident.id.clone())
+            .collect();
+        for id in open {
+            let Some(facts) = self.incident_facts(&id) else { continue };
+            for proposal in self.acting.policy.decide(&facts, &self.acting.kept.ledger, now_s) {
+                let count = proposal.step.count;
+                let deed = match proposal.step.kind {
+                    Kind::AddWorkers => Deed::Add(count),
+                    Kind::RemoveWorkers => Deed::Remove(count),
+                    Kind::Recycle => Deed::Recycle,
+                    _ => continue,
+                };
+                self.propose(proposal, &deed, &id, None, now_s);
+            }
+        }
+    }
+
+    /// Does what was decided, or tells why not.
+    fn propose(&mut self, proposal: Proposal, deed: &Deed, incident: &str, request: Option<Key>, now_s: f64) {
+        let (outcome, text) = match &proposal.verdict {
+            Verdict::Do => (Outcome::Begun, proposal.why.clone()),
+            Verdict::Advise(why) => (Outcome::Advised, format!("{}; {why}", proposal.why)),
+            Verdict::Withheld(why) => (Outcome::Withheld, why.clone()),
+        };
+        let mut acted = Acted {
+            at: now_s,
+            number: 0,
+            action: proposal.step.kind.name().to_owned(),
+            target: deed.target(),
+            rule: proposal.rule.clone(),
+            outcome,
+            text,
+        };
+        if outcome == Outcome::Begun {
+            let before = self.situation_now();
+            let why = format!("incident {incident}, rule {}: {}", proposal.rule, proposal.why);
+            match self.outlet.audit(&act("begun", &acted, &why, &before, ""), now_s) {
+                Some(number) => acted.number = number,
+                None => {
+                    acted.outcome = Outcome::Withheld;
+                    "it cannot be written down, and what is not written down is not done"
+                        .clone_into(&mut acted.text);
+                }
+            }
+        }
+        let number = acted.number;
+        self.tell_acted(incident, acted.clone(), now_s);
+        if number == 0 {
+            return;
+        }
+        self.acting.kept.ledger.done(number, &proposal, now_s);
+        let target = acted.target;
+        let begun =
+            Begun { at_s: now_s, proposal, target, incident: incident.to_owned(), request, ended: false };
+        if self.acting.kept.begun.len() >= BEGUN_MAX {
+            self.acting.kept.begun.pop_first();
+        }
+        self.acting.kept.begun.insert(number, begun);
+        // Before it is done: who comes after us must not do it once more.
+        self.keep_acting(now_s);
+        if let Some(done) = self.acting.hands.begin(number, deed, &self.asking, now_s) {
+            self.ended(number, &done, now_s);
+        }
+    }
+
+    /// Something has come to its end.
+    fn ended(&mut self, number: u64, done: &Done, now_s: f64) {
+        let Some(begun) = self.acting.kept.begun.get_mut(&number) else { return };
+        begun.ended = true;
+        let begun = begun.clone();
+        let (outcome, text) = match done {
+            Done::Yes(text) => (Outcome::Done, text),
+            Done::Over(text) => (Outcome::Over, text),
+            Done::Failed(text) => (Outcome::Failed, text),
+        };
+        if outcome != Outcome::Done {
+            self.acting.kept.ledger.failed(number);
+            self.acting.kept.begun.remove(&number);
+        }
+        self.tell_end(number, &begun, outcome, text, now_s);
+    }
+
+    /// Finds out what has helped, and takes back what has not, or has had its time.
+    fn follow_up(&mut self, now_s: f64) {
+        for number in self.acting.kept.ledger.due_for_verification(now_s) {
+            let Some(begun) = self.acting.kept.begun.get(&number).cloned() else {
+                self.acting.kept.ledger.failed(number);
+                continue;
+            };
+            let (effect, text) = self.effect_of(&begun, now_s);
+            let Acting { policy, kept, .. } = &mut self.acting;
+            let after = policy.verified(&mut kept.ledger, number, effect, now_s);
+            let outcome = match effect {
+                Effect::Better => Outcome::Better,
+                Effect::Same => Outcome::Same,
+                Effect::Worse => Outcome::Worse,
+            };
+            self.tell_end(number, &begun, outcome, &text, now_s);
+            if after == AfterThat::Undo {
+                self.take_back(number, &begun, &text, now_s);
+            }
+            if begun.proposal.step.revert_after_s.is_none() || after != AfterThat::Keep {
+                self.acting.kept.begun.remove(&number);
+            }
+        }
+        for number in self.acting.kept.ledger.due_for_revert(now_s) {
+            if let Some(begun) = self.acting.kept.begun.remove(&number) {
+                self.take_back(number, &begun, "its time is over", now_s);
+            }
+        }
+    }
+
+    /// Finds out whether an action has helped.
+    fn effect_of(&self, begun: &Begun, now_s: f64) -> (Effect, String) {
+        match begun.request {
+            // It is about that request alone.
+            Some(key) if begun.proposal.step.kind.is_about_a_request() => {
+                match self.watches.get(key).is_some_and(|watch| watch.late.is_none()) {
+                    true => (Effect::Same, "the request is stuck still".to_owned()),
+                    false => (Effect::Better, "the request has come to its end".to_owned()),
+                }
+            }
+            _ => self.acting.courses.compare(&begun.incident, begun.at_s, now_s),
+        }
+    }
+
+    /// Takes an action back, where that means something.
+    fn take_back(&mut self, number: u64, begun: &Begun, why: &str, now_s: f64) {
+        let deed = match begun.proposal.step.kind {
+            Kind::AddWorkers => Deed::Remove(begun.proposal.step.count),
+            _ => return,
+        };
+        self.acting.kept.ledger.reverted(number);
+        let done = self.acting.hands.begin(number, &deed, &self.asking, now_s);
+        let text = match done {
+            Some(Done::Yes(text) | Done::Over(text) | Done::Failed(text)) => format!("{why}: {text}"),
+            None => why.to_owned(),
+        };
+        self.tell_end(number, begun, Outcome::Undone, &text, now_s);
+    }
+
+    /// Tells how far an action is: the audit, the incident, the log.
+    fn tell_end(&mut self, number: u64, begun: &Begun, outcome: Outcome, text: &str, now_s: f64) {
+        let acted = Acted {
+            at: now_s,
+            number,
+            action: begun.proposal.step.kind.name().to_owned(),
+            target: begun.target.clone(),
+            rule: begun.proposal.rule.clone(),
+            outcome,
+            text: text.to_owned(),
+        };
+        let why = format!("action {number}, incident {}", begun.incident);
+        let after = self.situation_now();
+        self.outlet.audit(&act(outcome.name(), &acted, &why, "", &format!("{text}; {after}")), now_s);
+        self.tell_acted(&begun.incident.clone(), acted, now_s);
+        self.keep_acting(now_s);
+    }
+
+    fn tell_acted(&mut self, incident: &str, acted: Acted, now_s: f64) {
+        if acted.number > 0 {
+            self.outlet.say_acted(incident, &acted);
+        }
+        self.sign(Sign::Acted { incident: incident.to_owned(), acted: Box::new(acted) }, now_s);
+    }
+
+    fn keep_acting(&mut self, now_s: f64) {
+        if let Ok(kept) = serde_json::to_value(&self.acting.kept) {
+            self.outlet.remember("acting", &kept, now_s);
+        }
+    }
+
+    /// Every tick: what has come to its end, and whether anything may be done at all.
+    pub(super) fn tick_acting(&mut self, now_s: f64) {
+        if let Some(on) = self.acting.switch.turned(now_s) {
+            match on {
+                true => self.acting.kept.ledger.on(),
+                false => self.acting.kept.ledger.off(),
+            }
+            self.outlet.say_switched(on);
+            self.keep_acting(now_s);
+        }
+        for (number, done) in self.acting.hands.tick(&self.asking, now_s) {
+            self.ended(number, &done, now_s);
+        }
+    }
+
+    /// Every second: incidents, and what has become of what was done.
+    pub(super) fn second_acting(&mut self, now_s: f64) {
+        self.acting.courses.note(&self.desk.incidents(), now_s);
+        self.act_on_reload(now_s);
+        self.act_on_incidents(now_s);
+        self.follow_up(now_s);
+    }
+}
+
+fn act(how: &str, acted: &Acted, why: &str, before: &str, after: &str) -> Act {
+    Act {
+        at_us: (acted.at * 1e6) as i64,
+        who: "observer".to_owned(),
+        what: format!("{} {how}: {}", acted.action, acted.target),
+        why: why.to_owned(),
+        before: before.to_owned(),
+        after: after.to_owned(),
+    }
+}
+
+/// Reads the policy that the settings name; what is wrong with it is said, and the one that is built in is used without acting.
+pub(crate) fn policy_of(settings: &Settings, log: Log<'_>) -> Policy {
+    let mode = settings.reflex_mode.as_deref().and_then(Mode::of);
+    let Some(path) = &settings.reflex_policy else { return Policy::builtin(mode.unwrap_or_default()) };
+    let read = fs::read_to_string(path).map_err(|error| vec![error.to_string()]);
+    let parsed = read.and_then(|text| {
+        Policy::parse(&text).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())
+    });
+    match parsed {
+        Ok(policy) => match mode {
+            Some(mode) => policy.in_mode(mode),
+            None => policy,
+        },
+        Err(mistakes) => {
+            let text = format!(
+                "The policy {} cannot be used, and nothing is done by itself: {}. See `ferricornctl policy check`",
+                path.display(),
+                mistakes.join("; ")
+            );
+            log(Level::Error, &text);
+            Policy::builtin(Mode::Advise)
+        }
+    }
+}

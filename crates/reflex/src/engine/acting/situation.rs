@@ -1,0 +1,103 @@
+//! What the policy is told of a request, an incident, and the server round them. Not for: what it makes of that.
+
+use super::super::{Engine, Key};
+use crate::kernel;
+use ferricorn_core::evidence::Database;
+use ferricorn_core::incident::Incident;
+use ferricorn_core::policy::Facts;
+
+/// A stock Gunicorn kills a worker at the end of its time: what is to help has to come a moment earlier.
+const BEFORE_THE_KILL: f64 = 0.95;
+/// Workers that are younger have only just been started, seconds.
+const YOUNG_S: f64 = 120.0;
+
+impl Engine<'_> {
+    /// Returns what is known of a request and of the incident that it is part of.
+    pub(super) fn request_facts(&self, key: Key, incident: &str) -> Option<Facts> {
+        let watch = self.watches.get(key)?;
+        let (request, diagnosis) = (&watch.running.request, watch.diagnosis.as_ref()?);
+        let of_incident = self.incident_facts(incident)?;
+        let kept_by_others = self.facts.is_stock() && !watch.running.unenforced;
+        let share = if kept_by_others { BEFORE_THE_KILL } else { 1.0 };
+        let last = watch.looks.last();
+        let database = last.and_then(|look| look.databases.first());
+        let connections =
+            last.map(|look| look.sockets.iter().filter(|socket| socket.service.is_database()).count() as u32);
+        Some(Facts {
+            cause: diagnosis.cause,
+            confidence: diagnosis.confidence,
+            because: diagnosis.because.as_ref().map(|because| because.cause),
+            also: diagnosis.also.clone(),
+            route: self.facts.routed(request).route.clone().unwrap_or_else(|| request.path.clone()),
+            method: request.method.clone(),
+            age_s: Some(request.app_s),
+            deadline_s: request.deadline_s.map(|deadline_s| deadline_s * share),
+            db_connections: database.map(|database| database.connections),
+            db_connections_max: database.map(|database| database.connections_max).filter(|most| *most > 0),
+            worker_connections: connections,
+            ..of_incident
+        })
+    }
+
+    /// Returns what is known of an incident.
+    pub(super) fn incident_facts(&self, id: &str) -> Option<Facts> {
+        let all = self.desk.incidents();
+        let incident: &Incident = all.iter().find(|incident| incident.id == id)?;
+        let database: Option<&Database> = self.recent_database();
+        Some(Facts {
+            evidence: incident.id.clone(),
+            cause: incident.cause,
+            confidence: incident.confidence,
+            because: incident.because.as_ref().map(|because| because.cause),
+            also: incident.also.clone(),
+            state: incident.state,
+            route: incident.route.clone(),
+            requests_lost: incident.requests_lost,
+            requests_stuck: incident.requests_stuck,
+            db_connections: database.map(|database| database.connections),
+            db_connections_max: database.map(|database| database.connections_max).filter(|most| *most > 0),
+            ..self.server_facts()
+        })
+    }
+
+    /// Returns what is known of the server alone.
+    fn server_facts(&self) -> Facts {
+        let facts = &self.facts;
+        let one = facts.pids().next();
+        let memory = one.map(kernel::memory).unwrap_or_default();
+        let uptimes = facts.uptimes();
+        Facts {
+            stock: facts.is_stock(),
+            worker_class: facts.worker_class().to_owned(),
+            workers: facts.ready() as u32,
+            young_workers: uptimes.filter(|uptime_s| *uptime_s < YOUNG_S).count() as u32,
+            workers_configured: self.acting.workers_configured,
+            threads: facts.threads,
+            stuck_threads: facts.stuck,
+            queued: facts.queued(),
+            host_cpu: facts.host_cpu(),
+            memory_available: one.and_then(kernel::available),
+            worker_memory: memory.rss,
+            reloading: facts.is_reloading(),
+            hosts: 1,
+            ..Facts::default()
+        }
+    }
+
+    pub(in crate::engine) fn recent_database(&self) -> Option<&Database> {
+        let looks = self.watches.all().filter_map(|watch| watch.looks.last());
+        looks.flat_map(|look| &look.databases).find(|database| database.connections_max > 0)
+    }
+
+    /// How things are, in a line for the audit.
+    pub(super) fn situation_now(&self) -> String {
+        let facts = &self.facts;
+        format!(
+            "{} workers serve, {} of {} threads are stuck, {} requests wait",
+            facts.ready(),
+            facts.stuck,
+            facts.threads,
+            facts.queued()
+        )
+    }
+}
