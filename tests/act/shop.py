@@ -1,0 +1,79 @@
+"""An application with ordinary trouble: a slow statement, a lock, a service that does not answer, a leak, a loop. Its database is
+DSN, the silent service PEER."""
+
+import os
+import socket
+import threading
+import time
+
+import psycopg2
+from flask import Flask
+
+app = Flask(__name__)
+LOCAL = threading.local()
+VERSION = os.environ.get("VERSION_FILE")
+
+
+def session():
+    if not hasattr(LOCAL, "connection"):
+        LOCAL.connection = psycopg2.connect(os.environ["DSN"])
+        LOCAL.connection.autocommit = True
+    return LOCAL.connection.cursor()
+
+
+def fetched(query):
+    try:
+        with session() as cursor:
+            cursor.execute(query)
+            return str(cursor.fetchall())
+    except psycopg2.OperationalError:
+        del LOCAL.connection
+        raise
+
+
+@app.get("/")
+def calm():
+    return "calm"
+
+
+@app.get("/orders/<int:number>")
+def order(number):
+    return fetched(f"select {number}")
+
+
+@app.get("/report")
+def report():
+    return fetched("select pg_sleep(60)")
+
+
+@app.get("/stock")
+def stock():
+    return fetched("update stock set count = count - 1 where id = 1 returning count")
+
+
+@app.get("/rates")
+def rates():
+    host, port = os.environ["PEER"].split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"GET /rates HTTP/1.0\r\n\r\n")
+        return connection.recv(1000) or ("nothing", 502)
+
+
+@app.get("/waits")
+def waits():
+    time.sleep(2)
+    return "waited"
+
+
+@app.get("/stuck")
+def stuck():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+@app.get("/fresh")
+def fresh():
+    if VERSION and open(VERSION).read().strip() == "bad":
+        raise RuntimeError("the new version is broken")
+    return "fine"
