@@ -1,9 +1,11 @@
 //! The command line of `ferricornctl`: verbs, options, and help that teaches.
 //! Not for: doing anything; a [`Command`] says what was asked.
 
+mod acting;
 mod attach;
 mod viewers;
 
+pub(crate) use acting::Policy;
 pub(crate) use attach::Attach;
 pub(crate) use viewers::{AccessLog, Check, Slow, Top};
 
@@ -51,6 +53,17 @@ pub(crate) enum Verb {
     Check(Check),
     /// A stock Gunicorn, observed.
     Attach(Attach),
+    /// What the observer does about trouble.
+    Policy(Policy),
+    /// What it has done, at most so many rows.
+    Actions(Option<usize>),
+    /// Whether it does anything by itself.
+    Switch {
+        /// From now on it does.
+        on: bool,
+    },
+    /// How many workers there are, and why.
+    WhyScale,
 }
 
 /// In which form something is shown in full.
@@ -92,6 +105,8 @@ Examples:
   ferricornctl check                      what will go wrong one day
   ferricornctl incidents                  what goes wrong again and again, newest first
   ferricornctl why 20261126-7             an incident in full: cause, evidence, what to do
+  ferricornctl actions                    what the observer has done by itself; `off` stops it
+  ferricornctl policy show                what it does about trouble, and why
   ferricornctl timeouts                   late requests and dead workers, newest first
   ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
   ferricornctl stack 4711                 the Python stacks of process 4711, now
@@ -149,7 +164,7 @@ All of one: `ferricornctl why ID`. Incidents are found where records are (see `t
 
 const WHY_AFTER: &str = "\
 The id of an incident is a date and a number; `ferricornctl incidents` lists them. The id of a request stands in the server's log, in the page that the client got, and in its X-Request-Id.
-A pid is that of a worker: its death is shown, or the last late request of it.";
+A pid is that of a worker: its death is shown, or the last late request of it. `why scale` tells why there are as many workers as there are.";
 
 const STACK_AFTER: &str = "\
 The process is read from outside and is not stopped, whatever it is at; it need not be Ferricorn's. With the
@@ -170,6 +185,11 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
             limit: options.get_one::<u64>("limit").map(|limit| *limit as usize),
             notes: options.get_flag("all"),
         }),
+        "why" if options.get_one::<String>("id").is_some_and(|id| id == "scale") => Verb::WhyScale,
+        "policy" => Verb::Policy(acting::policy_of(options)),
+        "actions" => Verb::Actions(options.get_one::<u64>("limit").map(|limit| *limit as usize)),
+        "off" => Verb::Switch { on: false },
+        "on" => Verb::Switch { on: true },
         "why" => Verb::Why(options.get_one::<String>("id").cloned().unwrap_or_default(), format(options)),
         "top" => Verb::Top(viewers::top_of(options)),
         "slow" => Verb::Slow(viewers::slow_of(options)),
@@ -178,6 +198,8 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
+    // Options of `policy` are those of its part.
+    let options = options.subcommand().map_or(options, |(_, inner)| inner);
     // `stack` has none of the first, only verbs about a server have the second.
     let state_dir = options.try_get_one::<PathBuf>("state-dir").ok().flatten().cloned();
     let server = if options.try_contains_id("server").is_ok() { server(options) } else { Server::TheOne };
@@ -264,7 +286,7 @@ fn grammar() -> clap::Command {
             clap::Command::new("why")
                 .about("Show all that is known of an incident, a late request, or a worker's death")
                 .after_help(WHY_AFTER)
-                .arg(Arg::new("id").value_name("INCIDENT|REQUEST_ID|PID").required(true).help("Which"))
+                .arg(Arg::new("id").value_name("INCIDENT|REQUEST_ID|PID|scale").required(true).help("Which"))
                 .arg(
                     Arg::new("format")
                         .long("format")
@@ -286,6 +308,7 @@ fn grammar() -> clap::Command {
                 )
                 .arg(json()),
         ])
+        .subcommands(acting::verbs())
 }
 
 fn json() -> Arg {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+mod actions;
 mod attach;
 mod check;
 mod command;
@@ -14,11 +15,13 @@ mod failure;
 mod incidents;
 mod locate;
 mod nginx;
+mod policy;
 mod records;
 #[cfg(test)]
 mod render_tests;
 mod requests;
 mod run;
+mod scaled;
 mod slow;
 mod socket;
 mod source;

@@ -4,7 +4,10 @@ use crate::command::{self, Command, Verb};
 use crate::failure::{FOUND, Failure, OK, UNREADABLE, USAGE};
 use crate::source::Source;
 use crate::workers::write_json;
-use crate::{attach, check, incidents, records, requests, slow, stack, stores, top, why, workers};
+use crate::{
+    actions, attach, check, incidents, policy, records, requests, scaled, slow, stack, stores, top, why,
+    workers,
+};
 use ferricorn_core::snapshot::Snapshot;
 use std::io::{self, Write};
 use std::path::Path;
@@ -102,6 +105,26 @@ fn text(
         Verb::Stack(pid) => {
             let found = stack::find(*pid)?;
             if command.json { stack::json(&found, &mut text) } else { stack::text(&found, &mut text) }
+        }
+        Verb::Policy(wanted) => {
+            let (written, found) =
+                policy::run(wanted, command.state_dir.as_deref(), command.json, &mut text)?;
+            status = found;
+            written
+        }
+        Verb::Actions(limit) => {
+            let audit = actions::find(&stores::open(command.state_dir.as_deref())?, *limit, command.json)?;
+            status = audit.status();
+            if command.json {
+                actions::json(&audit, &mut text)
+            } else {
+                actions::table(&audit, colours, &mut text)
+            }
+        }
+        Verb::Switch { on } => actions::switch(*on, command.state_dir.as_deref(), &mut text)?,
+        Verb::WhyScale => {
+            let found = scaled::find(&stores::open(command.state_dir.as_deref())?)?;
+            if command.json { scaled::json(&found, &mut text) } else { scaled::text(&found, &mut text) }
         }
         // It has no end of its own.
         Verb::Attach(_) => Ok(()),

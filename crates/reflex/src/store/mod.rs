@@ -32,7 +32,7 @@ pub use audit::{Act, Chain};
 pub use error::StoreError;
 pub use incidents::IncidentFilter;
 pub use open::Store;
-pub use place::{FILE, default_folder};
+pub use place::{FILE, OFF, default_folder};
 pub use records::RecordFilter;
 pub use scaled::{SCALE, Scaled};
 pub use scribe::Scribe;

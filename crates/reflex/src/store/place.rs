@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// The file of the store in its folder. Beside it lie SQLite's own `-wal` and `-shm`.
 pub const FILE: &str = "reflex.sqlite";
+/// While this file is in the folder, observers do nothing by themselves.
+pub const OFF: &str = "reflex.off";
 
 /// Returns where the store goes if `state_dir` is not set: systemd's `STATE_DIRECTORY`, root's `/var/lib/ferricorn`, or
 /// the user's folder for such things (XDG Base Directory Specification 0.8). `None` for a user without a home.

@@ -1,10 +1,9 @@
 //! The switch that stops all actions: a file in the state folder, which anybody who may write there can make, whatever else works.
 //! Not for: what stops by it.
 
+use crate::store::OFF;
 use std::path::PathBuf;
 
-/// The file; while it is there, nothing is done.
-pub const FILE: &str = "reflex.off";
 /// How often it is looked for, seconds.
 const LOOK_S: f64 = 0.25;
 
@@ -19,7 +18,7 @@ pub(super) struct Switch {
 impl Switch {
     /// Returns that of a state folder.
     pub(super) fn new(folder: Option<PathBuf>) -> Self {
-        Self { file: folder.map(|folder| folder.join(FILE)), ..Self::default() }
+        Self { file: folder.map(|folder| folder.join(OFF)), ..Self::default() }
     }
 
     /// Tells whether actions may be done now, if that has changed since it was last asked. A clock that was set back looks at once.
@@ -43,7 +42,7 @@ mod tests {
     #[test]
     fn the_file_turns_it_off_and_its_end_on_again() {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join(FILE);
+        let file = folder.path().join(OFF);
         let mut switch = Switch::new(Some(folder.path().to_owned()));
         assert_eq!(switch.turned(1.0), None);
         std::fs::write(&file, "").expect("written");
