@@ -92,6 +92,10 @@ class Case:
         """What was done, or was not, over all incidents."""
         return [action for incident in self.incidents() for action in incident.get("actions", ())]
 
+    def audit(self):
+        """What was written down of actions, the newest first."""
+        return json.loads(ctl("actions", "--json", "--state-dir", self.state).stdout)
+
     def wait_action(self, action, outcome, seconds=30):
         """Waits until an action has come so far, and returns it."""
 
@@ -143,6 +147,8 @@ def case(request, server, tmp_path, database, silent):
     yield start
     for observer in observers:
         observer.end()
+    # What still waits there is nobody's.
+    database.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'shop'")
 
 
 class Stock:

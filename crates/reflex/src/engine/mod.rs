@@ -188,7 +188,9 @@ impl<'a> Engine<'a> {
     fn explain(&mut self, key: Key, now_s: f64) {
         let Some(watch) = self.watches.get_mut(key) else { return };
         watch.explain_s = None;
-        let Some(watch) = self.watches.get(key).filter(|watch| !watch.in_line) else { return };
+        let Some(watch) = self.watches.get(key).filter(|watch| !watch.in_line && !watch.touched) else {
+            return;
+        };
         let diagnosis = self.facts.diagnose(watch);
         let (source, frames) = watch.place();
         let request = self.facts.with_route(&watch.running).request;

@@ -66,6 +66,8 @@ pub(super) struct Watch {
     gone_s: Option<f64>,
     /// Its record is written.
     pub(super) written: bool,
+    /// Something was done about it: what is seen from now on is not its trouble any more.
+    pub(super) touched: bool,
     /// What was decided about it already.
     pub(super) acted: BTreeSet<Kind>,
 }

@@ -126,7 +126,7 @@ mod tests {
     fn the_table_is_whole() {
         let hooks = SETTINGS.iter().filter(|setting| matches!(setting.kind, Kind::Hook { .. })).count();
         let ours = SETTINGS.iter().filter(|setting| setting.origin == Origin::Ferricorn).count();
-        assert_eq!((SETTINGS.len(), hooks, ours), (141, 20, 21));
+        assert_eq!((SETTINGS.len(), hooks, ours), (146, 20, 26));
         assert_eq!(SECTIONS.len(), 15);
     }
 

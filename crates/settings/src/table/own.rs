@@ -258,11 +258,11 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new(
         "reflex_mode",
         Kind::Choice { names: &["observe", "advise", "protect", "act"], aliases: &[], bare: None },
-        NONE,
+        DefaultValue::Str("advise"),
         "How much the observer does without a person.\n\n\
          `observe`: nothing. `advise`: nothing, and it tells what it would do. `protect`: it ends statements and connections of requests whose \
-         time is over, takes back workers that it has added, halts reloads that are worse. `act`: what the policy's rules say. Unless you set \
-         it, the mode of `reflex_policy`, else `advise`. [Policy](policy.md) tells of rules, budgets and what is never done.",
+         time is over, takes back workers that it has added, halts reloads that are worse. `act`: what the policy's rules say. Unless you set it, \
+         that of `reflex_policy` holds, where it says one. [Policy](policy.md) tells of rules, budgets and what is never done.",
     )
     .flags(&["--reflex-mode"])
     .metavar("MODE")
@@ -284,7 +284,8 @@ pub(super) const ROWS: &[Setting] = &[
         "workers_min",
         COUNT,
         int(0),
-        "With `workers_max`: the observer takes workers away down to this number when there have been too many for long; 0 stands for `workers`.",
+        "The fewest workers, where `workers_max` is set; 0 stands for `workers`.\n\n\
+         The observer takes workers away down to this number when there have been too many for long.",
     )
     .flags(&["--workers-min"])
     .metavar("INT")
@@ -294,7 +295,8 @@ pub(super) const ROWS: &[Setting] = &[
         "workers_max",
         COUNT,
         int(0),
-        "The observer adds workers up to this number while requests wait for a thread; 0 for a fixed number of workers.\n\n\
+        "The most workers; 0 for a fixed number, which is `workers`.\n\n\
+         The observer adds workers up to this number while requests wait for a thread. \
          It adds none while the database, a pool, the processors or memory are what is short, since that would make it worse. \
          [Scaling](scaling.md) tells how it decides; `ferricornctl why scale` tells what it has decided.",
     )

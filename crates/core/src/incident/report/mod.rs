@@ -7,7 +7,7 @@ mod markdown;
 mod page;
 mod text;
 
-use super::{Incident, State};
+use super::{Acted, Incident, State};
 use crate::diagnosis::{Because, Candidate, Cause, Diagnosis, Finding, Fixes, Gap};
 use crate::evidence::Frame;
 use crate::record::{Request, Worker};
@@ -64,11 +64,21 @@ fn page(incident: &Incident, stamp: &dyn Fn(f64) -> String) -> Page {
     page.add("Not visible", not_visible(&incident.not_visible));
     let course = incident.timeline.iter().map(|moment| Line::Item(stamp(moment.at), moment.text.clone()));
     page.add("Timeline", course.collect());
+    page.add("Actions", actions(incident, stamp));
     page.add("Fix", fixes(&incident.fixes));
     let others: Vec<Candidate> =
         incident.causes.iter().copied().filter(|candidate| candidate.cause != incident.cause).collect();
     page.add("Confidence", confidence(incident.confidence, &others));
     page
+}
+
+/// What was done, or would have been.
+fn actions(incident: &Incident, stamp: &dyn Fn(f64) -> String) -> Vec<Line> {
+    let line = |acted: &Acted| {
+        let Acted { at, action, target, rule, outcome, text, .. } = acted;
+        Line::Item(stamp(*at), format!("{action} ({target}) {}, by rule {rule}: {text}", outcome.name()))
+    };
+    incident.actions.iter().map(line).collect()
 }
 
 fn origin(incident: &Incident, stamp: &dyn Fn(f64) -> String) -> String {

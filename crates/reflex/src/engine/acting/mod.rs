@@ -175,6 +175,7 @@ impl Engine<'_> {
                 continue;
             };
             let Some(facts) = self.request_facts(key, &incident) else { continue };
+            let facts = Facts { orphan: true, ..facts };
             let proposals = self.acting.policy.decide(&facts, &self.acting.kept.ledger, now_s);
             let orphan = proposals.into_iter().find(|proposal| proposal.step.kind == Kind::CancelOrphan);
             if let Some(proposal) = orphan {
@@ -254,6 +255,9 @@ impl Engine<'_> {
         self.tell_acted(incident, acted.clone(), now_s);
         if number == 0 {
             return;
+        }
+        if let Some(watch) = request.and_then(|key| self.watches.get_mut(key)) {
+            watch.touched = true;
         }
         self.acting.kept.ledger.done(number, &proposal, now_s);
         let target = acted.target;
