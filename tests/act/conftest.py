@@ -15,6 +15,7 @@ import pytest
 
 from harness import ctl, wait_until
 from harness.ctl import CTL
+from harness.server import children, is_observer
 
 HERE = Path(__file__).parent
 COUNTS = "select count(*) from pg_stat_activity where state = 'active' and query like '%%%s%%' and pid <> pg_backend_pid()"
@@ -105,6 +106,18 @@ class Case:
 
         return wait_until(found, seconds, f"{action} {outcome}; there is {self.actions()}")
 
+    def observer(self):
+        """Pid of who observes."""
+        if self.host == "gunicorn":
+            return self.server.observer.pid
+        return next(pid for pid in children(self.server.pid) if is_observer(pid))
+
+    def observe_again(self):
+        """Our own starts another by itself."""
+        if self.host == "gunicorn":
+            self.server.observer.wait(5)
+            self.server.attach(self.watched)
+
     def later(self, path, count=1, timeout=40):
         """Asks in threads; returns the list into which each puts the status, 0 for none, when it is over."""
         answers = []
@@ -141,9 +154,10 @@ def case(request, server, tmp_path, database, silent):
             observers.append(target)
             target.attach(watched)
         case = Case(target, state)
-        case.host = request.param
+        case.host, case.watched = request.param, watched
         return case
 
+    start.host = request.param
     yield start
     for observer in observers:
         observer.end()

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import psycopg2
 from flask import Flask
@@ -12,6 +13,8 @@ from flask import Flask
 app = Flask(__name__)
 LOCAL = threading.local()
 VERSION = os.environ.get("VERSION_FILE")
+# As on disk when this worker was born.
+CODE = Path(VERSION).read_text().strip() if VERSION else "good"
 
 
 def session():
@@ -46,6 +49,11 @@ def report():
     return fetched("select pg_sleep(60)")
 
 
+@app.get("/slowly")
+def slowly():
+    return fetched("select pg_sleep(2)")
+
+
 @app.get("/stock")
 def stock():
     return fetched("update stock set count = count - 1 where id = 1 returning count")
@@ -74,6 +82,6 @@ def stuck():
 
 @app.get("/fresh")
 def fresh():
-    if VERSION and open(VERSION).read().strip() == "bad":
+    if CODE == "bad":
         raise RuntimeError("the new version is broken")
     return "fine"

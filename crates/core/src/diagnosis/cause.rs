@@ -68,6 +68,7 @@ causes! {
     TimeoutTooLow "config.timeout_too_low" "the request takes as long as it always does, and the deadline is too short for it",
     SyncForIo "worker_class.sync_for_io" "every thread waits for somebody else while the host has nothing to do: there are too few of them",
     BlockingInLoop "worker_class.blocking_in_loop" "a blocking call holds the event loop, and everybody else in it",
+    DeployRegression "deploy.regression" "new code fails more often than the code before it, on the same traffic",
     WorkerMemory "worker.memory" "a worker needs more memory than there is",
 }
 

@@ -71,6 +71,8 @@ pub enum Sign {
     },
     /// An event loop was held.
     Blocked(Box<Troubled>),
+    /// The new workers of a reload fail more often than the old ones beside them.
+    Regression(Box<Diagnosis>),
     /// More was lost than chance explains.
     Losses {
         /// How many, in how many seconds, and how many were expected.
@@ -192,6 +194,7 @@ impl Desk {
                 self.worker(&worker, &diagnosis, text, grave, now)
             }
             Sign::Blocked(troubled) => self.blocked(&troubled, now),
+            Sign::Regression(diagnosis) => self.regression(*diagnosis, now),
             Sign::Losses { text } => self.losses(&text, now),
             Sign::Deaths { text } => self.deaths(&text, now),
             Sign::Latency { route, text } => self.latency(&route, &text, now),
@@ -377,6 +380,22 @@ impl Desk {
         if grave || often {
             kept.open(Trigger::Workers, &text, now);
         }
+    }
+
+    fn regression(&mut self, diagnosis: Diagnosis, now: f64) {
+        let fingerprint = fingerprint(&diagnosis, &Request::default());
+        let text = diagnosis.summary.clone();
+        let troubled = Troubled { diagnosis, ..Troubled::default() };
+        let kept = self.kept_of(&fingerprint, &troubled.diagnosis, now);
+        kept.ends += 1;
+        kept.weigh(&troubled.diagnosis, 1.0);
+        kept.told = 0.0;
+        kept.show(&troubled);
+        kept.seen(now);
+        if kept.incident.diagnosed_at.is_none() && troubled.diagnosis.confidence >= SURE {
+            kept.incident.diagnosed_at = Some(now);
+        }
+        kept.open(Trigger::Losses, &text, now);
     }
 
     fn blocked(&mut self, troubled: &Troubled, now: f64) {

@@ -15,8 +15,9 @@ use crate::act::{Cut, Deed, Done, Hands};
 use crate::database::Victim;
 use crate::store::Act;
 use course::Courses;
-use ferricorn_core::diagnosis::reach;
-use ferricorn_core::incident::{Acted, Outcome, Sign, State};
+use ferricorn_core::contrast;
+use ferricorn_core::diagnosis::{Cause, Diagnosis, Finding, Fixes, reach};
+use ferricorn_core::incident::{Acted, Outcome, Sign};
 use ferricorn_core::log::Level;
 use ferricorn_core::policy::{
     AfterThat, Facts, Kind, Ledger, Mode, Outcome as Effect, Policy, Proposal, Verdict,
@@ -117,7 +118,12 @@ impl Engine<'_> {
     /// Something may have to be done about a request.
     pub(super) fn act_on_request(&mut self, key: Key, now_s: f64) {
         let Some(watch) = self.watches.get(key).filter(|watch| watch.diagnosis.is_some()) else { return };
-        let near = watch.running.enforced_share().is_some_and(|share| share >= NEAR);
+        let running = &watch.running;
+        let near = match running.enforced_share() {
+            Some(share) => share >= NEAR,
+            // Nobody else ends it.
+            None => running.share().is_some_and(|share| share >= 1.0),
+        };
         if !near && watch.late.is_none() {
             return;
         }
@@ -127,8 +133,11 @@ impl Engine<'_> {
         let Some(facts) = self.request_facts(key, &incident) else { return };
         for proposal in self.acting.policy.decide(&facts, &self.acting.kept.ledger, now_s) {
             let kind = proposal.step.kind;
-            let is_new = self.watches.get_mut(key).is_some_and(|watch| watch.acted.insert(kind));
-            if let Some(deed) = self.deed_of_request(key, kind).filter(|_| is_new) {
+            let Some(deed) = self.deed_of_request(key, kind) else { continue };
+            // Once for each request; what stood against it may not any more.
+            let is_new = proposal.verdict != Verdict::Do
+                || self.watches.get_mut(key).is_some_and(|watch| watch.acted.insert(kind));
+            if is_new {
                 self.propose(proposal, &deed, &incident, Some(key), now_s);
             }
         }
@@ -187,10 +196,13 @@ impl Engine<'_> {
     /// The first new workers of a reload may be worse than the old ones, whatever is wrong with them.
     fn act_on_reload(&mut self, now_s: f64) {
         let Some((verdict, text)) = self.acting.trial.judge(&self.facts) else { return };
-        let trouble = self.desk.incidents().first().map(|incident| incident.id.clone());
-        let Some(incident) = trouble else { return };
+        let diagnosis = regression(verdict, &text);
+        self.sign(Sign::Regression(Box::new(diagnosis)), now_s);
+        let incidents = self.desk.incidents();
+        let found = incidents.iter().find(|incident| incident.cause == Cause::DeployRegression);
+        let Some(incident) = found.map(|incident| incident.id.clone()) else { return };
         let Some(facts) = self.incident_facts(&incident) else { return };
-        let facts = Facts { change: Some(verdict.name().to_owned()), state: State::Open, ..facts };
+        let facts = Facts { change: Some(verdict.name().to_owned()), ..facts };
         for proposal in self.acting.policy.decide(&facts, &self.acting.kept.ledger, now_s) {
             if proposal.step.kind == Kind::HaltReload {
                 let proposal = Proposal { why: text.clone(), ..proposal };
@@ -402,6 +414,24 @@ impl Engine<'_> {
         self.act_on_reload(now_s);
         self.act_on_incidents(now_s);
         self.follow_up(now_s);
+    }
+}
+
+/// What new workers that fail more often than old ones come to.
+fn regression(verdict: contrast::Verdict, text: &str) -> Diagnosis {
+    let confidence = if verdict == contrast::Verdict::Caused { 0.95 } else { 0.8 };
+    let next = "compare what the new workers raise (the error log names their pids) with what was changed";
+    Diagnosis {
+        cause: Cause::DeployRegression,
+        confidence,
+        summary: format!("The new workers of a reload are worse than the old ones: {text}."),
+        evidence: vec![Finding { source: "history".to_owned(), text: text.to_owned(), weight: 3 }],
+        fixes: Fixes {
+            now: vec!["put the code back as it was, and reload".to_owned()],
+            next: vec![next.to_owned()],
+            proper: vec!["let a few workers try new code first: reload_soak".to_owned()],
+        },
+        ..Diagnosis::default()
     }
 }
 

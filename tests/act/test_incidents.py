@@ -1,0 +1,123 @@
+"""What is done about trouble that many requests have: workers added where that helps and never where it hurts, reloads halted, and
+what becomes of it when the observer ends."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from harness import ctl, wait_until
+
+pytestmark = [pytest.mark.only_ferricorn("its own observer"), pytest.mark.timeout(120)]
+
+
+# Whatever the processors are at: other tests run beside this one.
+MORE = """
+mode = "act"
+[[rule]]
+name = "more"
+when = 'queued > 0'
+do = [{ add_workers = 1, cooldown = "5s" }]
+"""
+
+
+class Crowd:
+    """Visitors that ask for the same page again and again."""
+
+    def __init__(self, one, path, count):
+        self.one, self.path, self.going, self.answers = one, path, True, []
+        self.threads = [threading.Thread(target=self._visit, daemon=True) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def _visit(self):
+        while self.going:
+            try:
+                self.answers.append(self.one.server.get(self.path, timeout=30).status)
+            except Exception:  # Its worker has gone.
+                self.answers.append(0)
+
+    def leave(self):
+        self.going = False
+        for thread in self.threads:
+            thread.join(30)
+
+
+def test_workers_are_added_where_all_threads_wait_for_others(case):
+    one = case("--workers", 2, "--timeout", 3, mode=None, policy=MORE)
+    crowd = Crowd(one, "/waits", 8)
+    action = one.wait_action("add_workers", "done", 40)
+    assert action["rule"] == "more"
+    wait_until(lambda: len(one.server.workers()) == 3, 20, "one worker more")
+    # It rests, and half as many again is the most.
+    time.sleep(3)
+    assert len(one.server.workers()) == 3
+    crowd.leave()
+
+
+def test_no_workers_are_added_while_the_database_is_what_is_short(case):
+    one = case("--workers", 2, "--timeout", 3, mode=None, policy=MORE)
+    crowd = Crowd(one, "/slowly", 8)
+    action = one.wait_action("add_workers", "withheld", 40)
+    assert "more workers would make it worse" in action["text"]
+    crowd.leave()
+    assert len(one.server.workers()) == 2
+    assert not [row for row in one.audit()["actions"] if row["what"].startswith("add_workers")]
+
+
+def test_a_worker_that_nobody_would_end_is_ended(case):
+    one = case("--workers", 1, "--threads", 4, "--timeout", 3, mode="act")
+    before = one.server.workers()
+    one.later("/stuck", 2)
+    if one.host == "ferricorn":
+        # Its own deadline frees the threads.
+        wait_until(lambda: one.server.get("/").status == 200 and one.incidents(), 20, "an answer")
+        assert not [row for row in one.audit()["actions"] if row["what"].startswith("kill_worker")]
+        return
+    one.wait_action("kill_worker", "done", 60)
+    wait_until(lambda: one.server.workers() and one.server.workers() != before, 20, "another worker")
+    assert one.server.get("/").status == 200
+
+
+def test_a_reload_that_is_worse_is_halted(case, tmp_path):
+    if case.host != "ferricorn":
+        pytest.skip("a stock Gunicorn's reload cannot be halted")
+    version = tmp_path / "version"
+    version.write_text("good")
+    one = case("--workers", 2, "--reload-soak", 30, "--timeout", 5, env={"VERSION_FILE": str(version)})
+    old = one.server.wait_serving(2)
+    version.write_text("bad")
+    one.server.kill(signal.SIGHUP)
+    one.server.wait_log("serves beside all old ones for 30 s")
+    crowd = Crowd(one, "/fresh", 4)
+    action = one.wait_action("halt_reload", "done", 30)
+    assert action["rule"] == "bad-reload"
+    one.server.wait_log("Reload halted: the new workers are worse than the old; 2 workers go on serving")
+    wait_until(lambda: sorted(one.server.workers()) == sorted(old), 20, "the old workers alone")
+    crowd.leave()
+    assert one.server.get("/fresh").status == 200
+
+
+def test_an_observer_that_ends_in_the_middle_leaves_nothing_unsaid(case, database):
+    one = case("--workers", 1, "--timeout", 6)
+    answers = one.later("/report")
+    wait_until(lambda: one.incidents(), 30, "a note of it")
+    observer = one.observer()
+    # It is stopped before it acts, and ended then: what it had begun must be told by the next.
+    seen = set()
+    while not seen and not answers:
+        seen = {row["what"] for row in one.audit()["actions"]}
+    os.kill(observer, signal.SIGKILL)
+    wait_until(lambda: answers, 20, "an answer, whoever observes")
+    one.observe_again()
+    begun = [row for row in one.audit()["actions"] if row["what"].startswith("cancel_query begun")]
+    if begun:
+        wait_until(
+            lambda: [row for row in one.audit()["actions"] if row["what"].startswith("cancel_query") and "begun" not in row["what"]],
+            30,
+            "what became of it",
+        )
+    assert ctl("actions", "--state-dir", one.state).returncode == 0, "the audit is whole"
+    assert one.server.get("/orders/1").status == 200
