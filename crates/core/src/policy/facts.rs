@@ -38,7 +38,7 @@ pub struct Facts {
     pub worker_class: String,
     /// It is a stock Gunicorn.
     pub stock: bool,
-    /// Workers that serve, and how many of them are younger than two minutes.
+    /// Workers that serve, and how many have come in another's place within two minutes.
     pub workers: u32,
     /// The second of these.
     pub young_workers: u32,

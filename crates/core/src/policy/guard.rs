@@ -42,7 +42,7 @@ pub(super) fn against(
         && facts.young_workers * 2 > facts.workers
     {
         return Some(format!(
-            "{} of {} workers are younger than two minutes: more restarts do not help",
+            "{} of {} workers have come in another's place within two minutes: more restarts do not help",
             facts.young_workers, facts.workers
         ));
     }

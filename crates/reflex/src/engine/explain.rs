@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 
 /// A worker that gives no sign of life for so long has fallen silent.
 const SILENT_S: f64 = 2.5;
+/// Who was started within this time after the server came with it, seconds.
+const WITH_THE_SERVER_S: f64 = 10.0;
 /// So long after a pause requests are late because of it, seconds.
 const AFTER_PAUSE_S: f64 = 1.0;
 
@@ -36,6 +38,8 @@ pub(super) struct Facts {
     /// After so long a silence a worker is killed with all its requests, whatever their ages; where that is the only deadline.
     killed_s: Option<f64>,
     stock: bool,
+    /// For how long the server has lived, seconds.
+    uptime_s: f64,
     /// Number of the last reload.
     pub(super) generation: u32,
     /// New workers serve beside old ones.
@@ -66,6 +70,7 @@ impl Facts {
         self.all_silent = snapshot.kind == Kind::Ferricorn && living().count() > 1 && living().all(silent);
         self.stock = snapshot.kind == Kind::Gunicorn;
         self.generation = snapshot.generation;
+        self.uptime_s = snapshot.uptime_s;
         let serves = |worker: &&snapshot::Worker| worker.life != Life::Draining;
         let of = |new: bool| {
             let same = |worker: &snapshot::Worker| (worker.generation == snapshot.generation) == new;
@@ -120,9 +125,12 @@ impl Facts {
         self.workers.values()
     }
 
-    /// Returns how long workers have lived, seconds.
-    pub(super) fn uptimes(&self) -> impl Iterator<Item = f64> {
-        self.workers.values().map(|worker| worker.uptime_s)
+    /// Counts the workers that are younger than this, seconds, and did not come with the server.
+    pub(super) fn replaced_within(&self, young_s: f64) -> usize {
+        let replaced = |worker: &&snapshot::Worker| {
+            worker.uptime_s < young_s && worker.uptime_s + WITH_THE_SERVER_S < self.uptime_s
+        };
+        self.workers.values().filter(replaced).count()
     }
 
     pub(super) fn worker_class(&self) -> &str {

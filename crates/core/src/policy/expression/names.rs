@@ -46,7 +46,7 @@ const NAMES: &[Name] = table! {
     "worker_class" Text "the setting" |facts| text(&facts.worker_class);
     "stock" Truth "it is a stock Gunicorn" |facts| Some(Value::Truth(facts.stock));
     "workers" Number "workers that serve" |facts| number(facts.workers);
-    "young_workers" Number "those younger than two minutes" |facts| number(facts.young_workers);
+    "young_workers" Number "those that have come in another's place within two minutes" |facts| number(facts.young_workers);
     "threads" Number "threads of all workers" |facts| number(facts.threads);
     "stuck_threads" Number "threads that are at stuck requests" |facts| number(facts.stuck_threads);
     "queued" Number "requests that wait for a thread" |facts| number(facts.queued);

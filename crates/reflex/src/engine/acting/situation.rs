@@ -65,12 +65,11 @@ impl Engine<'_> {
         let facts = &self.facts;
         let one = facts.pids().next();
         let memory = one.map(kernel::memory).unwrap_or_default();
-        let uptimes = facts.uptimes();
         Facts {
             stock: facts.is_stock(),
             worker_class: facts.worker_class().to_owned(),
             workers: facts.ready() as u32,
-            young_workers: uptimes.filter(|uptime_s| *uptime_s < YOUNG_S).count() as u32,
+            young_workers: facts.replaced_within(YOUNG_S) as u32,
             workers_configured: self.acting.workers_configured,
             threads: facts.threads,
             stuck_threads: facts.stuck,
