@@ -81,6 +81,22 @@ fn limits_of_a_condition() {
     assert!(Condition::parse(&format!("queued in [{items}]")).expect_err("too many").text.contains("64"));
 }
 
+#[test]
+fn every_name_is_in_the_documentation() {
+    let page = include_str!("../../../../../docs/policy.md");
+    for name in names() {
+        assert!(
+            page.contains(&format!("`{}`", name.name)),
+            "docs/policy.md does not tell of {}: {}",
+            name.name,
+            name.means
+        );
+    }
+    for kind in crate::policy::Kind::ALL {
+        assert!(page.contains(&format!("`{kind}`")), "docs/policy.md does not tell of {kind}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_is_too_strange(text in "\\PC{0,60}") {
