@@ -96,7 +96,7 @@ def _run(cell, shared, lane, options):
     fault, timing = cell.fault, cell.timing(options.quick)
     with Stage(shared, fault, cell.framework, lane, cell.seed) as stage:
         fault.prepare(stage)
-        stage.server = stage.enter(KINDS[cell.host](stage, shared.venv, options.grade))
+        stage.server = stage.enter(KINDS[cell.host](stage, shared.venv, options.grade, options.mode))
         try:
             fault.calm(stage)
             visitors = stage.begin_visits(cell.seed)
@@ -112,12 +112,12 @@ def _run(cell, shared, lane, options):
             fault.heal(stage)
         healed = time.time()
         pause(timing.settle)
-        incidents = stage.server.incidents()
+        incidents, kills = stage.server.incidents(), stage.server.kills()
         visits = visitors.stop()
         if options.keep:
             _keep(stage, cell, options.keep)
     return {
-        "decoy": decoy, "injected_at": injected, "healed_at": healed, "incidents": incidents,
+        "decoy": decoy, "injected_at": injected, "healed_at": healed, "incidents": incidents, "workers_killed": kills,
         "visits": _visits(visits, injected, healed), **_deadline(fault, visits, injected),
     }
 

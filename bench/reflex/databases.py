@@ -63,7 +63,7 @@ class Postgres:
         return self
 
     def _template(self):
-        for role, rights in (("shop", ""), ("watch", "IN ROLE pg_monitor"), ("guest", "")):
+        for role, rights in (("shop", ""), ("watch", "IN ROLE pg_monitor, pg_signal_backend"), ("guest", "")):
             self.run(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}' {rights}", "postgres")
         self.run("CREATE DATABASE template_shop OWNER shop", "postgres")
         self.run((APPS / "schema.sql").read_text(), "template_shop", user="shop")

@@ -28,8 +28,8 @@ class Host:
 
     name = ""
 
-    def __init__(self, stage, venv, grade):
-        self.stage, self.venv, self.grade = stage, Path(venv), grade
+    def __init__(self, stage, venv, grade, mode="advise"):
+        self.stage, self.venv, self.grade, self.mode = stage, Path(venv), grade, mode
         self.port = free_port()
         self.state = stage.folder / "state"
         self.access_log, self.error_log = stage.folder / "access.log", stage.folder / "error.log"
@@ -91,6 +91,10 @@ class Host:
         # An array, or an object that holds it.
         return found["incidents"] if isinstance(found, dict) else found
 
+    def kills(self):
+        """How many workers were ended for what one request did: with all others that they had."""
+        return self.log().count("was sent SIGKILL!") + self.log().count("was sent SIGABRT!")
+
     def signal(self, number):
         os.kill(self.pid, number)
 
@@ -139,7 +143,7 @@ class Ferricorn(Host):
         if self.stage.framework == "fastapi":
             command += ["--worker-class", "asgi"]
         if not self.stage.bare:
-            command += self._databases()
+            command += [*self._databases(), "--reflex-mode", self.mode]
         if self.grade == "C":
             command = [*_without("sys_ptrace"), *command, "--user", NOBODY[0], "--group", NOBODY[1]]
         if self.grade == "S":
@@ -167,6 +171,7 @@ class Gunicorn(Host):
             return
         command = [self.venv / "bin" / "ferricornctl", "attach", "--pid", self.pid, "--state-dir", self.state]
         command += ["--access-log", self.access_log, "--error-log", self.error_log, *self._databases()]
+        command += ["--reflex-mode", self.mode]
         if self.grade == "C":
             command = [*_somebody_else(), *command]
         if self.grade == "S":

@@ -36,6 +36,7 @@ class Options:
     grade: str
     quick: bool
     keep: Path | None
+    mode: str
 
 
 def main(argv):
@@ -94,10 +95,10 @@ def _measure(chosen, options):
     result = {
         "machine": _machine(), "versions": environment.versions(venv), "began_at": time.time(),
         "options": {"grade": options.grade, "seed": options.seed, "seeds": options.seeds, "smoke": options.smoke,
-                    "variant": options.variant, "lanes": options.lanes},
+                    "variant": options.variant, "lanes": options.lanes, "mode": options.mode},
         "cells": [],
     }
-    shared_options = Options(options.grade, options.smoke, options.keep)
+    shared_options = Options(options.grade, options.smoke, options.keep, options.mode)
     with _ends_in_order(), environment.Shared(venv) as shared:
         run = cell.prove if options.verify_faults else cell.run
         try:
@@ -238,6 +239,8 @@ def _parser():
     add("--variant", choices=("all", "dev", "held-out"), default="all",
         help="those that rules may be developed on, or those that they may not")
     add("--grade", choices=list(GRADES), default="A", help="; ".join(f"{name}: {text}" for name, text in GRADES.items()))
+    add("--mode", choices=("observe", "advise", "protect", "act"), default="advise",
+        help="how much the observers do by themselves; what that comes to has a table of its own (advise)")
     add("--seed", type=int, default=1, metavar="N", help="the first seed (1)")
     add("--seeds", type=_positive, default=1, metavar="K", help="how many (1)")
     add("--lanes", type=_positive, default=1, metavar="N", help="cells at the same time, unless they need the machine alone (1)")

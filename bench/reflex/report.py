@@ -1,5 +1,7 @@
 """The tables of a run, for terminals and for documents. Not here: the figures (`score`)."""
 
+from collections import Counter
+
 from harness import table
 
 from . import score
@@ -8,6 +10,8 @@ from . import score
 def render(result, markdown=False):
     rows, grade = result["cells"], result["options"]["grade"]
     parts = [_accuracy(rows, markdown), _times(rows, markdown), _faults(rows, markdown), _confusion(rows, markdown)]
+    if result["options"].get("mode", "advise") in ("protect", "act"):
+        parts.append(_remedies(rows, markdown))
     parts += [_targets(rows, grade, result["options"]["smoke"], markdown), _notes(rows, markdown)]
     return "\n".join(part for part in parts if part)
 
@@ -43,6 +47,22 @@ def _times(rows, markdown):
             str(found["controls"]["cells"]), str(found["controls"]["raised"]), str(found["false_before"]), sources or "-",
         ])
     return table.render("time from the injection, requests, false incidents", header, lines, markdown)
+
+
+def _remedies(rows, markdown):
+    """What was done about each fault, and what it came to. On controls nothing may be done."""
+    lines = []
+    for row in rows:
+        if "incidents" not in row:
+            continue
+        acted = [one for incident in row["incidents"] for one in incident.get("actions") or () if one["number"]]
+        done = Counter(f"{one['action']} {one['outcome']}" for one in acted)
+        visits = row["visits"]["fault"]
+        lines.append([
+            row["fault"], row["host"], str(visits["lost"]), str(visits["all"]), str(row.get("workers_killed", "-")),
+            ", ".join(f"{what} {count}" for what, count in sorted(done.items())) or "-",
+        ])
+    return table.render("what was done", ["fault", "host", "lost", "of", "workers killed", "actions"], lines, markdown)
 
 
 def _faults(rows, markdown):
