@@ -19,6 +19,7 @@ pub mod latency;
 pub mod life;
 pub mod locals;
 pub mod log;
+pub mod prevention;
 pub mod record;
 pub mod route;
 pub mod scoreboard;
