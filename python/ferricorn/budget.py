@@ -42,23 +42,32 @@ class Budget:
 
 
 class Pace:
-    """Keeps the timeout of a socket at what is left, as long as nobody else has set it."""
+    """Keeps the timeout of a socket at what is left, and at most at ``most``, as long as nobody else has set it."""
 
-    __slots__ = ("_budget", "_ours")
+    __slots__ = ("_budget", "_most", "_ours")
 
-    def __init__(self, budget: Budget, ours: float | None = None) -> None:
+    def __init__(self, budget: Budget, most: float | None = None, ours: float | None = None) -> None:
         self._budget = budget
+        self._most = most
         self._ours = ours
 
     def keep(self, sock: Any) -> None:
         """Sets the timeout anew."""
         now = sock.gettimeout()
-        if now is not None and (self._ours is None or not math.isclose(now, self._ours, abs_tol=1e-6)):
+        if not any(is_same(now, known) for known in (None, self._most, self._ours)):
             return
-        left = self._budget.left()
-        if left is not None or now is not None:
-            sock.settimeout(left)
-            self._ours = sock.gettimeout()
+        left, most = self._budget.left(), self._most
+        wanted = most if left is None else left if most is None else min(left, most)
+        if not is_same(now, wanted):
+            sock.settimeout(wanted)
+        self._ours = sock.gettimeout()
+
+
+def is_same(one: float | None, other: float | None) -> bool:
+    """Tells whether a socket has this timeout, which it keeps in nanoseconds."""
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=0, abs_tol=1e-6)
 
 
 def mark_spent(error: BaseException) -> None:

@@ -49,7 +49,7 @@ def _http_client(module: Any, budget: Budget) -> None:
             connect(self)
         finally:
             self.timeout = unsaid
-        self.__dict__[_PACE] = Pace(budget, None if self.sock is None else self.sock.gettimeout())
+        self.__dict__[_PACE] = Pace(budget, ours=left)
 
     @functools.wraps(send)
     def send_(self: Any, data: Any) -> None:
@@ -78,7 +78,7 @@ def _pace_of(connection: Any, budget: Budget) -> Pace | None:
     """What keeps the pace of a connection; ``None`` where the caller has given a timeout."""
     if isinstance(connection.timeout, Left):
         # urllib3's, which sets its socket's timeout by this before each step.
-        return Pace(budget, connection.timeout)
+        return Pace(budget, ours=connection.timeout)
     if not _is_unsaid(connection.timeout):
         return None
     pace: Pace = connection.__dict__.setdefault(_PACE, Pace(budget))

@@ -1,25 +1,29 @@
-"""Gives commands of redis without a timeout what is left of the request's time.
+"""Gives commands of redis whose client has no timeout what is left of the request's time.
 
-For redis-py up to 7, where a connection has none unless it is given one; 8 has one of its own, of 5 s, which is left alone. Not
-for: how much is left (``budget``).
+Up to redis-py 7 a connection has none unless it is given one; from 8 on it has 5 s, of which ten retries make a minute: there a
+command gets the 5 s as long as that much is left. Not for: how much is left (``budget``).
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from ferricorn.budget import Budget, Pace, is_spent, mark_spent
+from ferricorn.budget import Budget, Left, Pace, is_spent, mark_spent
 from ferricorn.on_import import OnImport
 
+_READ, _CONNECT = "socket_timeout", "socket_connect_timeout"
+# Where the first of them stands among the arguments of ``Redis``, after ``self``.
+_READ_AT = 4
+# Which of them were said: on a pool by its maker, on a connection by its pool's.
+_SAID = "_ferricorn_said"
 _PACE = "_ferricorn_pace"
-# On a pool: whether its maker has said that there shall be no timeout. On a connection: it is of such a pool.
-_ENDLESS = "_ferricorn_endless"
-# Where ``socket_timeout`` stands among the arguments of ``Redis``, after ``self``.
-_TIMEOUT_AT = 4
+_NONE: frozenset[str] = frozenset()
+
+# What the maker of a client has said, who hands all of them to its pool; unknown where no client is being made.
+_SAID_NOW: ContextVar[frozenset[str] | None] = ContextVar("ferricorn_redis_timeouts_said", default=None)
 
 
 def adapt(on_import: OnImport, budget: Budget) -> None:
@@ -32,113 +36,117 @@ def adapt(on_import: OnImport, budget: Budget) -> None:
     on_import.call("redis.asyncio.client", _client)
 
 
-def _has_own_timeout(module: Any) -> bool:
-    parameters = inspect.signature(module.AbstractConnection.__init__).parameters
-    return parameters["socket_timeout"].default is not None
-
-
-# Whether the maker of a client has said that there shall be no timeout; unknown where no client is being made.
-_SAID: ContextVar[bool | None] = ContextVar("ferricorn_redis_timeout_said", default=None)
-
-
 def _client(module: Any) -> None:
-    """A client hands ``None`` to its pool whether it was said or not: which of them is noted here."""
     client = module.Redis
     init = client.__init__
 
     @functools.wraps(init)
     def init_(self: Any, *args: Any, **kwargs: Any) -> None:
-        said = kwargs.get("socket_timeout", 0) is None or (len(args) > _TIMEOUT_AT and args[_TIMEOUT_AT] is None)
-        token = _SAID.set(said)
+        said = _said(kwargs) | ({_READ} if len(args) > _READ_AT else set())
+        token = _SAID_NOW.set(said)
         try:
             init(self, *args, **kwargs)
         finally:
-            _SAID.reset(token)
+            _SAID_NOW.reset(token)
 
     client.__init__ = init_
 
 
+def _said(kwargs: dict[str, Any]) -> frozenset[str]:
+    return frozenset(name for name in (_READ, _CONNECT) if name in kwargs)
+
+
 def _pools(module: Any) -> None:
-    """Has each connection know whether it may have a timeout."""
+    """Has each connection know which timeouts somebody has said, be it ``None``."""
     pool = module.ConnectionPool
     init = pool.__init__
 
     @functools.wraps(init)
     def init_(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        said = _SAID.get()
-        if said is None:
-            said = kwargs.get("socket_timeout", 0) is None
-        setattr(self, _ENDLESS, said)
+        by_client = _SAID_NOW.get()
+        setattr(self, _SAID, _said(kwargs) if by_client is None else by_client)
 
     pool.__init__ = init_
-    for name in ("ConnectionPool", "BlockingConnectionPool"):
-        kind = getattr(module, name)
+    for kind in (pool, module.BlockingConnectionPool):
         if "make_connection" in vars(kind):
             kind.make_connection = _making(kind.make_connection)
 
 
-def _making(make: Callable[[Any], Any]) -> Any:
+def _making(make: Any) -> Any:
     @functools.wraps(make)
     def make_connection(self: Any) -> Any:
         connection = make(self)
-        if getattr(self, _ENDLESS, False):
-            setattr(connection, _ENDLESS, True)
+        setattr(connection, _SAID, getattr(self, _SAID, _NONE))
         return connection
 
     return make_connection
 
 
-def _is_unsaid(connection: Any) -> bool:
-    return connection.socket_timeout is None and not getattr(connection, _ENDLESS, False)
+class _Limit:
+    """What a step of a connection is limited to, by one of its attributes."""
+
+    def __init__(self, module: Any, budget: Budget) -> None:
+        self.budget = budget
+        # What the library has where nobody says anything; the same for both.
+        self.own: float | None = inspect.signature(module.AbstractConnection.__init__).parameters[_READ].default
+
+    def is_unsaid(self, connection: Any, name: str) -> bool:
+        """Tells whether nobody has said that timeout."""
+        said = getattr(connection, _SAID, _NONE)
+        # Who has said the first has said what the second is without a word.
+        return name not in said and _READ not in said and getattr(connection, name) == self.own
+
+    def less(self) -> Left | None:
+        """Returns what is left where that is less than the library's own."""
+        left = self.budget.left()
+        return left if left is not None and (self.own is None or left < self.own) else None
 
 
 def _connections(module: Any, budget: Budget) -> None:
-    if _has_own_timeout(module):
-        return
     _pools(module)
-    base = module.AbstractConnection
+    limit, base = _Limit(module, budget), module.AbstractConnection
     for connection in (module.Connection, module.UnixDomainSocketConnection):
-        connection._connect = _connecting(connection._connect, budget)
-    base.send_packed_command = _paced(base.send_packed_command, module.TimeoutError, budget)
-    base.read_response = _paced(base.read_response, module.TimeoutError, budget)
+        connection._connect = _connecting(connection._connect, limit)
+    for name in ("send_packed_command", "read_response"):
+        setattr(base, name, _paced(getattr(base, name), module.TimeoutError, limit))
 
 
-def _connecting(connect: Any, budget: Budget) -> Any:
+def _connecting(connect: Any, limit: _Limit) -> Any:
     @functools.wraps(connect)
     def connect_(self: Any) -> Any:
-        left = budget.left() if _is_unsaid(self) and self.socket_connect_timeout is None else None
+        left = limit.less() if limit.is_unsaid(self, _CONNECT) else None
         if left is None:
             return connect(self)
-        self.socket_connect_timeout = left
+        setattr(self, _CONNECT, left)
         try:
             return connect(self)
         except TimeoutError as error:
             mark_spent(error)
             raise
         finally:
-            self.socket_connect_timeout = None
+            setattr(self, _CONNECT, limit.own)
 
     return connect_
 
 
-def _paced(step: Any, timeout_error: Any, budget: Budget) -> Any:
+def _paced(step: Any, timeout_error: Any, limit: _Limit) -> Any:
     """A step on a connection whose socket gets what is left."""
 
     @functools.wraps(step)
     def step_(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _is_unsaid(self):
+        if not limit.is_unsaid(self, _READ):
             return step(self, *args, **kwargs)
-        sock = self._sock
+        sock, left = self._sock, limit.less()
         if sock is not None:
             pace = self.__dict__.get(_PACE)
             if pace is None or pace[1] is not sock:
-                pace = self.__dict__[_PACE] = (Pace(budget), sock)
+                pace = self.__dict__[_PACE] = (Pace(limit.budget, limit.own), sock)
             pace[0].keep(sock)
         try:
             return step(self, *args, **kwargs)
         except timeout_error as error:
-            if budget.left() is not None:
+            if left is not None:
                 mark_spent(error)
             raise
 
@@ -146,34 +154,30 @@ def _paced(step: Any, timeout_error: Any, budget: Budget) -> Any:
 
 
 def _connections_async(module: Any, budget: Budget) -> None:
-    if _has_own_timeout(module):
-        return
     _pools(module)
-    base = module.AbstractConnection
+    limit, base = _Limit(module, budget), module.AbstractConnection
     for connection in (module.Connection, module.UnixDomainSocketConnection):
-        connection._connect = _limited(connection._connect, "socket_connect_timeout", (TimeoutError,), budget)
+        connection._connect = _limited(connection._connect, _CONNECT, TimeoutError, limit)
     for name in ("send_packed_command", "read_response"):
-        errors = (module.TimeoutError,)
-        setattr(base, name, _limited(getattr(base, name), "socket_timeout", errors, budget))
+        setattr(base, name, _limited(getattr(base, name), _READ, module.TimeoutError, limit))
 
 
-def _limited(step: Any, attribute: str, errors: tuple[type[BaseException], ...], budget: Budget) -> Any:
+def _limited(step: Any, attribute: str, timeout_error: Any, limit: _Limit) -> Any:
     """A step on a connection that looks at this attribute for its time."""
 
     @functools.wraps(step)
     async def step_(self: Any, *args: Any, **kwargs: Any) -> Any:
-        unsaid = _is_unsaid(self) and getattr(self, attribute) is None
-        left = budget.left() if unsaid else None
+        left = limit.less() if limit.is_unsaid(self, attribute) else None
         if left is None:
             return await step(self, *args, **kwargs)
         setattr(self, attribute, left)
         try:
             return await step(self, *args, **kwargs)
-        except errors as error:
+        except timeout_error as error:
             mark_spent(error)
             raise
         finally:
-            setattr(self, attribute, None)
+            setattr(self, attribute, limit.own)
 
     return step_
 
@@ -184,8 +188,13 @@ def _retry(module: Any) -> None:
     call = retry.call_with_retry
 
     @functools.wraps(call)
-    def call_with_retry(self: Any, do: Any, fail: Any, is_retryable: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return call(self, do, fail, _unless_spent(is_retryable), *args, **kwargs)
+    def call_with_retry(self: Any, do: Any, fail: Any, *args: Any, **kwargs: Any) -> Any:
+        def fail_(error: BaseException, *more: Any) -> None:
+            fail(error, *more)
+            if is_spent(error):
+                raise error
+
+        return call(self, do, fail_, *args, **kwargs)
 
     retry.call_with_retry = call_with_retry
 
@@ -195,11 +204,12 @@ def _retry_async(module: Any) -> None:
     call = retry.call_with_retry
 
     @functools.wraps(call)
-    async def call_with_retry(self: Any, do: Any, fail: Any, is_retryable: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return await call(self, do, fail, _unless_spent(is_retryable), *args, **kwargs)
+    async def call_with_retry(self: Any, do: Any, fail: Any, *args: Any, **kwargs: Any) -> Any:
+        async def fail_(error: BaseException, *more: Any) -> None:
+            await fail(error, *more)
+            if is_spent(error):
+                raise error
+
+        return await call(self, do, fail_, *args, **kwargs)
 
     retry.call_with_retry = call_with_retry
-
-
-def _unless_spent(is_retryable: Any) -> Any:
-    return lambda error: not is_spent(error) and (is_retryable is None or is_retryable(error))

@@ -141,3 +141,34 @@ def test_a_budget_follows_the_deadline(server, silent):
     assert status == 200, target.log()
     first, second, outside = found["found"]
     assert second < first < TIMEOUT and outside is None
+
+
+# In tasks, and in threads that have the context of one.
+TASKS = {
+    "/thread": "requests.exceptions.ReadTimeout",
+    "/anyio": "urllib3.exceptions.ReadTimeoutError",
+    "/redis": "redis.exceptions.TimeoutError",
+    "/psycopg": "psycopg.errors.ConnectionTimeout",
+}
+
+
+def test_tasks_and_their_threads_have_the_budget_of_their_request(server, silent):
+    target = start_tasks(server, silent)
+    for path, (status, found) in calls(target, list(TASKS)).items():
+        assert status == 200 and found["error"] == TASKS[path], (path, status, found)
+        assert EARLIEST - 1 <= found["seconds"] < TIMEOUT and 0 < found["left"] < TIMEOUT
+
+
+def test_a_task_hears_none_too(server, silent):
+    assert call(start_tasks(server, silent), "/redisnone") == (504, None)
+
+
+def test_a_task_that_outlives_its_request_has_no_budget(server, silent):
+    target = start_tasks(server, silent)
+    assert call(target, "/background")[0] == 200
+    assert call(target, "/seen")[1]["found"] == [True, None]
+
+
+def start_tasks(factory, silent):
+    args = ["-k", "asgi", "--timeout", TIMEOUT, "--no-reflex", "--outbound-timeout", "auto"]
+    return factory(*args, app="asgi_calls:app", env={"SILENT": str(silent.port)})
