@@ -230,6 +230,66 @@ def thread_default():
         raise RuntimeError("it waits on")
 
 
+def answer_requests():
+    import requests
+
+    return requests.get(URL + "answer").text
+
+
+def answer_urllib3():
+    import urllib3
+
+    return urllib3.PoolManager().request("GET", URL + "answer").data.decode()
+
+
+def answer_http():
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", SILENT)
+    connection.request("GET", "/answer")
+    return connection.getresponse().read().decode()
+
+
+def answer_urlopen():
+    import urllib.request
+
+    return urllib.request.urlopen(URL + "answer").read().decode()
+
+
+def answer_httpx():
+    import httpx
+
+    return httpx.get(URL + "answer").text
+
+
+def answer_own():
+    """With a header of the application's own."""
+    import requests
+
+    return requests.get(URL + "answer", headers={"x-left-ms": "42"}).text
+
+
+def answer_ownhttpx():
+    import httpx
+
+    return httpx.get(URL + "answer", headers={"X-LEFT-MS": "42"}).text
+
+
+def answer_thread():
+    """Where there is no request, nothing is left to tell."""
+    thread = threading.Thread(target=answer_requests)
+    thread.start()
+    thread.join()
+
+
+def left_now():
+    return {"found": ferricorn.deadline(), "error": None}
+
+
+def left_busy():
+    time.sleep(2.0)
+
+
 KEPT = []
 
 
