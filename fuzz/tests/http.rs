@@ -5,6 +5,7 @@ use ferricorn_worker::http::body::Decoder;
 use ferricorn_worker::http::head::{Framing, Head, HeaderMap, Rules, Scan, parse};
 use ferricorn_worker::http::request_start;
 use ferricorn_worker::http::response::{Exchange, Response};
+use ferricorn_worker::http::time_left;
 
 fn rules(loose: bool) -> Rules {
     Rules {
@@ -71,6 +72,20 @@ fn request_starts() {
             if let Some(sent_ns) = request_start::parse(value) {
                 assert!(value.iter().all(|byte| LETTERS.contains(byte)));
                 assert!(request_start::age_ns(sent_ns, u64::MAX).is_none_or(|age_ns| age_ns < u64::MAX));
+            }
+        }
+    });
+}
+
+#[test]
+fn times_left() {
+    const LETTERS: &[u8; 16] = b"0123456789.,m -s";
+    check!().with_iterations(300_000).for_each(|bytes: &[u8]| {
+        let spelt: Vec<u8> = bytes.iter().map(|byte| LETTERS[usize::from(*byte) % 16]).collect();
+        for value in [bytes, &spelt] {
+            if let Some(left_ns) = time_left::parse(value) {
+                assert!(value.iter().all(u8::is_ascii_digit));
+                assert!((1_000_000..u64::MAX / 1000).contains(&left_ns));
             }
         }
     });

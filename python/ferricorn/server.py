@@ -23,6 +23,7 @@ from ferricorn.app import Application, prepare_path
 from ferricorn.config import DEFAULT_LOGGER, Config
 from ferricorn.errors import AppImportError, StartupError
 from ferricorn.glogging import Logger
+from ferricorn.prevention import Facts, Prevention
 from ferricorn.timeouts import catch_interrupts
 from ferricorn.wsgi import FileWrapper, WSGIErrorsWrapper
 
@@ -48,6 +49,7 @@ class Server:
         self.loop: Any = None
         self._forking: hooks.Worker | None = None
         self._unfit: BaseException | None = None
+        self._prevention: Prevention | None = None
 
     # ---- In the master ----
 
@@ -69,6 +71,11 @@ class Server:
         self.arbiter.app = self.app
         self.arbiter.setup(self.cfg)
         self.hooks.cfg = self.cfg
+
+    def prevent(self, facts: Mapping[str, Any]) -> None:
+        """Takes what the settings say about calls of the application to others."""
+        wanted = Facts(**facts)
+        self._prevention = Prevention(wanted, self.log) if wanted.any else None
 
     def check(self) -> int:
         """Loads the application for ``--check-config``; returns the exit code."""
@@ -170,6 +177,8 @@ class Server:
 
                 greenlets.patch()
                 self.loop = greenlets.Hub()
+            if self._prevention is not None:
+                self._prevention.take_effect()
             worker.init_process()
             if kind == "asgi":
                 self.start_loop(worker.wsgi)

@@ -21,6 +21,7 @@ pub mod life;
 pub mod locals;
 pub mod log;
 pub mod policy;
+pub mod prevention;
 pub mod record;
 pub mod route;
 pub mod scale;

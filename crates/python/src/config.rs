@@ -3,6 +3,7 @@
 //! Python runs the file and keeps its objects (hooks, classes); the settings crate decides what every value means.
 //! Not for: acting on any of it.
 
+use crate::prevention;
 use ferricorn_settings::{
     Kind, ParsedArgs, SETTINGS, Said, Settings, Source, Surroundings, Value, environment, merge, parse_args,
     resolve, split_words, warnings,
@@ -11,7 +12,7 @@ use ferricorn_worker::Route;
 use ferricorn_worker::http::error_page::{ErrorPage, SIZE_MAX};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -91,6 +92,7 @@ pub(crate) fn load(py: Python<'_>, cli: &ParsedArgs) -> Result<Configured, Failu
     let error_page = settings.error_page.as_deref().map(read_page).transpose()?;
     let mut lines = warnings(&said);
     lines.extend(file.unknown);
+    lines.extend(prevention::warning(&settings));
     Ok(Configured { said, settings, routes, error_page, warnings: lines, app, objects: file.objects })
 }
 
@@ -151,6 +153,7 @@ fn read_file(py: Python<'_>, location: Option<Value>) -> Result<File, Failure> {
         let Some(object) = namespace.get_item(setting.name)? else { continue };
         let value = match setting.kind {
             Kind::Times => times_of(&object)?,
+            Kind::Limit => limit_of(&object)?,
             _ => value_of(&object)?,
         };
         if matches!(value, Value::Object(_)) {
@@ -236,6 +239,14 @@ fn times_of(object: &Bound<'_, PyAny>) -> PyResult<Value> {
         Ok((name.str()?.extract()?, time.str()?.extract()?))
     };
     dict.iter().map(text).collect::<PyResult<_>>().map(Value::Map)
+}
+
+/// A number as text, for parts of a second.
+fn limit_of(object: &Bound<'_, PyAny>) -> PyResult<Value> {
+    match object.is_instance_of::<PyFloat>() {
+        true => Ok(Value::Str(object.str()?.extract()?)),
+        false => value_of(object),
+    }
 }
 
 fn described(object: &Bound<'_, PyAny>) -> PyResult<Value> {

@@ -5,6 +5,7 @@
 
 use crate::config::{self, Configured, Failure};
 use crate::log::{ErrorFile, say};
+use crate::prevention;
 use crate::work::{self, Access, WorkerSignals};
 use ferricorn_arbiter::{
     Bind, Context, Ended, Fork, Hook, Host, Level, ListenAddress, Listener, Observation, Options, WorkerSpec,
@@ -53,6 +54,7 @@ pub(crate) fn serve(
     let options = options(&configured.settings, &server)?;
     let board = SharedMemory::create(SCOREBOARD_NAME).map_err(PyErr::from)?;
     let poster = Poster::create(SETTINGS_NAME, &told(&configured.said)).map_err(PyErr::from)?;
+    server.call_method1("prevent", (prevention::facts(py, &configured.settings)?,))?;
     let mut host = PythonHost { py, cli, configured, server, file, poster, access: None };
     host.warn();
     match ferricorn_arbiter::run(options, &mut host, board) {
@@ -158,6 +160,8 @@ impl<'py> PythonHost<'_, 'py> {
         let said = |error: PyErr| error.value(self.py).to_string();
         let (values, defaults) = configured.for_python(self.py).map_err(said)?;
         self.server.call_method1("reconfigure", (values, defaults)).map_err(said)?;
+        let facts = prevention::facts(self.py, &configured.settings).map_err(said)?;
+        self.server.call_method1("prevent", (facts,)).map_err(said)?;
         let file = error_file(&configured.settings, &self.server).map_err(said)?;
         let options = options(&configured.settings, &self.server).map_err(said)?;
         self.configured = configured;

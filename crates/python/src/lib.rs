@@ -15,6 +15,7 @@ mod host;
 mod interrupt;
 mod log;
 mod observe;
+mod prevention;
 mod routes;
 mod variables;
 mod work;

@@ -209,6 +209,7 @@ fn rules(settings: &Settings) -> Rules {
         },
         forwarder_headers: settings.forwarder_headers.clone(),
         secure_scheme_headers: settings.secure_scheme_headers.clone(),
+        deadline_header: settings.deadline_header.clone(),
     }
 }
 

@@ -73,6 +73,7 @@ impl Kind {
             Kind::Protocols => protocols(value),
             Kind::Dict => dict(value),
             Kind::Times => times(value),
+            Kind::Limit => limit(value),
             Kind::Hook { .. } => hook(value),
             Kind::Class => class(value),
             Kind::User | Kind::Group => identity(value),
@@ -196,6 +197,22 @@ fn times(value: Value) -> Result<Value, String> {
     match pairs.iter().find(|(_, text)| seconds(text).is_none()) {
         Some((name, text)) => Err(format!("'{text}' of '{name}' is no number of seconds")),
         None => Ok(value),
+    }
+}
+
+/// A limit in shape is text: `off`, `auto`, or a number of seconds above zero.
+fn limit(value: Value) -> Result<Value, String> {
+    let text = match &value {
+        Value::None | Value::Bool(false) => "off".to_owned(),
+        Value::Int(number) => number.to_string(),
+        Value::Str(text) | Value::Object(text) => text.trim().to_lowercase(),
+        other => return Err(format!("Not `auto`, `off` or a number of seconds: {}", other.shown())),
+    };
+    match (text.as_str(), seconds(&text)) {
+        ("off" | "auto", _) => Ok(Value::Str(text)),
+        (_, Some(Duration::ZERO)) => Ok(Value::from("off")),
+        (_, Some(_)) => Ok(Value::Str(text)),
+        _ => Err(format!("Not `auto`, `off` or a number of seconds: {}", value.shown())),
     }
 }
 

@@ -48,6 +48,12 @@ fn values_are_brought_into_shape() {
         ("logconfig_dict", object("{'version': 1}"), object("{'version': 1}")),
         ("on_exit", object("on_exit"), object("on_exit")),
         ("on_exit", Value::from("pkg.mod.fn"), Value::from("pkg.mod.fn")),
+        ("outbound_timeout", Value::from(" Auto"), Value::from("auto")),
+        ("outbound_timeout", Value::None, Value::from("off")),
+        ("outbound_timeout", Value::Bool(false), Value::from("off")),
+        ("outbound_timeout", Value::from("0.0"), Value::from("off")),
+        ("outbound_timeout", int(5), Value::from("5")),
+        ("db_statement_timeout", object("2.5"), Value::from("2.5")),
         ("ssl_version", Value::from("TLSv1"), Value::from("TLSv1")),
     ];
     for (name, value, wanted) in table {
@@ -84,6 +90,9 @@ fn bad_values_are_named_with_the_reason() {
             "Value 'f' is not import string. Format: module[.submodules...].object",
         ),
         ("statsd_host", Value::from("h:x"), "Value must be one of ('host:port', 'unix://PATH')"),
+        ("outbound_timeout", Value::Bool(true), "Not `auto`, `off` or a number of seconds: True"),
+        ("outbound_timeout", Value::from("soon"), "Not `auto`, `off` or a number of seconds: soon"),
+        ("outbound_timeout", Value::Int(-1), "Not `auto`, `off` or a number of seconds: -1"),
         ("user", texts(&[]), "Not a name or number: []"),
         ("wrokers", Value::Int(2), "unknown setting 'wrokers': did you mean 'workers'?"),
         ("zzz", Value::Int(2), "unknown setting 'zzz'"),

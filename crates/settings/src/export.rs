@@ -109,6 +109,7 @@ fn schema(kind: &Kind) -> Option<Json> {
         Kind::Times => {
             json!({ "type": "object", "additionalProperties": { "type": "number", "minimum": 0 } })
         }
+        Kind::Limit => json!({ "type": ["string", "number", "boolean", "null"] }),
         Kind::Dict => json!({ "type": "object" }),
         Kind::User | Kind::Group => json!({ "type": ["string", "integer", "null"] }),
         Kind::Anything => json!({}),
@@ -141,7 +142,7 @@ fn annotation(setting: &Setting) -> String {
         _ => name.to_owned(),
     };
     match setting.kind {
-        Kind::Str | Kind::Path | Kind::Dir | Kind::Choice { .. } => optional("str"),
+        Kind::Str | Kind::Path | Kind::Dir | Kind::Choice { .. } | Kind::Limit => optional("str"),
         Kind::Flag { .. } => optional("bool"),
         Kind::Int { .. } | Kind::User | Kind::Group => optional("int"),
         Kind::List | Kind::Files | Kind::Csv | Kind::Networks | Kind::Protocols => "list[str]".to_owned(),

@@ -108,6 +108,7 @@ fn kind(kind: &Kind) -> String {
         Kind::Networks => "addresses and networks with commas between them, or `*`".to_owned(),
         Kind::Dict => "dictionary".to_owned(),
         Kind::Times => "dictionary of seconds".to_owned(),
+        Kind::Limit => "`auto`, `off`, or a number of seconds".to_owned(),
         Kind::Hook { parameters } => format!("function `({})`", parameters.join(", ")),
         Kind::Class => "name of a class, or a class".to_owned(),
         Kind::User | Kind::Group => "name or number".to_owned(),

@@ -20,8 +20,17 @@ pub fn print_config(said: &Said) -> String {
 
 /// Settings that a running server tells those who may look into it, beside all numbers and switches: where it listens,
 /// whom it trusts, of which kind its workers are. Nothing that may hold a secret.
-const TOLD: [&str; 6] =
-    ["bind", "forwarded_allow_ips", "route_timeouts", "state_dir", "worker_class", "worker_tmp_dir"];
+const TOLD: [&str; 9] = [
+    "bind",
+    "db_statement_timeout",
+    "deadline_header",
+    "forwarded_allow_ips",
+    "outbound_timeout",
+    "route_timeouts",
+    "state_dir",
+    "worker_class",
+    "worker_tmp_dir",
+];
 
 /// Returns what a running server tells of its settings, as [`print_config`] shows it.
 pub fn told(said: &Said) -> String {
@@ -71,7 +80,7 @@ mod tests {
         let text = print_config(&Said::default());
         let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
         assert!(names.is_sorted(), "{names:?}");
-        assert_eq!(names.len(), 146);
+        assert_eq!(names.len(), 149);
         assert!(text.lines().all(|line| line.get(34..37) == Some(" = ")), "{text}");
     }
 

@@ -129,6 +129,12 @@ pub struct Settings {
     pub route_timeouts: Vec<(String, Duration)>,
     /// Whether `unblock` is `socket`.
     pub unblock_socket: bool,
+    /// `db_statement_timeout`.
+    pub db_statement_timeout: Limit,
+    /// `outbound_timeout`.
+    pub outbound_timeout: Limit,
+    /// `deadline_header`, in lower case.
+    pub deadline_header: Option<String>,
     /// `reflex`.
     pub reflex: bool,
     /// `asgi_disconnect_grace_period`; `None` under the names of Uvicorn's classes, which never cancel.
@@ -169,6 +175,17 @@ pub struct Settings {
     pub workers_between: Option<(u32, u32)>,
     /// `reflex_database`, as it was said.
     pub reflex_database: Vec<String>,
+}
+
+/// A time that may be left to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// None.
+    Off,
+    /// What fits the deadline.
+    Auto,
+    /// So long.
+    After(Duration),
 }
 
 /// Where statsd listens, and what every metric carries.
@@ -344,6 +361,9 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         request_timeout: read.seconds("request_timeout"),
         route_timeouts: read.times("route_timeouts"),
         unblock_socket: read.text("unblock").as_deref() == Some("socket"),
+        db_statement_timeout: read.limit("db_statement_timeout"),
+        outbound_timeout: read.limit("outbound_timeout"),
+        deadline_header: read.said_text("deadline_header", field_name)?,
         reflex: read.flag("reflex"),
         loop_block_limit: Duration::from_millis(read.count("loop_block_limit")),
         websocket_max_message_size: match read.count("websocket_max_message_size") {
@@ -370,6 +390,18 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         said: said.clone(),
     })
 }
+
+/// The name of a header field, in lower case (RFC 9110, section 5.1).
+fn field_name(text: String) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.len() <= FIELD_NAME_MAX && text.bytes().all(is_token) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("it is no name of a header field: {}", quoted(&text)))
+}
+
+/// Most bytes of a header field's name that is a setting.
+const FIELD_NAME_MAX: usize = 128;
 
 /// Returns the number, or the largest one in place of "none" and of more.
 fn within(number: usize, max: usize) -> usize {
@@ -465,6 +497,14 @@ impl Reading<'_> {
             return Vec::new();
         };
         pairs.into_iter().filter_map(|(name, text)| Some((name, seconds(&text)?))).collect()
+    }
+
+    fn limit(&self, name: &str) -> Limit {
+        match self.text(name).as_deref() {
+            Some("auto") => Limit::Auto,
+            Some(text) => seconds(text).map_or(Limit::Off, Limit::After),
+            None => Limit::Off,
+        }
     }
 
     fn networks(&self, name: &str) -> Result<AllowList, Invalid> {

@@ -182,6 +182,18 @@ fn who_is_told_is_read() {
 }
 
 #[test]
+fn limits_are_off_or_follow_the_deadline_or_have_their_time() {
+    let settings =
+        from_line("--db-statement-timeout auto --outbound-timeout 2.5 --deadline-header X-Left-Ms");
+    assert_eq!(settings.db_statement_timeout, Limit::Auto);
+    assert_eq!(settings.outbound_timeout, Limit::After(Duration::from_millis(2500)));
+    assert_eq!(settings.deadline_header.as_deref(), Some("x-left-ms"));
+    let settings = from_line("--db-statement-timeout 0");
+    assert_eq!((settings.db_statement_timeout, settings.outbound_timeout), (Limit::Off, Limit::Off));
+    assert_eq!(settings.deadline_header, None);
+}
+
+#[test]
 fn a_secret_in_a_bad_value_is_not_shown() {
     let error = resolved("--notify slack=ftp://h/s3cret", &[], &[]).expect_err("a scheme");
     assert_eq!(error.reason, "the URL must begin with http:// or https://");
@@ -197,6 +209,7 @@ fn values_that_make_no_sense_are_named() {
         ("--admin-bind h:x", "admin_bind", "'x' is not a valid port number."),
         ("--otlp-endpoint c:4318", "otlp_endpoint", "the URL must begin with http:// or https://"),
         ("-b host:http", "bind", "'http' is not a valid port number."),
+        ("--deadline-header a:b", "deadline_header", "it is no name of a header field: 'a:b'"),
         ("-e NAME", "raw_env", "environment setting 'NAME' invalid"),
         ("-u 5000000000", "user", "no such user: 5000000000"),
     ];

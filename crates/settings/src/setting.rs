@@ -148,6 +148,8 @@ pub enum Kind {
     Dict,
     /// A Python dictionary whose values are seconds.
     Times,
+    /// A time: `off`, `auto`, or seconds.
+    Limit,
     /// A Python function with these parameters.
     Hook {
         /// Names of the parameters.
@@ -197,6 +199,7 @@ impl Kind {
             Kind::Protocols => "protocols",
             Kind::Dict => "dict",
             Kind::Times => "times",
+            Kind::Limit => "limit",
             Kind::Hook { .. } => "hook",
             Kind::Class => "class",
             Kind::User => "user",

@@ -10,6 +10,7 @@ use crate::http::body::Decoder;
 use crate::http::head::{self, Framing, Head, Scan};
 use crate::http::refusal::Refusal;
 use crate::http::response::{Exchange, Invalid, Response};
+use crate::http::time_left::shorter;
 use crate::options::{Options, Unit};
 use crate::outcome::{GONE, Outcome};
 use crate::spool::{self, Limits, Spool};
@@ -188,6 +189,8 @@ pub struct Conn {
     pub(crate) time_ns: u64,
     /// When the whole request must be over; 0 for never.
     pub(crate) until_ns: u64,
+    /// Until when its sender waits for the response, as it says; 0 for any time.
+    pub(crate) awaited_ns: u64,
     /// Set when the response has been logged by the application's own logger.
     pub logged: bool,
     /// Becomes true when the worker begins to end: clients are told to come back elsewhere.
@@ -253,6 +256,7 @@ impl Conn {
             number: 0,
             time_ns: 0,
             until_ns: 0,
+            awaited_ns: 0,
             logged: false,
             worker_ends: None,
             state: State::Head,
@@ -311,11 +315,13 @@ impl Conn {
 
     /// Returns the deadline of a piece of the application's work that begins now; 0 for none.
     pub(crate) fn deadline_from(&self, now_ns: u64) -> u64 {
-        match (self.time_ns, self.until_ns) {
-            (0, until_ns) => until_ns,
-            (time_ns, 0) => now_ns + time_ns,
-            (time_ns, until_ns) => until_ns.min(now_ns + time_ns),
-        }
+        let piece_ns = if self.time_ns == 0 { 0 } else { now_ns + self.time_ns };
+        shorter(shorter(piece_ns, self.until_ns), self.awaited_ns)
+    }
+
+    /// Tells whether its sender waits no more, as it has said.
+    pub(crate) fn is_unawaited(&self, now_ns: u64) -> bool {
+        self.awaited_ns > 0 && self.awaited_ns <= now_ns
     }
 
     /// Says that the application has made a piece of its response: the next one has its own deadline.

@@ -1,7 +1,7 @@
 //! Giving a connection to an idle sibling: the descriptor with the bytes read so far, over one SOCK_SEQPACKET pair that
 //! all workers share. The kernel queues and balances it, as it does for `accept`.
 //!
-//! Message: listener u16, requests served u64, length of the client's address u8, the address as text, unread bytes.
+//! Message: listener u16, requests served u64, when the request had begun u64 (0 for an idle one), length of the client's address u8, the address as text, unread bytes.
 //! All little-endian; both ends are of one build, since workers of one arbiter are forked from it.
 
 use crate::conn::{Conn, Peer};
@@ -18,7 +18,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Most unread bytes that travel along; a connection with more waits for its own worker.
 pub(crate) const BYTES_MAX: usize = 64 << 10;
-const FIXED: usize = 11;
+const FIXED: usize = 19;
 
 /// Gives a connection away of which nothing has been read.
 pub(crate) fn give_idle(pair: BorrowedFd<'_>, socket: BorrowedFd<'_>, listener: u8) -> io::Result<()> {
@@ -29,6 +29,7 @@ pub(crate) fn give_idle(pair: BorrowedFd<'_>, socket: BorrowedFd<'_>, listener: 
     let mut message = vec![listener, 0];
     // A connection that has served is closed after `keepalive`, not refused as slow.
     message.extend_from_slice(&1u64.to_le_bytes());
+    message.extend_from_slice(&0u64.to_le_bytes());
     message.push(client.len() as u8);
     message.extend_from_slice(client.as_bytes());
     send_along(pair, &message, socket)
@@ -50,6 +51,7 @@ pub(crate) fn give(pair: BorrowedFd<'_>, conn: Box<Conn>) -> Result<(), Box<Conn
     let mut message = Vec::with_capacity(FIXED + conn.client.len() + unread.len());
     message.extend_from_slice(&(conn.listener as u16).to_le_bytes());
     message.extend_from_slice(&conn.served.to_le_bytes());
+    message.extend_from_slice(&conn.stamps.begun_ns.to_le_bytes());
     message.push(conn.client.len() as u8);
     message.extend_from_slice(conn.client.as_bytes());
     message.extend_from_slice(&unread);
@@ -81,6 +83,7 @@ pub(crate) fn take(pair: BorrowedFd<'_>, options: &Options) -> io::Result<Option
 fn decode(socket: OwnedFd, message: &[u8], options: &Options) -> Option<Conn> {
     let (listener, rest) = message.split_first_chunk::<2>()?;
     let (served, rest) = rest.split_first_chunk::<8>()?;
+    let (begun_ns, rest) = rest.split_first_chunk::<8>()?;
     let (client_len, rest) = rest.split_first()?;
     let (client, unread) = rest.split_at_checked(usize::from(*client_len))?;
     let peer = match std::str::from_utf8(client).ok()? {
@@ -89,6 +92,8 @@ fn decode(socket: OwnedFd, message: &[u8], options: &Options) -> Option<Conn> {
     };
     let mut conn = Conn::new(socket, peer, usize::from(u16::from_le_bytes(*listener)), options);
     conn.served = u64::from_le_bytes(*served);
+    // The clock is one for all processes of the host.
+    conn.stamps.begun_ns = u64::from_le_bytes(*begun_ns);
     conn.preload(unread);
     Some(conn)
 }
@@ -111,14 +116,14 @@ mod tests {
         let (server, client) = pair(SocketType::STREAM);
         let peer = Peer::Tcp("[::1]:80".parse().expect("an address"));
         let mut conn = Box::new(Conn::new(server, peer, 3, &options));
-        conn.served = 9;
+        (conn.served, conn.stamps.begun_ns) = (9, 77);
         rustix::io::write(&client, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiGET")
             .expect("sent");
         let complete = conn.receive(&options).expect("well-formed");
         assert_eq!(complete, crate::conn::Progress::Complete);
         give(near.as_fd(), conn).expect("given");
         let mut taken = take(far.as_fd(), &options).expect("no error").expect("a connection");
-        assert_eq!((taken.peer, taken.listener, taken.served), (peer, 3, 9));
+        assert_eq!((taken.peer, taken.listener, taken.served, taken.stamps.begun_ns), (peer, 3, 9, 77));
         assert_eq!(taken.receive(&options).expect("well-formed"), crate::conn::Progress::Complete);
         assert!(matches!(taken.take_body(), crate::conn::Body::Memory(body) if body == b"hi"));
         assert!(take(far.as_fd(), &options).expect("no error").is_none());

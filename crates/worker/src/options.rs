@@ -91,7 +91,8 @@ pub struct Options {
 impl Options {
     /// Tells whether any request has a deadline.
     pub(crate) fn has_deadlines(&self) -> bool {
-        self.timeout_ns > 0 || self.request_timeout_ns > 0 || !self.route_timeouts.is_empty()
+        let of_requests = self.request_timeout_ns > 0 || self.rules.deadline_header.is_some();
+        self.timeout_ns > 0 || of_requests || !self.route_timeouts.is_empty()
     }
 
     /// Returns the longest time that the application may take for any request; 0 if there is one that may take any time.

@@ -135,6 +135,13 @@ impl Pool {
         line.waiting.remove(at)
     }
 
+    /// Takes one out of the line whose sender waits no more.
+    pub(crate) fn pull_unawaited(&self, now_ns: u64) -> Option<Box<Conn>> {
+        let mut line = self.line();
+        let at = line.waiting.iter().position(|conn| conn.is_unawaited(now_ns))?;
+        line.waiting.remove(at)
+    }
+
     /// Takes the request of a connection out of the line if it is to go.
     pub(crate) fn withdraw(&self, token: u64, goes: impl FnOnce(&Conn) -> bool) -> Withdrawn {
         let mut line = self.line();

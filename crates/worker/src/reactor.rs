@@ -254,6 +254,10 @@ impl Reactor {
                 self.shed(conn, "the request has waited too long before it came here");
                 continue;
             }
+            if conn.is_unawaited(self.now_ns) {
+                self.shed(conn, UNAWAITED);
+                continue;
+            }
             return Some(conn);
         }
         None
@@ -773,6 +777,9 @@ fn place(places: &mut [Place], token: u64) -> Option<&mut Place> {
     (place.generation == (token >> 32) as u32).then_some(place)
 }
 
+/// Why a request that stood in line gets no thread.
+pub(crate) const UNAWAITED: &str = "its sender waits no more, as it has said";
+
 fn stamp_head(conn: &mut Conn, now_ns: u64) {
     let stamps = &mut conn.stamps;
     if stamps.begun_ns == 0 {
@@ -783,6 +790,7 @@ fn stamp_head(conn: &mut Conn, now_ns: u64) {
         if conn.head.sent_ns > 0 {
             stamps.proxied_ns = proxied(conn.head.sent_ns, stamps.begun_ns);
         }
+        conn.awaited_ns = after(stamps.begun_ns, conn.head.left_ns);
     }
 }
 

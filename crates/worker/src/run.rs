@@ -12,7 +12,7 @@ use crate::conn::Conn;
 use crate::http::refusal::Refusal;
 use crate::options::{Level, Log, Options};
 use crate::pool::{Job, Pool};
-use crate::reactor::{BUSY, Reactor, after};
+use crate::reactor::{BUSY, Reactor, UNAWAITED, after};
 use crate::stage::Stage;
 use ferricorn_core::deadline::{Held, Plan};
 use ferricorn_core::record::request_id;
@@ -473,10 +473,15 @@ pub(crate) fn line_up(hub: &Hub, reactor: &mut Reactor) -> usize {
 
 /// Answers 503 to requests that have stood in line for too long.
 pub(crate) fn expire(hub: &Hub, reactor: &mut Reactor) {
-    let limit_ns = hub.options.queue_timeout_ns;
+    let (limit_ns, now_ns) = (hub.options.queue_timeout_ns, reactor.now_ns());
     if limit_ns > 0 {
-        while let Some(conn) = hub.pool.pull_before(reactor.now_ns().saturating_sub(limit_ns)) {
+        while let Some(conn) = hub.pool.pull_before(now_ns.saturating_sub(limit_ns)) {
             reactor.shed(conn, "all workers are busy and the queue does not move");
+        }
+    }
+    if hub.options.rules.deadline_header.is_some() {
+        while let Some(conn) = hub.pool.pull_unawaited(now_ns) {
+            reactor.shed(conn, UNAWAITED);
         }
     }
 }

@@ -52,6 +52,9 @@ fn said(text: &dyn Fn(&str) -> Option<String>, is_known: &dyn Fn(&str) -> bool) 
         bind: text("bind").map(|list| quoted(&list)),
         forwarded_allow_ips: text("forwarded_allow_ips").map(|list| texts(&list)),
         reflex: flag("reflex"),
+        request_timeout_s: seconds("request_timeout"),
+        db_statement_timeout: text("db_statement_timeout"),
+        outbound_timeout: text("outbound_timeout"),
     }
 }
 
@@ -88,8 +91,8 @@ mod tests {
 
     #[test]
     fn what_a_server_tells_is_read_back() {
-        let words =
-            "-w 3 --threads 4 -t 45 --keep-alive 75 -b unix:/a -b 0.0.0.0:1 --max-requests 9 --no-reflex";
+        let words = "-w 3 --threads 4 -t 45 --keep-alive 75 -b unix:/a -b 0.0.0.0:1 --max-requests 9 --no-reflex \
+             --db-statement-timeout auto";
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         let spoken = parse_args(&words, Source::CommandLine).expect("a command line").said;
         let said = of_text(&told(&spoken));
@@ -107,6 +110,9 @@ mod tests {
             bind: Some(vec!["unix:/a".into(), "0.0.0.0:1".into()]),
             forwarded_allow_ips: Some(vec!["127.0.0.1".into(), "::1".into()]),
             reflex: Some(false),
+            request_timeout_s: Some(0.0),
+            db_statement_timeout: Some("auto".into()),
+            outbound_timeout: Some("off".into()),
         };
         assert_eq!(said, expected);
         assert_eq!(of_spoken(&spoken, true), expected);

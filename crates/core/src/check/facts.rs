@@ -44,6 +44,9 @@ pub struct Said {
     pub bind: Option<Vec<String>>,
     pub forwarded_allow_ips: Option<Vec<String>>,
     pub reflex: Option<bool>,
+    pub request_timeout_s: Option<f64>,
+    pub db_statement_timeout: Option<String>,
+    pub outbound_timeout: Option<String>,
 }
 
 /// A place of a proxy's configuration that leads to the server.

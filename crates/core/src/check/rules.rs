@@ -1,16 +1,19 @@
 //! The rules. Each looks at some facts and says what it finds; with a fact missing it says nothing.
 
 use super::{DatabaseFacts, Facts, Found, Level, Pooler, Proxy};
+use crate::prevention::{longest_deadline_s as longest_deadline_of, statement_timeout_ms};
 use crate::snapshot::Kind;
 
 type Rule = fn(&Facts, &mut Vec<Found>);
 
 /// All of them, those that cost most first.
-pub(super) const RULES: [Rule; 16] = [
+pub(super) const RULES: [Rule; 18] = [
     forwarded_from_anybody,
     database_connections,
     pooler_connections,
     pooler_wait,
+    statements_by_pooler,
+    statements_without_deadline,
     proxy_gives_up_first,
     proxy_sends_again,
     proxy_keeps_longer,
@@ -270,6 +273,63 @@ fn no_deadline(facts: &Facts, found: &mut Vec<Found>) {
     }
 }
 
+/// Tells how a server limits statements of the application; none if it does not.
+fn statement_limit(facts: &Facts) -> Option<&str> {
+    facts.said.db_statement_timeout.as_deref().filter(|limit| *limit != "off")
+}
+
+/// What a statement may take, milliseconds; none if `auto` has no deadline to follow, or it is not known.
+fn statement_ms(facts: &Facts) -> Option<u64> {
+    match statement_limit(facts)? {
+        "auto" => {
+            let routes = facts.said.route_timeouts_s.iter().flatten().map(|(_, seconds)| *seconds);
+            let request_s = facts.said.request_timeout_s.unwrap_or(0.0);
+            longest_deadline_of(facts.said.timeout_s?, routes, request_s).map(statement_timeout_ms)
+        }
+        seconds => Some((seconds.parse::<f64>().ok()? * 1000.0) as u64),
+    }
+}
+
+fn statements_by_pooler(facts: &Facts, found: &mut Vec<Found>) {
+    let Some(limit) = statement_limit(facts) else { return };
+    for (database, _) in poolers(facts) {
+        let milliseconds = statement_ms(facts).map_or("MILLISECONDS".to_owned(), |ms| ms.to_string());
+        add(
+            found,
+            Level::Warning,
+            "database.statement_timeout",
+            [
+                format!(
+                    "db_statement_timeout is {limit}, and has no effect on {}: its connections go by PgBouncer",
+                    named(&database.name)
+                ),
+                "PgBouncer refuses or ignores what PGOPTIONS says; a stuck statement runs on after its request"
+                    .into(),
+                format!(
+                    "set it for the application's role: `ALTER ROLE the_role SET statement_timeout = {milliseconds}`, and for the \
+                     database server: `ALTER SYSTEM SET client_connection_check_interval = '1s'`"
+                ),
+            ],
+        );
+    }
+}
+
+fn statements_without_deadline(facts: &Facts, found: &mut Vec<Found>) {
+    let known = facts.said.timeout_s.is_some() && facts.said.route_timeouts_s.is_some();
+    if known && statement_limit(facts) == Some("auto") && statement_ms(facts).is_none() {
+        add(
+            found,
+            Level::Warning,
+            "database.statement_timeout_auto",
+            [
+                "db_statement_timeout is auto, and has no effect: some requests have no deadline".into(),
+                "it is a little under the longest deadline, and timeout, or that of a route, is 0".into(),
+                "`request_timeout`, which limits all requests, or seconds in place of auto".into(),
+            ],
+        );
+    }
+}
+
 fn calls_without_timeout(facts: &Facts, found: &mut Vec<Found>) {
     let Some(lines) = facts.observed.no_timeout.as_ref().filter(|lines| !lines.is_empty()) else { return };
     let mut named: Vec<&str> = lines.iter().map(String::as_str).take(LINES_MAX).collect();
@@ -284,7 +344,13 @@ fn calls_without_timeout(facts: &Facts, found: &mut Vec<Found>) {
         [
             format!("calls to other services have no timeout: {}", named.join("; ")),
             "they were seen in late requests; when the service does not answer, each holds its thread to the deadline".into(),
-            "give each call its own: `requests.get(url, timeout=(3.05, 10))`".into(),
+            if facts.kind == Some(Kind::Ferricorn) && facts.said.outbound_timeout.as_deref() == Some("off") {
+                "give each call its own: `requests.get(url, timeout=(3.05, 10))`; or all of them what is left of the request: \
+                 `outbound_timeout = \"auto\"`"
+                    .into()
+            } else {
+                "give each call its own: `requests.get(url, timeout=(3.05, 10))`".into()
+            },
         ],
     );
 }

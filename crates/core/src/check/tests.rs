@@ -20,6 +20,9 @@ fn sound() -> Facts {
             bind: Some(vec!["unix:/run/web.sock".into()]),
             forwarded_allow_ips: Some(vec!["127.0.0.1".into(), "::1".into()]),
             reflex: Some(true),
+            request_timeout_s: Some(0.0),
+            db_statement_timeout: Some("off".into()),
+            outbound_timeout: Some("off".into()),
         },
         proxies: Some(vec![proxy()]),
         databases: Some(vec![database()]),
@@ -78,7 +81,7 @@ fn a_sound_server_and_an_unknown_one_raise_nothing() {
 fn each_rule_finds_what_it_is_for() {
     use Level::*;
     type Case = (&'static str, fn(&mut Facts), &'static [(Level, &'static str)]);
-    let table: [Case; 34] = [
+    let table: [Case; 38] = [
         ("any forwarder", |f| f.said.forwarded_allow_ips = Some(vec!["*".into()]), &[]),
         (
             "any forwarder, public",
@@ -134,6 +137,32 @@ fn each_rule_finds_what_it_is_for() {
             "a pooler that waits for ever",
             |f| f.databases = with_pooler(0.0, 20, 1000),
             &[(Warning, "pooler.query_wait_timeout")],
+        ),
+        (
+            "statements limited, by a pooler",
+            |f| {
+                f.said.db_statement_timeout = Some("auto".into());
+                f.databases = with_pooler(20.0, 20, 1000);
+            },
+            &[(Warning, "database.statement_timeout")],
+        ),
+        ("statements limited", |f| f.said.db_statement_timeout = Some("auto".into()), &[]),
+        (
+            "statements limited by no deadline",
+            |f| {
+                f.said.db_statement_timeout = Some("auto".into());
+                f.said.route_timeouts_s = Some(vec![("/report".into(), 0.0)]);
+            },
+            &[(Warning, "database.statement_timeout_auto")],
+        ),
+        (
+            "statements limited by the deadline of all",
+            |f| {
+                f.said.db_statement_timeout = Some("auto".into());
+                f.said.route_timeouts_s = Some(vec![("/report".into(), 0.0)]);
+                f.said.request_timeout_s = Some(50.0);
+            },
+            &[],
         ),
         (
             "a pooler that opens too many",
@@ -309,6 +338,17 @@ fn what_is_found_says_what_to_write() {
         "PgBouncer of shop waits 120 s for a free connection, and the longest deadline is 30 s"
     );
     assert_eq!(found[0].fix, "`query_wait_timeout = 10` in pgbouncer.ini");
+    facts = sound();
+    facts.said.db_statement_timeout = Some("auto".into());
+    facts.databases = with_pooler(20.0, 20, 1000);
+    assert!(check(&facts)[0].fix.contains("SET statement_timeout = 28500`"), "{:?}", check(&facts));
+    facts.said.db_statement_timeout = Some("2.5".into());
+    assert!(check(&facts)[0].fix.contains("SET statement_timeout = 2500`"), "{:?}", check(&facts));
+    facts = sound();
+    facts.observed.no_timeout = Some(vec!["rates.py:3".into()]);
+    assert!(check(&facts)[0].fix.ends_with("`outbound_timeout = \"auto\"`"));
+    facts.kind = Some(Kind::Gunicorn);
+    assert!(check(&facts)[0].fix.ends_with("timeout=(3.05, 10))`"));
     facts = sound();
     facts.said.timeout_s = Some(60.0);
     assert_eq!(check(&facts)[0].fix, "`proxy_read_timeout 65s;` there, or a shorter timeout");

@@ -10,6 +10,7 @@ mod logging;
 mod mechanics;
 mod naming;
 mod own;
+mod prevention;
 mod security;
 mod socket;
 mod strictness;
@@ -24,7 +25,7 @@ const ROWS: &[(&str, &[&[Setting]])] = &[
     ("Server Socket", &[socket::ROWS]),
     ("Worker Processes", &[workers::ROWS, workers::ASYNC]),
     ("Security", &[security::ROWS]),
-    ("Ferricorn", &[own::ROWS]),
+    ("Ferricorn", &[own::ROWS, prevention::ROWS]),
     ("Debugging", &[debugging::ROWS]),
     ("Server Mechanics", &[mechanics::ROWS, mechanics::PROXIES, strictness::ROWS]),
     ("Logging", &[logging::ROWS, logging::STATSD]),
@@ -126,7 +127,7 @@ mod tests {
     fn the_table_is_whole() {
         let hooks = SETTINGS.iter().filter(|setting| matches!(setting.kind, Kind::Hook { .. })).count();
         let ours = SETTINGS.iter().filter(|setting| setting.origin == Origin::Ferricorn).count();
-        assert_eq!((SETTINGS.len(), hooks, ours), (146, 20, 26));
+        assert_eq!((SETTINGS.len(), hooks, ours), (149, 20, 29));
         assert_eq!(SECTIONS.len(), 15);
     }
 

@@ -144,9 +144,10 @@ impl Conn {
         }
     }
 
-    /// Says that it is a WebSocket now: from now on only the deadline of the whole request holds.
+    /// Says that it is a WebSocket now: from now on only the deadline of the whole request holds, not that of its sender,
+    /// who has waited for the handshake.
     pub fn is_websocket(&mut self) {
-        self.time_ns = 0;
+        (self.time_ns, self.awaited_ns) = (0, 0);
         if let Some(record) = self.record {
             record.set_deadline(self.until_ns);
             record.is_websocket();

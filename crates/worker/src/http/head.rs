@@ -7,8 +7,8 @@
 //! Not for: bodies (see [`super::body`]).
 
 use super::refusal::{Form, Refusal};
-use super::request_start;
 use super::token::{is_token, trim};
+use super::{request_start, time_left};
 use memchr::{memchr, memchr_iter, memmem};
 use std::ops::Range;
 
@@ -37,6 +37,8 @@ pub struct Rules {
     pub forwarder_headers: Vec<String>,
     /// Names in upper case and the values by which a trusted proxy says "https".
     pub secure_scheme_headers: Vec<(String, String)>,
+    /// The name of the field by which a trusted peer says how long it still waits, in any case.
+    pub deadline_header: Option<String>,
 }
 
 impl Default for Rules {
@@ -58,6 +60,7 @@ impl Default for Rules {
                 scheme("X-FORWARDED-PROTO", "https"),
                 scheme("X-FORWARDED-SSL", "on"),
             ],
+            deadline_header: None,
         }
     }
 }
@@ -123,6 +126,8 @@ pub struct Head {
     pub form: Form,
     /// When a trusted proxy says that it got the request, nanoseconds since 1970; 0 if it does not.
     pub sent_ns: u64,
+    /// For how long a trusted peer says that it still waits, nanoseconds; 0 if it does not.
+    pub left_ns: u64,
 }
 
 impl Head {
@@ -390,6 +395,7 @@ struct Seen {
     keep: bool,
     form: Form,
     sent_ns: u64,
+    left_ns: u64,
 }
 
 fn fields(head: &mut Head, at: usize, rules: &Rules, trusted: bool) -> Result<(), Refusal> {
@@ -464,6 +470,12 @@ fn keep_field(
             seen.sent_ns = request_start::parse(value).unwrap_or(0);
         }
         _ => {}
+    }
+    if trusted
+        && let Some(header) = &rules.deadline_header
+        && name.eq_ignore_ascii_case(header.as_bytes())
+    {
+        seen.left_ns = time_left::shorter(seen.left_ns, time_left::parse(value).unwrap_or(0));
     }
     if trusted && let Some(https) = scheme_header(name, value, rules) {
         if seen.scheme.is_some_and(|before| before != https) {
@@ -558,6 +570,7 @@ fn conclude(head: &mut Head, seen: &Seen) -> Result<(), Refusal> {
     head.https = seen.scheme == Some(true);
     head.form = seen.form;
     head.sent_ns = seen.sent_ns;
+    head.left_ns = seen.left_ns;
     Ok(())
 }
 

@@ -222,6 +222,23 @@ fn only_a_trusted_peer_says_when_a_request_was_sent() {
 }
 
 #[test]
+fn only_a_trusted_peer_says_how_long_it_waits() {
+    let rules = Rules { deadline_header: Some("x-left-ms".to_owned()), ..Rules::default() };
+    let left = |fields: &str, trusted, rules: &Rules| {
+        let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        read(input.as_bytes(), rules, trusted).expect("accepted").expect("complete").left_ns
+    };
+    let field = "X-Left-Ms: 250\r\n";
+    assert_eq!(left(field, true, &rules), 250_000_000);
+    assert_eq!((left(field, false, &rules), left(field, true, &Rules::default())), (0, 0));
+    let shortest = "X-Left-Ms: 300\r\nx-left-ms: 0\r\nX-LEFT-MS: 250\r\nX-Left-Ms: 9000\r\n";
+    assert_eq!(left(shortest, true, &rules), 250_000_000);
+    for other in ["", "X-Left-Ms: soon\r\n", "X-Left: 250\r\n", "X-Left-Ms: 0\r\n"] {
+        assert_eq!(left(other, true, &rules), 0, "{other}");
+    }
+}
+
+#[test]
 fn only_a_trusted_peer_speaks_for_its_client() {
     let input = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nSCRIPT_NAME: /x\r\nA_B: c\r\n\r\n";
     let trusted = read(input, &Rules::default(), true).expect("accepted").expect("complete");

@@ -7,4 +7,5 @@ pub mod reason;
 pub mod refusal;
 pub mod request_start;
 pub mod response;
+pub mod time_left;
 pub mod token;
