@@ -3,12 +3,12 @@ what becomes of it when the observer ends."""
 
 import os
 import signal
-import threading
 import time
 
 import pytest
 
 from harness import ctl, wait_until
+from harness.crowd import Visitors
 
 pytestmark = [pytest.mark.only_ferricorn("its own observer"), pytest.mark.timeout(120)]
 
@@ -23,31 +23,9 @@ do = [{ add_workers = 1, cooldown = "5s" }]
 """
 
 
-class Crowd:
-    """Visitors that ask for the same page again and again."""
-
-    def __init__(self, one, path, count):
-        self.one, self.path, self.going, self.answers = one, path, True, []
-        self.threads = [threading.Thread(target=self._visit, daemon=True) for _ in range(count)]
-        for thread in self.threads:
-            thread.start()
-
-    def _visit(self):
-        while self.going:
-            try:
-                self.answers.append(self.one.server.get(self.path, timeout=30).status)
-            except Exception:  # Its worker has gone.
-                self.answers.append(0)
-
-    def leave(self):
-        self.going = False
-        for thread in self.threads:
-            thread.join(30)
-
-
 def test_workers_are_added_where_all_threads_wait_for_others(case):
     one = case("--workers", 2, "--timeout", 3, mode=None, policy=MORE)
-    crowd = Crowd(one, "/waits", 8)
+    crowd = Visitors(one.server, "/waits", 8)
     action = one.wait_action("add_workers", "done", 40)
     assert action["rule"] == "more"
     wait_until(lambda: len(one.server.workers()) == 3, 20, "one worker more")
@@ -59,7 +37,7 @@ def test_workers_are_added_where_all_threads_wait_for_others(case):
 
 def test_no_workers_are_added_while_the_database_is_what_is_short(case):
     one = case("--workers", 2, "--timeout", 3, mode=None, policy=MORE)
-    crowd = Crowd(one, "/slowly", 8)
+    crowd = Visitors(one.server, "/slowly", 8)
     action = one.wait_action("add_workers", "withheld", 40)
     assert "more workers would make it worse" in action["text"]
     crowd.leave()
@@ -91,7 +69,7 @@ def test_a_reload_that_is_worse_is_halted(case, tmp_path):
     version.write_text("bad")
     one.server.kill(signal.SIGHUP)
     one.server.wait_log("serves beside all old ones for 30 s")
-    crowd = Crowd(one, "/fresh", 4)
+    crowd = Visitors(one.server, "/fresh", 4)
     action = one.wait_action("halt_reload", "done", 30)
     assert action["rule"] == "bad-reload"
     one.server.wait_log("Reload halted: the new workers are worse than the old; 2 workers go on serving")

@@ -19,3 +19,25 @@ def together(target, paths, seconds=20.0):
         thread.join(seconds + 5)
     assert all(answers), "not all were answered"
     return [response for response, _ in answers], [took for _, took in answers]
+
+
+class Visitors:
+    """Visitors that ask for the same page again and again."""
+
+    def __init__(self, server, path, count):
+        self.server, self.path, self.going, self.answers = server, path, True, []
+        self.threads = [threading.Thread(target=self._visit, daemon=True) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def _visit(self):
+        while self.going:
+            try:
+                self.answers.append(self.server.get(self.path, timeout=30).status)
+            except Exception:  # Its worker has gone.
+                self.answers.append(0)
+
+    def leave(self):
+        self.going = False
+        for thread in self.threads:
+            thread.join(30)
