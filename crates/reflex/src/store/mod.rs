@@ -34,3 +34,4 @@ pub use open::Store;
 pub use place::{FILE, default_folder};
 pub use records::RecordFilter;
 pub use scribe::Scribe;
+pub use state::COURSES;
