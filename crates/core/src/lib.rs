@@ -14,6 +14,7 @@ pub mod event;
 pub mod evidence;
 pub mod figures;
 pub mod fleet;
+pub mod growth;
 pub mod histogram;
 pub mod incident;
 pub mod latency;

@@ -70,6 +70,17 @@ pub(crate) fn available(pid: u32) -> Option<u64> {
     host.into_iter().chain(of_group).min()
 }
 
+/// Returns the resident memory of a process, bytes.
+pub(crate) fn rss(pid: u32) -> Option<u64> {
+    let pages: u64 = fs::read_to_string(format!("/proc/{pid}/statm"))
+        .ok()?
+        .split_ascii_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
 /// Looks at how short of something the host is, and a process's control groups of processor time.
 pub(crate) fn strain(pid: u32) -> Pressure {
     Pressure {
@@ -136,6 +147,7 @@ mod tests {
         let pid = std::process::id();
         assert!(threads(pid).contains(&pid));
         assert!(memory(pid).rss.is_some_and(|rss| rss > 1 << 20));
+        assert!(rss(pid).is_some_and(|rss| rss > 1 << 20) && rss(u32::MAX).is_none());
         assert_eq!(memory(u32::MAX), Memory::default());
         assert!(threads(u32::MAX).is_empty());
         assert!(state(pid).is_some_and(|state| "RS".contains(state)));

@@ -12,10 +12,12 @@ use crate::{locate, nginx, vitals};
 use ferricorn_core::check::{Facts, Said, StateDir};
 use ferricorn_core::diagnosis::{Cause, Gap};
 use ferricorn_core::figures;
+use ferricorn_core::growth::{Courses, Growth};
 use ferricorn_core::incident::Incident;
 use ferricorn_core::snapshot::{Kind, Snapshot};
-use ferricorn_reflex::store::{IncidentFilter, Store};
+use ferricorn_reflex::store::{COURSES, IncidentFilter, Store};
 use ferricorn_settings::{Source as Speaker, parse_args, split_words};
+use ferricorn_sys::cgroup::Cgroup;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -155,6 +157,8 @@ fn processes(facts: &mut Facts, source: &Source, snapshot: &Snapshot) {
         records(facts, source, snapshot);
     }
     facts.observed.no_timeout = no_timeout(source, snapshot);
+    facts.observed.growth = growth(source, snapshot);
+    facts.observed.memory_max = Cgroup::of(arbiter).and_then(|group| group.memory_max());
     let Some(worker) = snapshot.workers.first().map(|worker| worker.pid) else {
         unseen(facts, "the application: no worker is there", "look again when one has booted");
         return;
@@ -212,6 +216,13 @@ fn variables(facts: &mut Facts, names: Vec<String>) {
     }
     facts.application.database_variables =
         Some(names.into_iter().filter(|name| system::is_database(name)).collect());
+}
+
+/// Returns how the memory of workers grows, as their observer has seen; none if it does not, or nobody keeps it.
+fn growth(source: &Source, snapshot: &Snapshot) -> Option<Growth> {
+    let store = source.state_dir().and_then(|folder| Store::open(&folder).ok())?;
+    let courses: Courses = store.last_remembered(snapshot.arbiter_pid, &snapshot.name, COURSES).ok()??;
+    courses.growth()
 }
 
 /// Returns the lines of code whose calls were found to have no timeout; none if nobody keeps what was found.

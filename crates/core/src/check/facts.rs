@@ -2,6 +2,7 @@
 //! As JSON these are public (docs/ferricornctl.md): add fields, never change one.
 
 use crate::diagnosis::Gap;
+use crate::growth::Growth;
 use crate::snapshot::Kind;
 use serde::{Deserialize, Serialize};
 
@@ -162,4 +163,8 @@ pub struct Observed {
     pub utilisation: Option<f64>,
     /// The lines of code whose calls to other services were seen without a timeout.
     pub no_timeout: Option<Vec<String>>,
+    /// How the memory of workers grows with their requests; none if it does not, or it is not known.
+    pub growth: Option<Growth>,
+    /// The memory that all processes of the server may use together, bytes.
+    pub memory_max: Option<u64>,
 }

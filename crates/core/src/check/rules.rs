@@ -3,11 +3,12 @@
 use super::{DatabaseFacts, Facts, Found, Level, Pooler, Proxy};
 use crate::prevention::{longest_deadline_s as longest_deadline_of, statement_timeout_ms};
 use crate::snapshot::Kind;
+use crate::units::{bytes, count, span};
 
 type Rule = fn(&Facts, &mut Vec<Found>);
 
 /// All of them, those that cost most first.
-pub(super) const RULES: [Rule; 18] = [
+pub(super) const RULES: [Rule; 19] = [
     forwarded_from_anybody,
     database_connections,
     pooler_connections,
@@ -22,6 +23,7 @@ pub(super) const RULES: [Rule; 18] = [
     sync_waits,
     one_sync_worker,
     heartbeat_on_disk,
+    memory_grows,
     all_replaced_at_once,
     killed_while_stopping,
     records,
@@ -407,6 +409,57 @@ fn heartbeat_on_disk(facts: &Facts, found: &mut Vec<Found>) {
             format!("the workers' heartbeat files are on a disk ({folder})"),
             "when that disk is slow, workers seem silent, and the arbiter kills them in the middle of their requests".into(),
             "`worker_tmp_dir = \"/dev/shm\"`".into(),
+        ],
+    );
+}
+
+fn memory_grows(facts: &Facts, found: &mut Vec<Found>) {
+    let Some(growth) = &facts.observed.growth else { return };
+    let workers = facts.said.workers.unwrap_or(growth.known).max(1);
+    let max = growth.max_requests(workers, facts.observed.memory_max);
+    // Who replaces workers about as early already has done what there is to do.
+    if facts.said.max_requests.is_some_and(|said| (1..=2 * max).contains(&said)) {
+        return;
+    }
+    let of = if growth.growing == growth.known {
+        String::new()
+    } else {
+        format!("; so do {} of {} workers that have served long enough", growth.growing, growth.known)
+    };
+    let rss = growth.rss_at(max) as u64;
+    let after = if growth.requests_per_s > 0.0 {
+        format!(", about every {} at the pace of that worker", span(max as f64 / growth.requests_per_s))
+    } else {
+        String::new()
+    };
+    let limit = match facts.observed.memory_max {
+        Some(_) => String::new(),
+        None => format!(
+            "; and a limit of memory for the service, as `MemoryMax={}M` of its unit",
+            ((rss * u64::from(workers) * 3 / 2) >> 20).next_multiple_of(100)
+        ),
+    };
+    add(
+        found,
+        Level::Warning,
+        "worker.memory_grows",
+        [
+            format!(
+                "a worker's memory grows by {} with each request: worker {} had {} after {} requests and {} after {}{of}",
+                bytes(growth.per_request as u64),
+                growth.pid,
+                bytes(growth.from.rss),
+                count(growth.from.requests),
+                bytes(growth.to.rss),
+                count(growth.to.requests),
+            ),
+            "it does not stop: one day the kernel ends a worker in the middle of its requests, or the host swaps".into(),
+            format!(
+                "`max_requests = {max}` and `max_requests_jitter = {}` replace workers at about {} each{after}{limit}; the leak itself is \
+                 found by tracemalloc",
+                (max / 10).max(1),
+                bytes(rss)
+            ),
         ],
     );
 }

@@ -1,6 +1,7 @@
 //! Each rule with what it finds, and with what it leaves alone.
 
 use super::*;
+use crate::growth::{Growth, Point};
 use crate::snapshot::Kind;
 
 /// Facts of a server that is well set up.
@@ -37,7 +38,13 @@ fn sound() -> Facts {
             tracing: Some(Tracing { may_trace: true, ..Tracing::default() }),
         },
         application: Application::default(),
-        observed: Observed { waiting_share: Some(0.9), utilisation: Some(0.9), no_timeout: Some(Vec::new()) },
+        observed: Observed {
+            waiting_share: Some(0.9),
+            utilisation: Some(0.9),
+            no_timeout: Some(Vec::new()),
+            growth: None,
+            memory_max: None,
+        },
         unseen: Vec::new(),
     }
 }
@@ -81,7 +88,7 @@ fn a_sound_server_and_an_unknown_one_raise_nothing() {
 fn each_rule_finds_what_it_is_for() {
     use Level::*;
     type Case = (&'static str, fn(&mut Facts), &'static [(Level, &'static str)]);
-    let table: [Case; 38] = [
+    let table: [Case; 41] = [
         ("any forwarder", |f| f.said.forwarded_allow_ips = Some(vec!["*".into()]), &[]),
         (
             "any forwarder, public",
@@ -137,6 +144,23 @@ fn each_rule_finds_what_it_is_for() {
             "a pooler that waits for ever",
             |f| f.databases = with_pooler(0.0, 20, 1000),
             &[(Warning, "pooler.query_wait_timeout")],
+        ),
+        ("memory that grows", |f| f.observed.growth = growth(), &[(Warning, "worker.memory_grows")]),
+        (
+            "memory that grows, workers replaced early",
+            |f| {
+                f.observed.growth = growth();
+                (f.said.max_requests, f.said.max_requests_jitter) = (Some(20_000), Some(2000));
+            },
+            &[],
+        ),
+        (
+            "memory that grows, workers replaced late",
+            |f| {
+                f.observed.growth = growth();
+                (f.said.max_requests, f.said.max_requests_jitter) = (Some(100_000), Some(2000));
+            },
+            &[(Warning, "worker.memory_grows")],
         ),
         (
             "statements limited, by a pooler",
@@ -303,6 +327,36 @@ fn each_rule_finds_what_it_is_for() {
             }
         }
     }
+}
+
+/// 10 kB with each request, 100 MB at first.
+fn growth() -> Option<Growth> {
+    Some(Growth {
+        per_request: 10_000.0,
+        growing: 3,
+        known: 4,
+        pid: 4711,
+        from: Point { requests: 1000, rss: 100_000_000 },
+        to: Point { requests: 21_000, rss: 300_000_000 },
+        requests_per_s: 2.0,
+    })
+}
+
+#[test]
+fn memory_that_grows_is_told_with_its_numbers() {
+    let mut facts = sound();
+    facts.observed.growth = growth();
+    let found = check(&facts);
+    insta::assert_snapshot!(format!("{}\n{}\n{}", found[0].what, found[0].why, found[0].fix), @"
+    a worker's memory grows by 10.0 kB with each request: worker 4711 had 100.0 MB after 1,000 requests and 300.0 MB after 21,000; so do 3 of 4 workers that have served long enough
+    it does not stop: one day the kernel ends a worker in the middle of its requests, or the host swaps
+    `max_requests = 10000` and `max_requests_jitter = 1000` replace workers at about 190.0 MB each, about every 1h 23m at the pace of that worker; and a limit of memory for the service, as `MemoryMax=1100M` of its unit; the leak itself is found by tracemalloc
+    ");
+    facts.observed.memory_max = Some(1_000_000_000);
+    assert!(check(&facts)[0].fix.starts_with("`max_requests = 10000`"), "{:?}", check(&facts));
+    assert!(!check(&facts)[0].fix.contains("MemoryMax"));
+    facts.observed.memory_max = Some(600_000_000);
+    assert!(check(&facts)[0].fix.starts_with("`max_requests = 2000`"), "{:?}", check(&facts));
 }
 
 fn with_pooler(

@@ -20,12 +20,15 @@ pub(crate) use outlet::Outlet;
 pub(crate) use watch::Key;
 
 use crate::evidence::{Aim, Lens};
+use crate::kernel;
+use crate::store::COURSES;
 use boots::Boots;
 use detectors::Detectors;
 use explain::Facts;
 use ferricorn_core::diagnosis::{Cause, Diagnosis};
 use ferricorn_core::event::Seen;
 use ferricorn_core::evidence::{Evidence, Frame};
+use ferricorn_core::growth::{Courses, Sample};
 use ferricorn_core::incident::{Desk, Effect, Sign, Troubled};
 use ferricorn_core::life::{Change, Life};
 use ferricorn_core::record::{Blocked, Hold, Outcome, Record, SCHEMA, Server};
@@ -65,6 +68,8 @@ pub(crate) struct Engine<'a> {
     desk: Desk,
     boots: Boots,
     detectors: Detectors,
+    /// The memory of workers.
+    courses: Courses,
     asking: Asking,
     outlet: Outlet<'a>,
     acting: Acting,
@@ -88,6 +93,7 @@ impl<'a> Engine<'a> {
         if let Some(kept) = outlet.remembered("detectors", now_s) {
             detectors.resume(kept);
         }
+        let courses = outlet.remembered(COURSES, now_s).and_then(|kept| serde_json::from_value(kept).ok());
         let mut engine = Self {
             server,
             lens: Lens::default(),
@@ -98,6 +104,7 @@ impl<'a> Engine<'a> {
             desk,
             boots: Boots::default(),
             detectors,
+            courses: courses.unwrap_or_default(),
             asking,
             outlet,
             acting,
@@ -286,6 +293,7 @@ impl<'a> Engine<'a> {
     /// Once a second: server and workers, with or without their requests and routes.
     pub(crate) fn second(&mut self, snapshot: &Snapshot, now_s: f64) {
         self.facts.update(snapshot, now_s);
+        self.courses.observe(&samples(snapshot));
         for sign in self.boots.look(snapshot, &mut self.lens) {
             self.sign(sign, now_s);
         }
@@ -343,8 +351,9 @@ impl<'a> Engine<'a> {
 
     /// Every minute, and at the end: what has to survive.
     pub(crate) fn keep(&mut self, now_s: f64) {
-        let detectors = self.detectors.keep();
-        self.outlet.minute(&detectors, now_s);
+        self.outlet.minute(now_s);
+        self.outlet.remember("detectors", &self.detectors.keep(), now_s);
+        self.outlet.remember(COURSES, &self.courses, now_s);
     }
 
     /// What is known is written down.
@@ -388,4 +397,15 @@ fn is_stuck(running: &Running) -> bool {
         Some(share) => share >= STUCK_SHARE,
         None => running.request.app_s >= STUCK_S,
     }
+}
+
+/// The memory of those workers that serve.
+fn samples(snapshot: &Snapshot) -> Vec<Sample> {
+    let serving = snapshot.workers.iter().filter(|worker| matches!(worker.life, Life::Ready | Life::Busy));
+    let sample = |worker: &ferricorn_core::snapshot::Worker| {
+        let rss = kernel::rss(worker.pid)?;
+        let (pid, age, uptime_s, requests) = (worker.pid, worker.age, worker.uptime_s, worker.requests);
+        Some(Sample { pid, age, uptime_s, requests, rss })
+    };
+    serving.filter_map(sample).collect()
 }

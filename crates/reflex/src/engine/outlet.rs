@@ -10,6 +10,7 @@ use ferricorn_core::log::Level;
 use ferricorn_core::record::{Record, Server};
 use ferricorn_core::snapshot::Snapshot;
 use ferricorn_settings::Settings;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::env;
 use std::io;
@@ -87,11 +88,6 @@ impl<'a> Outlet<'a> {
     /// Returns what was kept under a name.
     pub(crate) fn remembered(&mut self, name: &str, now_s: f64) -> Option<serde_json::Value> {
         self.write(now_s, |store, server| store.remembered(server, name)).flatten()
-    }
-
-    /// Keeps a value under a name.
-    pub(crate) fn remember(&mut self, name: &str, value: &serde_json::Value, now_s: f64) {
-        self.write(now_s, |store, server| store.remember(server, name, now_s, value));
     }
 
     /// Writes down what is done; its number, or none if it could not be written.
@@ -181,13 +177,17 @@ impl<'a> Outlet<'a> {
         }
     }
 
-    /// Keeps the minute that is over, and what has to survive a restart.
-    pub(crate) fn minute(&mut self, detectors: &serde_json::Value, now_s: f64) {
+    /// Keeps the minute that is over.
+    pub(crate) fn minute(&mut self, now_s: f64) {
         let gained: Vec<(Key, Phases)> = std::mem::take(&mut self.minute).into_iter().collect();
         if !gained.is_empty() {
             self.write(now_s, |store, server| store.add_minute(server, (now_s / 60.0) as u64, &gained));
         }
-        self.write(now_s, |store, server| store.remember(server, "detectors", now_s, detectors));
+    }
+
+    /// Keeps what has to survive a restart, under a name.
+    pub(crate) fn remember(&mut self, name: &str, value: &impl Serialize, now_s: f64) {
+        self.write(now_s, |store, server| store.remember(server, name, now_s, value));
     }
 
     /// Shows others what there is now.

@@ -75,9 +75,7 @@ impl Engine<'_> {
         self.scaling.kept.last = Some(decision);
         if changed || !(0.0..KEEP_S).contains(&(now_s - self.scaling.kept_s)) {
             self.scaling.kept_s = now_s;
-            if let Ok(kept) = serde_json::to_value(&self.scaling.kept) {
-                self.outlet.remember(SCALE, &kept, now_s);
-            }
+            self.outlet.remember(SCALE, &self.scaling.kept, now_s);
         }
     }
 

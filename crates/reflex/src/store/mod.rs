@@ -36,3 +36,4 @@ pub use place::{FILE, OFF, default_folder};
 pub use records::RecordFilter;
 pub use scaled::{SCALE, Scaled};
 pub use scribe::Scribe;
+pub use state::COURSES;

@@ -7,6 +7,9 @@ use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// The name of the memory of workers ([`ferricorn_core::growth::Courses`]).
+pub const COURSES: &str = "memory";
+
 /// Bytes of a value.
 const BYTES_MAX: usize = 1 << 20;
 
@@ -53,6 +56,24 @@ impl Store {
         let body: Option<String> = statement.query_row(key, |row| row.get(0)).optional()?;
         Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
     }
+
+    /// Returns what the last server of a pid and name has kept under a name, for who knows no more of it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn last_remembered<T: DeserializeOwned>(
+        &self,
+        pid: u32,
+        name: &str,
+        key: &str,
+    ) -> Result<Option<T>, StoreError> {
+        let query = "SELECT body FROM state JOIN servers ON servers.id = state.server \
+                     WHERE pid = ?1 AND name = ?2 AND key = ?3 ORDER BY started_ns DESC LIMIT 1";
+        let mut statement = self.connection().prepare_cached(query)?;
+        let body: Option<String> =
+            statement.query_row(params![pid, name, key], |row| row.get(0)).optional()?;
+        Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +105,9 @@ mod tests {
             "another shape"
         );
         assert_eq!(store.remembered::<String>(&server(1), "other").expect("read"), None);
+        let Server { pid, name, .. } = server(1);
+        assert_eq!(store.last_remembered::<Vec<u32>>(pid, &name, "baseline").expect("read"), Some(vec![3]));
+        assert_eq!(store.last_remembered::<Vec<u32>>(pid, "other", "baseline").expect("read"), None);
         let large = "x".repeat(BYTES_MAX);
         assert!(matches!(store.remember(&server(1), "x", 1.0, &large), Err(StoreError::TooLarge { .. })));
     }

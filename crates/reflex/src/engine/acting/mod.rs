@@ -388,9 +388,7 @@ impl Engine<'_> {
     }
 
     fn keep_acting(&mut self, now_s: f64) {
-        if let Ok(kept) = serde_json::to_value(&self.acting.kept) {
-            self.outlet.remember("acting", &kept, now_s);
-        }
+        self.outlet.remember("acting", &self.acting.kept, now_s);
     }
 
     /// Every tick: what has come to its end, and whether anything may be done at all.
