@@ -29,6 +29,9 @@ const SCAN_NS: u64 = 100 * MS;
 const NEAR_PERCENT: u64 = 45;
 const NEAR_NS: u64 = 4500 * MS;
 
+/// The same while all requests of some route are lost.
+const EAGER: (u64, u64) = (1, 250 * MS);
+
 /// What the observer needs.
 pub struct Context<'a> {
     /// The scoreboard.
@@ -133,7 +136,8 @@ impl Observer<'_> {
     fn scan(&mut self) -> u64 {
         let (now_ns, now_s) = (clock::now_ns(), clock::wall_time_s());
         let board = self.context.board;
-        let mut near = Vec::new();
+        let near = if self.engine.is_eager() { EAGER } else { (NEAR_PERCENT, NEAR_NS) };
+        let mut old = Vec::new();
         let mut alive: Vec<Key> = Vec::new();
         let working = |slot: &&WorkerSlot| matches!(slot.state(), State::Ready | State::Draining);
         for slot in board.used().iter().filter(working) {
@@ -142,15 +146,15 @@ impl Observer<'_> {
                 let Some(number) = record.number() else { continue };
                 alive.push((pid, number));
                 // Of thousands nearly all are young: they are not read.
-                if record.has_lasted(now_ns, NEAR_PERCENT, NEAR_NS)
+                if record.has_lasted(now_ns, near.0, near.1)
                     && let Some(view) = record.read()
                     && view.phase != Phase::WebSocket as u32
                 {
-                    near.push(Running::of(pid, &view, now_ns));
+                    old.push(Running::of(pid, &view, now_ns));
                 }
             }
         }
-        let next_s = self.engine.requests(&near, &|pid| running(board, pid), now_s);
+        let next_s = self.engine.requests(&old, &|pid| running(board, pid), now_s);
         let ended = |pid: u32| slot(board, pid).is_none_or(|slot| slot.state() == State::Free);
         self.engine.settle(&alive, now_s, ended);
         let next_ns = (next_s.clamp(0.0, 1.0) * 1e9) as u64;

@@ -32,6 +32,8 @@ pub struct Facts {
     pub requests_lost: u64,
     /// The second of these.
     pub requests_stuck: u64,
+    /// All requests before it that had the same trouble were lost, and it has that for long enough to be told.
+    pub hopeless: bool,
     /// Its worker is dead, and a statement of it goes on.
     pub orphan: bool,
     /// `worker_class`.
@@ -75,9 +77,10 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Tells whether the request's time is over.
+    /// Tells whether the request is lost, whatever is done: its time is over, or it has what all before it were lost for.
     pub(super) fn is_over(&self) -> bool {
         self.orphan
+            || self.hopeless
             || matches!((self.age_s, self.deadline_s), (Some(age_s), Some(deadline_s)) if age_s >= deadline_s)
     }
 

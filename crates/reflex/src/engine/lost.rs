@@ -49,7 +49,14 @@ impl Engine<'_> {
         self.explain_orphan(request, pid, now_s);
         let request = self.facts.routed(request);
         let (id, request) = (request.id.clone(), Box::new(request));
-        self.sign(Sign::Lost { id, request, pid, answer: answer.to_owned() }, now_s);
+        let lost = request.clone();
+        self.sign(Sign::Lost { id: id.clone(), request, pid, answer: answer.to_owned() }, now_s);
+        // What we have touched tells nothing of the others.
+        let touched =
+            self.watches.of_worker(pid).any(|watch| watch.running.request.id == id && watch.touched);
+        if let Some(incident) = self.desk.of_request(&id).map(str::to_owned).filter(|_| !touched) {
+            self.fates.lost(&incident, &lost, now_s);
+        }
     }
 
     /// A request that nobody has looked at is lost for the same reason as one like it, or as the one that has kept its worker
@@ -142,7 +149,11 @@ impl Engine<'_> {
                 true => None,
             }
         });
-        self.watches.keep(alive, now_s);
+        for id in self.watches.keep(alive, now_s) {
+            if let Some(incident) = self.desk.of_request(&id).map(str::to_owned) {
+                self.fates.survived(&incident);
+            }
+        }
     }
 
     pub(super) fn settle_all(&mut self, now_s: f64, outcome: impl Fn(&Key, &Watch) -> Option<Outcome>) {

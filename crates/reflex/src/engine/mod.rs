@@ -9,6 +9,7 @@ mod asking;
 mod boots;
 mod detectors;
 mod explain;
+mod fates;
 mod lost;
 mod outlet;
 mod scaling;
@@ -25,6 +26,7 @@ use crate::store::COURSES;
 use boots::Boots;
 use detectors::Detectors;
 use explain::Facts;
+use fates::Fates;
 use ferricorn_core::diagnosis::{Cause, Diagnosis};
 use ferricorn_core::event::Seen;
 use ferricorn_core::evidence::{Evidence, Frame};
@@ -74,6 +76,7 @@ pub(crate) struct Engine<'a> {
     outlet: Outlet<'a>,
     acting: Acting,
     scaling: Scaling,
+    fates: Fates,
     /// Looks in the current second.
     looks: (u64, u32),
 }
@@ -109,6 +112,7 @@ impl<'a> Engine<'a> {
             outlet,
             acting,
             scaling: Scaling::default(),
+            fates: Fates::default(),
             looks: (0, 0),
         };
         engine.resume_acting(now_s);
@@ -128,7 +132,7 @@ impl<'a> Engine<'a> {
         let mut next_s = f64::MAX;
         for request in running {
             let silence = self.facts.silence(request.pid, now_s);
-            let due = self.watches.due(request);
+            let due = self.watches.due(request, self.fates.is_hopeless(&self.facts.routed(&request.request)));
             let due = due.or_else(|| self.watches.due_by_silence(request, silence?));
             if let Some(percent) = due {
                 let request = self.facts.with_route(request);
@@ -137,6 +141,11 @@ impl<'a> Engine<'a> {
             next_s = next_s.min(self.watches.next_s(request).unwrap_or(f64::MAX));
         }
         next_s
+    }
+
+    /// Tells whether requests are looked at sooner than usual: all of some route were lost.
+    pub(crate) fn is_eager(&self) -> bool {
+        self.fates.are_hopeless()
     }
 
     /// Looks at a request and explains it, unless too much has been looked at in this second.

@@ -12,6 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// At how many per cent of its time a request is looked at, and how long after that once more: what changes in between tells
 /// computing from waiting. The deadline itself is told.
 const MARKS: [(u32, f64); 5] = [(50, 0.0), (50, 0.15), (80, 0.0), (80, 0.15), (95, 0.0)];
+/// How soon a request is looked at whose route's requests are all lost, and how long after that once more, seconds; how many such
+/// looks there are.
+pub(super) const EARLY_S: f64 = 0.3;
+const EARLY_LOOKS: usize = 2;
 /// The ages at which one without a deadline is looked at, seconds.
 const AGES_S: [f64; 5] = [5.0, 5.15, 10.0, 20.0, 60.0];
 /// At which shares of the silence after which a worker is killed its requests are looked at. Half of it is nothing unusual: so
@@ -73,10 +77,16 @@ pub(super) struct Watch {
 }
 
 impl Watches {
-    /// Returns the percentage at which a request is to be looked at now, if that is due.
-    pub(super) fn due(&self, running: &Running) -> Option<u32> {
+    /// Returns the percentage at which a request is to be looked at now, if that is due. Of a route whose requests are all lost, it is so
+    /// early.
+    pub(super) fn due(&self, running: &Running, hopeless: bool) -> Option<u32> {
         let key = (running.pid, running.number);
         let watch = self.by.get(&key);
+        if hopeless && watch.is_none_or(|watch| watch.looks.len() < EARLY_LOOKS) && !self.is_full(running.pid)
+        {
+            let after_s = watch.map_or(EARLY_S, |watch| watch.marked_s + EARLY_S);
+            return (running.request.app_s >= after_s).then_some(0);
+        }
         if watch.is_none() && self.is_full(running.pid) || running.phase == "websocket" {
             return None;
         }
@@ -134,6 +144,9 @@ impl Watches {
         watch.running = Running { request: watch.merged(&running.request), ..running.clone() };
         if !std::mem::take(&mut watch.by_silence) {
             watch.pass(running);
+        }
+        if watch.looks.is_empty() {
+            watch.marked_s = running.request.app_s;
         }
         let neighbours =
             all.iter().filter(|other| other.pid == running.pid && other.number != running.number);
@@ -228,15 +241,22 @@ impl Watches {
         self.by.iter_mut()
     }
 
-    /// Lets go of requests that have not been in flight for a while: word of what became of one may come late.
-    pub(super) fn keep(&mut self, alive: &[Key], now_s: f64) {
+    /// Lets go of requests that have not been in flight for a while: word of what became of one may come late. Returns the ids of
+    /// those that have come to their end by themselves.
+    pub(super) fn keep(&mut self, alive: &[Key], now_s: f64) -> Vec<String> {
+        let mut survived = Vec::new();
         self.by.retain(|key, watch| {
             if alive.contains(key) {
                 watch.gone_s = None;
                 return true;
             }
-            now_s - *watch.gone_s.get_or_insert(now_s) < LINGER_S
+            let stays = now_s - *watch.gone_s.get_or_insert(now_s) < LINGER_S;
+            if !stays && watch.lost_s.is_none() && !watch.touched {
+                survived.push(watch.running.request.id.clone());
+            }
+            stays
         });
+        survived
     }
 
     /// Lets go of those of a worker.

@@ -13,7 +13,7 @@ fn looked_at(deadline_s: Option<f64>, until_s: f64) -> Vec<f64> {
     let mut looks = Vec::new();
     for tick in 0..(until_s * 10.0) as u32 {
         let now = running(f64::from(tick) / 10.0, deadline_s);
-        if watches.due(&now).is_some() {
+        if watches.due(&now, false).is_some() {
             looks.push(now.request.app_s);
             watches.add(&now, Evidence::default(), &[]);
         }
@@ -33,9 +33,9 @@ fn a_request_is_looked_at_twice_at_half_time_and_before_its_end() {
 fn who_is_seen_late_is_looked_at_once_for_all_that_was_missed() {
     let mut watches = Watches::default();
     let late = running(29.0, Some(30.0));
-    assert_eq!(watches.due(&late), Some(96));
+    assert_eq!(watches.due(&late, false), Some(96));
     watches.add(&late, Evidence::default(), &[]);
-    assert_eq!(watches.due(&late), None);
+    assert_eq!(watches.due(&late, false), None);
     assert_eq!(watches.next_s(&late), None);
 }
 
@@ -109,7 +109,7 @@ fn looks_and_requests_have_limits() {
     assert_eq!((kept.len(), kept[0], kept[LOOKS_MAX - 1]), (LOOKS_MAX, 0, 19));
     for (pid, number) in (7..60).flat_map(|pid| (2..50).map(move |number| (pid, number))) {
         let other = Running { pid, number, ..running(29.0, Some(30.0)) };
-        if watches.due(&other).is_some() {
+        if watches.due(&other, false).is_some() {
             watches.add(&other, Evidence::default(), &[]);
         }
     }

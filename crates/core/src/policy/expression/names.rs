@@ -40,6 +40,7 @@ const NAMES: &[Name] = table! {
     "method" Text "the request's method" |facts| text(&facts.method);
     "age" Number "seconds that the request has been in the application" |facts| number(facts.age_s?);
     "deadline" Number "seconds that it may be there" |facts| number(facts.deadline_s?);
+    "over" Truth "it is lost, whatever is done: its time is over, or all before it with the same trouble were lost" |facts| Some(Value::Truth(facts.is_over()));
     "lost" Number "requests that the incident has cost" |facts| number(facts.requests_lost as f64);
     "stuck" Number "requests that were seen stuck" |facts| number(facts.requests_stuck as f64);
     "orphan" Truth "its worker is dead, and its statement goes on" |facts| Some(Value::Truth(facts.orphan));

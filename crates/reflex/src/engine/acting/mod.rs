@@ -124,12 +124,11 @@ impl Engine<'_> {
             // Nobody else ends it.
             None => running.share().is_some_and(|share| share >= 1.0),
         };
-        if !near && watch.late.is_none() {
+        let incident = self.desk.of_request(&watch.running.request.id);
+        let Some(incident) = incident.map(str::to_owned) else { return };
+        if !near && watch.late.is_none() && !self.fates.all_lost(&incident) {
             return;
         }
-        let Some(incident) = self.desk.of_request(&watch.running.request.id).map(str::to_owned) else {
-            return;
-        };
         let Some(facts) = self.request_facts(key, &incident) else { return };
         for proposal in self.acting.policy.decide(&facts, &self.acting.kept.ledger, now_s) {
             let kind = proposal.step.kind;

@@ -35,6 +35,8 @@ impl Engine<'_> {
             db_connections: database.map(|database| database.connections),
             db_connections_max: database.map(|database| database.connections_max).filter(|most| *most > 0),
             worker_connections: connections,
+            // Of two looks the second tells whether anything has changed.
+            hopeless: watch.looks.len() > 1 && self.fates.all_lost(incident),
             ..of_incident
         })
     }
