@@ -3,12 +3,14 @@ connects without it, and the log says what to do."""
 
 import contextlib
 import json
+import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness import wait_until
 from harness.pgbouncer import pgbouncer
 
 pytestmark = pytest.mark.only_ferricorn("has no such setting")
@@ -190,3 +192,20 @@ def older(dsn):
         yield f"host=127.0.0.1 port={port} user={parts['user']} dbname={parts['dbname']}"
     finally:
         listener.close()
+
+
+def test_a_preloaded_application_and_a_reload(server, dsn):
+    """What the master has imported is adapted too; new workers follow new settings."""
+    config = "import psycopg2, psycopg\ndb_statement_timeout = 'auto'\n"
+    with pgbouncer(dsn) as through:
+        target = start(server, through, "--preload", config=config)
+        for library in ("psycopg2", "psycopg"):
+            assert ask(target, f"/{library}/show")["found"] == ["0", "0"]
+        target.wait_log(r"statement_timeout in PGOPTIONS is refused")
+    target = start(server, dsn, config=config)
+    assert ask(target, "/psycopg2/show")["found"] == [STATEMENT, "1s"]
+    before = target.workers()
+    (target.folder / "settings.py").write_text("db_statement_timeout = 1.25\n")
+    target.kill(signal.SIGHUP)
+    wait_until(lambda: target.workers() and not set(before) & set(target.workers()), 20, "new workers")
+    assert ask(target, "/psycopg2/show")["found"] == ["1250ms", "0"]
