@@ -8,8 +8,10 @@
 
 mod access_log;
 mod attach;
+mod changes;
 mod check;
 mod command;
+mod deploy;
 mod failure;
 mod incidents;
 mod locate;

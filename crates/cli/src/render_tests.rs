@@ -89,7 +89,7 @@ fn busy(board: &Scoreboard) {
 fn render(show: impl FnOnce(&View<'_>, &mut dyn Write) -> io::Result<()>) -> String {
     let snapshot = server();
     let mut out = Vec::new();
-    show(&View { snapshot: &snapshot, colours: false }, &mut out).expect("memory");
+    show(&View { snapshot: &snapshot, standing: None, colours: false }, &mut out).expect("memory");
     String::from_utf8(out).expect("text")
 }
 
@@ -134,7 +134,7 @@ fn recent_requests_for_a_person() {
 #[test]
 fn a_server_at_rest_says_so() {
     let snapshot = Snapshot { requests: Vec::new(), recent: Vec::new(), ..server() };
-    let view = View { snapshot: &snapshot, colours: false };
+    let view = View { snapshot: &snapshot, standing: None, colours: false };
     let mut out = Vec::new();
     requests::table(&view, &mut out).expect("memory");
     requests::recent_table(&view, 5, &mut out).expect("memory");
@@ -145,7 +145,7 @@ fn a_server_at_rest_says_so() {
 fn colours_change_no_text() {
     let snapshot = server();
     let mut out = Vec::new();
-    workers::table(&View { snapshot: &snapshot, colours: true }, &mut out).expect("memory");
+    workers::table(&View { snapshot: &snapshot, standing: None, colours: true }, &mut out).expect("memory");
     let mut text = String::from_utf8(out).expect("text");
     assert!(text.contains("\x1b[32m") || text.contains("\x1b[33m"), "{text:?}");
     for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"] {

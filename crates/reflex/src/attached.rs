@@ -51,7 +51,7 @@ pub fn run(context: &Context<'_>) -> Result<Option<String>, AttachError> {
             Some(text) => End::Gone(text),
             None => {
                 (context.log)(Level::Info, &begun(&first.snapshot));
-                Session::open(context, &gunicorn, &first.snapshot)?.live(first, &mut gunicorn)
+                Session::open(context, &mut gunicorn, &first.snapshot)?.live(first, &mut gunicorn)
             }
         };
         match end {
@@ -116,7 +116,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(context: &'a Context<'a>, gunicorn: &Gunicorn, first: &Snapshot) -> io::Result<Self> {
+    fn open(context: &'a Context<'a>, gunicorn: &mut Gunicorn, first: &Snapshot) -> io::Result<Self> {
         let server = Server {
             pid: first.arbiter_pid,
             name: first.name.clone(),
@@ -128,7 +128,8 @@ impl<'a> Session<'a> {
         let outlet = Outlet::open(server.clone(), context.folder, &settings, context.log)?;
         let shared = outlet.shared();
         let asking = Asking::open(&settings.reflex_database, context.log);
-        let engine = Engine::new(server, asking, outlet, clock::wall_time_s());
+        let now_s = clock::wall_time_s();
+        let engine = Engine::new(server, asking, outlet, now_s).following(gunicorn.scene(), now_s);
         let rhythm = Rhythm::new(clock::now_ns());
         Ok(Self { context, shared, engine, rhythm, snapshot: Snapshot::default(), gaps: Vec::new() })
     }

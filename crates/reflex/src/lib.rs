@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod attached;
+mod changes;
 pub mod database;
 mod engine;
 pub mod evidence;

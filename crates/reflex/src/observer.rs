@@ -3,6 +3,7 @@
 //!
 //! Not for: what is made of it ([`crate::engine`]), and not for any decision: nothing here touches a worker.
 
+use crate::changes::Scene;
 use crate::engine::{Asking, Engine, Key, Outlet};
 use crate::export::Shared;
 use crate::rhythm::Rhythm;
@@ -18,7 +19,7 @@ use ferricorn_sys::events::Hearer;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -39,6 +40,12 @@ pub struct Context<'a> {
     pub folder: Option<&'a Path>,
     /// The server's settings.
     pub settings: &'a Settings,
+    /// The same in lines `name = value`.
+    pub said: &'a str,
+    /// The configuration file.
+    pub config: Option<&'a Path>,
+    /// Where Python looks for modules.
+    pub python_path: &'a [PathBuf],
     /// Pid of the arbiter.
     pub parent: i32,
     /// Ferricorn's version.
@@ -67,11 +74,25 @@ pub fn run(context: &Context<'_>) {
     context.board.state_dir.store(bytes);
     let shared = outlet.shared();
     let asking = Asking::open(&context.settings.reflex_database, context.log);
-    let engine =
-        Engine::new(server, asking, outlet, clock::wall_time_s()).boots_within(context.settings.boot_timeout);
+    let now_s = clock::wall_time_s();
+    let engine = Engine::new(server, asking, outlet, now_s)
+        .boots_within(context.settings.boot_timeout)
+        .following(scene(context), now_s);
     let rhythm = Rhythm::new(clock::now_ns());
     let observer = Observer { context, shared, engine, rhythm, lives: Lives::default() };
     observer.live();
+}
+
+fn scene(context: &Context<'_>) -> Scene {
+    let said = context.settings.pythonpath.iter().map(PathBuf::from);
+    Scene {
+        arbiter: context.parent.unsigned_abs(),
+        folder: Some(context.settings.chdir.clone()),
+        python_path: said.chain(context.python_path.iter().cloned()).collect(),
+        config: context.config.map(Path::to_owned),
+        settings: context.said.to_owned(),
+        preload: context.settings.preload_app,
+    }
 }
 
 struct Observer<'a> {

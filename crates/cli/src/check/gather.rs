@@ -155,6 +155,7 @@ fn processes(facts: &mut Facts, source: &Source, snapshot: &Snapshot) {
         records(facts, source, snapshot);
     }
     facts.observed.no_timeout = no_timeout(source, snapshot);
+    facts.observed.standing = source.standing();
     let Some(worker) = snapshot.workers.first().map(|worker| worker.pid) else {
         unseen(facts, "the application: no worker is there", "look again when one has booted");
         return;

@@ -1,6 +1,7 @@
 //! What a pre-flight may know. Everything may be unknown: an `Option` without a value, never a guess.
 //! As JSON these are public (docs/ferricornctl.md): add fields, never change one.
 
+use crate::change::Standing;
 use crate::diagnosis::Gap;
 use crate::snapshot::Kind;
 use serde::{Deserialize, Serialize};
@@ -159,4 +160,7 @@ pub struct Observed {
     pub utilisation: Option<f64>,
     /// The lines of code whose calls to other services were seen without a timeout.
     pub no_timeout: Option<Vec<String>>,
+    /// What the workers run beside what is on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }

@@ -6,6 +6,7 @@
 
 mod asking;
 mod boots;
+mod changing;
 mod detectors;
 mod explain;
 mod lost;
@@ -18,6 +19,7 @@ pub(crate) use watch::Key;
 
 use crate::evidence::{Aim, Lens};
 use boots::Boots;
+use changing::Changing;
 use detectors::Detectors;
 use explain::Facts;
 use ferricorn_core::diagnosis::{Cause, Diagnosis};
@@ -62,6 +64,8 @@ pub(crate) struct Engine<'a> {
     boots: Boots,
     detectors: Detectors,
     asking: Asking,
+    /// None if nobody follows what the service is made of.
+    changing: Option<Changing>,
     outlet: Outlet<'a>,
     /// Looks in the current second.
     looks: (u64, u32),
@@ -87,6 +91,7 @@ impl<'a> Engine<'a> {
             boots: Boots::default(),
             detectors,
             asking,
+            changing: None,
             outlet,
             looks: (0, 0),
         }
@@ -267,6 +272,9 @@ impl<'a> Engine<'a> {
     /// Once a second: server and workers, with or without their requests and routes.
     pub(crate) fn second(&mut self, snapshot: &Snapshot, now_s: f64) {
         self.facts.update(snapshot, now_s);
+        if let Some(changing) = &mut self.changing {
+            changing.chronicle.second(snapshot);
+        }
         for sign in self.boots.look(snapshot, &mut self.lens) {
             self.sign(sign, now_s);
         }
@@ -315,6 +323,7 @@ impl<'a> Engine<'a> {
     /// Every tick: takes what has been answered, writes down what has come.
     pub(crate) fn tick(&mut self, now_s: f64) {
         self.hear_databases(now_s);
+        self.hear_changes(now_s);
         self.explain_those_due(now_s);
         self.outlet.tick(now_s);
     }
@@ -323,6 +332,7 @@ impl<'a> Engine<'a> {
     pub(crate) fn keep(&mut self, now_s: f64) {
         let detectors = self.detectors.keep();
         self.outlet.minute(&detectors, now_s);
+        self.keep_service(now_s);
     }
 
     /// What is known is written down.

@@ -10,6 +10,7 @@ use super::routes::Routes;
 use super::settings::Settings;
 use super::statsd::Statsd;
 use super::tree::Tree;
+use crate::changes::Scene;
 use crate::stack::Stacks;
 use ferricorn_core::event::{Died, Late};
 use ferricorn_core::life::{Change, Life, Lives};
@@ -19,6 +20,7 @@ use ferricorn_sys::cgroup::Kills;
 use ferricorn_sys::clock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How often the control socket is asked, seconds; sooner where processes have come or gone.
 const CONTROL_S: f64 = 5.0;
@@ -75,6 +77,26 @@ impl Gunicorn {
     /// Returns when its arbiter was started, nanoseconds since the host was: with its pid, its name for ever.
     pub fn started_ns(&self) -> u64 {
         self.tree.masters.first().map_or(0, |master| master.process.started_ns())
+    }
+
+    /// Returns where its application is to be found.
+    pub(crate) fn scene(&mut self) -> Scene {
+        let arbiter = self.tree.masters.first().map_or(0, |master| master.process.pid);
+        let said = self.settings.get("pythonpath").unwrap_or_default();
+        let said =
+            said.split(',').filter(|path| !path.trim().is_empty()).map(|path| PathBuf::from(path.trim()));
+        let library = attach::library(arbiter, &mut self.requests).map(PathBuf::from);
+        let config = self.settings.get("config").filter(|name| !name.starts_with("python:"));
+        let config = config.map(|name| PathBuf::from(name.strip_prefix("file:").unwrap_or(name)));
+        let folder = Some(self.settings.folder.clone()).filter(|folder| folder.is_absolute());
+        Scene {
+            arbiter,
+            folder,
+            python_path: said.chain(library).collect(),
+            config,
+            settings: String::new(),
+            preload: self.settings.is_on("preload_app"),
+        }
     }
 
     /// Finds a Gunicorn and looks at what it is. Nothing of it is changed.
