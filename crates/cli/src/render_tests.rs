@@ -165,7 +165,7 @@ fn workers_for_a_script() {
     let nothing =
         serde_json::json!({"count": 0, "sum_s": 0.0, "p50_ms": null, "p90_ms": null, "p99_ms": null});
     let expected = serde_json::json!({
-        "pid": 102, "age": 2, "generation": 1, "state": "ready",
+        "pid": 102, "age": 2, "generation": 1, "state": "ready", "version": null,
         "uptime_s": 102.0, "boot_s": 2.0, "beat_age_s": 100.0,
         "threads": 4, "threads_busy": 2, "queued": 5, "connections": 1200, "taken_over": true,
         "requests": 12000, "requests_per_s": 120.0,

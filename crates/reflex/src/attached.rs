@@ -145,12 +145,12 @@ impl<'a> Session<'a> {
                 let text = gone.clone().unwrap_or_else(|| {
                     format!("arbiter {} has come in the place of {arbiter}", seen.snapshot.arbiter_pid)
                 });
-                self.take(seen);
+                self.take(seen, gunicorn);
                 self.engine.last_gains(&self.snapshot);
                 self.engine.end(&text, clock::wall_time_s());
                 return gone.map_or(End::Another, End::Gone);
             }
-            self.take(seen);
+            self.take(seen, gunicorn);
             let now_ns = clock::now_ns();
             let mut fds = [
                 PollFd::from_borrowed_fd(self.context.stop, PollFlags::IN),
@@ -170,7 +170,7 @@ impl<'a> Session<'a> {
     }
 
     /// Takes what was seen.
-    fn take(&mut self, seen: Observation) {
+    fn take(&mut self, seen: Observation, gunicorn: &mut Gunicorn) {
         let (now_ns, now_s) = (clock::now_ns(), clock::wall_time_s());
         self.snapshot = seen.snapshot;
         let snapshot = &self.snapshot;
@@ -199,10 +199,12 @@ impl<'a> Session<'a> {
         let ended = |pid: u32| !snapshot.workers.iter().any(|worker| worker.pid == pid);
         self.engine.settle(&alive, now_s, ended);
         let due = self.rhythm.due(now_ns);
+        let by_worker = if due.gains { gunicorn.by_worker() } else { Vec::new() };
         if due.second {
             self.engine.second(snapshot, now_s);
         }
         if due.gains {
+            self.engine.counted(by_worker);
             self.engine.ten_seconds(snapshot, now_s);
         }
         // It is all there: nothing is saved by publishing less.

@@ -3,7 +3,7 @@
 //!
 //! Not for: what is made of it ([`crate::engine`]), and not for any decision: nothing here touches a worker.
 
-use crate::changes::Scene;
+use crate::changes::{Scene, Slots};
 use crate::engine::{Asking, Engine, Key, Outlet};
 use crate::export::Shared;
 use crate::rhythm::Rhythm;
@@ -79,7 +79,8 @@ pub fn run(context: &Context<'_>) {
         .boots_within(context.settings.boot_timeout)
         .following(scene(context), now_s);
     let rhythm = Rhythm::new(clock::now_ns());
-    let observer = Observer { context, shared, engine, rhythm, lives: Lives::default() };
+    let observer =
+        Observer { context, shared, engine, rhythm, lives: Lives::default(), slots: Slots::default() };
     observer.live();
 }
 
@@ -101,6 +102,7 @@ struct Observer<'a> {
     engine: Engine<'a>,
     rhythm: Rhythm,
     lives: Lives,
+    slots: Slots,
 }
 
 impl Observer<'_> {
@@ -217,6 +219,7 @@ impl Observer<'_> {
             && let Ok(snapshot) = snapshot::read(board, now_ns, now_s)
         {
             if due.gains {
+                self.engine.counted(self.slots.gained(board));
                 self.engine.ten_seconds(&snapshot, now_s);
             }
             self.engine.publish(snapshot);

@@ -144,6 +144,17 @@ impl Fingerprint {
         digest([code.as_str()].into_iter().chain(self.distributions.iter().map(String::as_str)))
     }
 
+    /// Returns what tells all of it from others, settings and variables as well: requests are counted by it.
+    pub fn whole_id(&self) -> String {
+        let pairs = |map: &BTreeMap<String, String>| {
+            digest(map.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]))
+        };
+        let (id, settings, environment) = (self.id(), pairs(&self.settings), pairs(&self.environment));
+        let python = [&self.python.version, &self.python.path, &self.python.build];
+        let rest = [&id, &settings, &environment, &self.config.content, &self.command];
+        digest(rest.into_iter().chain(python).map(String::as_str))
+    }
+
     /// Tells whether both run the same code.
     pub fn has_code_of(&self, other: &Self) -> bool {
         self.code.head == other.code.head

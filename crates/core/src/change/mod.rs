@@ -5,12 +5,25 @@
 //! Not for: reading anything (`reflex::changes`), and not for lives of workers ([`crate::life`]).
 
 mod compare;
+mod contrast;
+mod correlate;
 mod fingerprint;
+mod odds;
+mod shift;
 mod standing;
+mod tally;
+
+#[cfg(test)]
+mod correlate_tests;
 
 pub use compare::compare;
+pub use contrast::{Attribute, Contrast, Seen};
+pub use correlate::{Explained, Question, Verdict, correlate};
 pub use fingerprint::{Code, Config, DISTRIBUTIONS_MAX, FILES_MAX, File, Fingerprint, Python};
+pub use odds::{Counts, more_often};
+pub use shift::{Metric, Shift, Shifts};
 pub use standing::{Live, Mixed, Pending, Standing, standing};
+pub use tally::{Tally, Which};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +90,12 @@ pub struct Change {
     pub from: String,
     /// The version of the code since.
     pub to: String,
+    /// Ids of all that workers were made of before and since: by these their requests are told apart.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub from_id: String,
+    /// The same since.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub to_id: String,
     /// Files of the application that are others, are new or gone; the first [`LISTED_MAX`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,

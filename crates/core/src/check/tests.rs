@@ -34,7 +34,12 @@ fn sound() -> Facts {
             tracing: Some(Tracing { may_trace: true, ..Tracing::default() }),
         },
         application: Application::default(),
-        observed: Observed { waiting_share: Some(0.9), utilisation: Some(0.9), no_timeout: Some(Vec::new()) },
+        observed: Observed {
+            waiting_share: Some(0.9),
+            utilisation: Some(0.9),
+            no_timeout: Some(Vec::new()),
+            standing: None,
+        },
         unseen: Vec::new(),
     }
 }

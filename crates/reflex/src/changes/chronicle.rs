@@ -68,6 +68,8 @@ struct Known {
     read: bool,
     stays: bool,
     made_of: Option<Arc<Fingerprint>>,
+    /// Its id.
+    id: String,
 }
 
 /// All of it.
@@ -146,7 +148,9 @@ impl Chronicle {
                 let is_kept = kept.is_some_and(|kept| (kept - started).abs() < 2.0 * COARSE_S)
                     && self.kept.server == (self.server.pid, self.server.started_ns);
                 let made_of = self.current.clone().filter(|_| is_kept);
+                let id = made_of.as_ref().map(|made_of| made_of.whole_id()).unwrap_or_default();
                 let known = Known {
+                    id,
                     age: worker.age,
                     generation: worker.generation,
                     started,
@@ -204,6 +208,7 @@ impl Chronicle {
             _ => Arc::new(made_of),
         };
         known.made_of = Some(made_of.clone());
+        known.id = made_of.whole_id();
         // One of the past that was read late.
         if before.is_some() && self.kept.server == server && started + COARSE_S < self.kept.started {
             return None;
@@ -242,9 +247,11 @@ impl Chronicle {
         by: By,
     ) -> Option<Keep> {
         let (at, generation) = self.workers.get(&pid).map(|known| (known.started, known.generation))?;
+        let to_id = made_of.whole_id();
         let named = |mut change: Change| {
             change.details.push(by.words().to_owned());
-            Change { at, worker: Some(pid), server: self.server.name.clone(), ..change }
+            let (from_id, to_id, server) = (before.whole_id(), to_id.clone(), self.server.name.clone());
+            Change { at, worker: Some(pid), server, from_id, to_id, ..change }
         };
         let Some(change) = compare(before, made_of, &self.kept.earlier).map(named) else {
             let (name, detail) = match by {
@@ -276,6 +283,8 @@ impl Chronicle {
                 at: last.at,
                 worker: last.worker,
                 server: last.server.clone(),
+                from_id: last.from_id.clone(),
+                to_id,
                 details: whole.details.iter().chain(last.details.last()).cloned().collect(),
                 ..whole
             };
@@ -318,9 +327,23 @@ impl Chronicle {
         self.kept.since
     }
 
-    /// Returns what a worker is made of, if that is known.
-    pub(crate) fn made_of(&self, pid: u32) -> Option<&Arc<Fingerprint>> {
-        self.workers.get(&pid)?.made_of.as_ref()
+    /// Returns the id of all that a worker is made of; empty where that is not known.
+    pub(crate) fn id_of(&self, pid: u32) -> &str {
+        self.workers.get(&pid).map_or("", |known| known.id.as_str())
+    }
+
+    /// Returns the same of all workers that stay; empty if they differ, or it is not known.
+    pub(crate) fn id_of_all(&self) -> &str {
+        let mut ids = self.workers.values().filter(|known| known.stays).map(|known| known.id.as_str());
+        let first = ids.next().unwrap_or_default();
+        if ids.all(|id| id == first) { first } else { "" }
+    }
+
+    /// Returns what an id stands for, as people call it.
+    pub(crate) fn version_of(&self, id: &str) -> String {
+        let made_of =
+            self.workers.values().find(|known| known.id == id).and_then(|known| known.made_of.as_ref());
+        made_of.map(|made_of| made_of.version()).unwrap_or_default()
     }
 
     /// Returns what the workers run beside what is on disk; and what it was, if it has become another.
@@ -477,12 +500,16 @@ mod tests {
         // The same worker, whatever is on disk by now.
         let mut second = chronicle(7, kept.clone());
         second.second(&seen(500.0, &[(1, 0, 99.1)]));
-        assert_eq!(second.made_of(1).map(|made_of| made_of.version()).as_deref(), Some("aaa"));
+        assert_eq!(second.id_of(1), code("aaa").whole_id());
+        assert_eq!(
+            (second.id_of_all(), second.version_of(second.id_of(1)).as_str()),
+            (second.id_of(1), "aaa")
+        );
         // Another server, with other code or without.
         for (head, expected) in [("bbb", "deploy aaa → bbb, 1 file"), ("aaa", "restart")] {
             let mut later = chronicle(8, kept.clone());
             later.second(&seen(600.0, &[(1, 0, 599.0)]));
-            assert_eq!(later.made_of(1), None);
+            assert_eq!(later.id_of(1), "");
             assert_eq!(name(later.started(1, code(head))).as_deref(), Some(expected));
         }
     }
@@ -492,13 +519,13 @@ mod tests {
         let mut of_old_files = chronicle(7, Kept::default());
         of_old_files.second(&seen(100.0, &[(1, 0, 50.0)]));
         of_old_files.started(1, code("aaa"));
-        assert!(of_old_files.made_of(1).is_some());
+        assert!(!of_old_files.id_of(1).is_empty());
         let mut newer = code("aaa");
         newer.code.files[0].mtime_ns = 60_000_000_000;
         let mut chronicle = chronicle(7, Kept::default());
         chronicle.second(&seen(100.0, &[(1, 0, 50.0)]));
         assert_eq!(chronicle.started(1, newer), None);
-        assert_eq!(chronicle.made_of(1), None);
+        assert_eq!(chronicle.id_of(1), "");
     }
 
     #[test]

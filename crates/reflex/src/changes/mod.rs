@@ -12,7 +12,9 @@ mod gather;
 mod git;
 mod process;
 mod scene;
+mod slots;
 mod watcher;
 
 pub(crate) use chronicle::{Chronicle, Keep, service};
 pub(crate) use scene::Scene;
+pub(crate) use slots::Slots;

@@ -5,7 +5,6 @@ use super::Engine;
 use crate::changes::{self, Chronicle, Keep, Scene};
 use ferricorn_core::change::{Change, Mark, Standing};
 use ferricorn_core::log::Level;
-use std::sync::Arc;
 
 /// Changes that are taken up from the store: as many as an engine remembers.
 const TAKEN_UP: usize = 256;
@@ -95,10 +94,5 @@ impl Engine<'_> {
         if let Some(kept) = changing.chronicle.unsaved() {
             self.outlet.keep_service(&service, kept, now_s);
         }
-    }
-
-    /// Returns what the workers run.
-    pub(super) fn standing(&mut self) -> Option<Arc<Standing>> {
-        self.changing.as_mut().map(|changing| changing.chronicle.standing().0)
     }
 }

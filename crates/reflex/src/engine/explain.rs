@@ -104,6 +104,11 @@ impl Facts {
         self.workers.keys().copied()
     }
 
+    /// Returns the share of the host's processors that is in use.
+    pub(super) fn host_busy(&self) -> Option<f64> {
+        self.host.busy()
+    }
+
     /// Returns how many workers serve.
     pub(super) fn ready(&self) -> usize {
         self.ready

@@ -47,6 +47,7 @@ impl Engine<'_> {
         self.detectors.lose();
         self.explain_orphan(request, pid, now_s);
         let request = self.facts.routed(request);
+        self.count_lost(&request, pid);
         let (id, request) = (request.id.clone(), Box::new(request));
         self.sign(Sign::Lost { id, request, pid, answer: answer.to_owned() }, now_s);
     }

@@ -5,6 +5,7 @@
 //! Not for: where requests and events come from, and for no decision about a process.
 
 mod asking;
+mod blaming;
 mod boots;
 mod changing;
 mod detectors;
@@ -18,6 +19,7 @@ pub(crate) use outlet::Outlet;
 pub(crate) use watch::Key;
 
 use crate::evidence::{Aim, Lens};
+use blaming::Blaming;
 use boots::Boots;
 use changing::Changing;
 use detectors::Detectors;
@@ -66,6 +68,7 @@ pub(crate) struct Engine<'a> {
     asking: Asking,
     /// None if nobody follows what the service is made of.
     changing: Option<Changing>,
+    blaming: Blaming,
     outlet: Outlet<'a>,
     /// Looks in the current second.
     looks: (u64, u32),
@@ -92,6 +95,7 @@ impl<'a> Engine<'a> {
             detectors,
             asking,
             changing: None,
+            blaming: Blaming::begin(now_s),
             outlet,
             looks: (0, 0),
         }
@@ -202,6 +206,8 @@ impl<'a> Engine<'a> {
 
     fn carry_out(&mut self, effects: Vec<Effect>, now_s: f64) {
         for effect in effects {
+            // Who is told of an incident is told what it comes from.
+            let effect = self.with_blame(effect, now_s);
             match effect {
                 Effect::Save(incident) => self.outlet.save(&incident, now_s),
                 Effect::Tell(incident) => self.outlet.tell(&incident),
@@ -296,10 +302,12 @@ impl<'a> Engine<'a> {
     pub(crate) fn ten_seconds(&mut self, snapshot: &Snapshot, now_s: f64) {
         let gains = self.detectors.gains(&snapshot.routes);
         self.outlet.gained(&gains);
+        self.measure(&gains, snapshot, now_s);
         for sign in self.detectors.tick(&gains, snapshot, now_s as u64) {
             self.sign(sign, now_s);
         }
         self.facts.learn(&snapshot.routes);
+        self.blame(now_s);
     }
 
     /// At the end: what has been gained since the last ten seconds were over is kept, too.
@@ -311,6 +319,7 @@ impl<'a> Engine<'a> {
     /// Takes what databases have answered.
     fn hear_databases(&mut self, now_s: f64) {
         for (pid, at_s, found) in self.asking.answers() {
+            self.blaming.hear(&found, at_s);
             for key in self.watches.answered(pid, at_s, &found) {
                 self.explain(key, now_s);
             }

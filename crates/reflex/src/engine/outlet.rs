@@ -117,10 +117,13 @@ impl<'a> Outlet<'a> {
     pub(crate) fn tell(&self, incident: &Incident) {
         self.exports.incident_changed(incident);
         let Incident { id, verdict, cause, confidence, .. } = incident;
+        let blame = incident.blame().map_or(String::new(), |blame| format!("; {blame}"));
         let (level, text) = match incident.state {
             State::Open => (
                 Level::Error,
-                format!("Incident {id}: {verdict} ({cause}, {confidence:.2}); more: ferricornctl why {id}"),
+                format!(
+                    "Incident {id}: {verdict} ({cause}, {confidence:.2}{blame}); more: ferricornctl why {id}"
+                ),
             ),
             State::Mitigated => (Level::Info, format!("Incident {id}: no sign of it any more ({cause})")),
             State::Closed => (Level::Info, format!("Incident {id}: over ({cause})")),

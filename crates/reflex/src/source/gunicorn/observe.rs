@@ -13,6 +13,7 @@ use super::tree::Tree;
 use crate::changes::Scene;
 use crate::stack::Stacks;
 use ferricorn_core::event::{Died, Late};
+use ferricorn_core::histogram::Distribution;
 use ferricorn_core::life::{Change, Life, Lives};
 use ferricorn_core::scoreboard::Exit;
 use ferricorn_core::snapshot::{Running, Snapshot};
@@ -77,6 +78,16 @@ impl Gunicorn {
     /// Returns when its arbiter was started, nanoseconds since the host was: with its pid, its name for ever.
     pub fn started_ns(&self) -> u64 {
         self.tree.masters.first().map_or(0, |master| master.process.started_ns())
+    }
+
+    /// Takes what each worker has answered since the last time, by route; nothing where the log does not tell of pids.
+    pub(crate) fn by_worker(&mut self) -> Vec<(u32, String, Distribution)> {
+        let outer = |inner: u32| {
+            let mut workers = self.tree.workers.values();
+            workers.find(|worker| worker.process.inner == inner).map(|worker| worker.process.pid)
+        };
+        let told = self.ledger.by_worker().into_iter();
+        told.filter_map(|((pid, route), answered)| Some((outer(pid)?, route, answered))).collect()
     }
 
     /// Returns where its application is to be found.
