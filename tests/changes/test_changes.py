@@ -6,21 +6,10 @@ import signal
 import time
 
 import pytest
-from services import Attached, Ours
 
 from harness import ctl, wait_until
 
 pytestmark = [pytest.mark.only_ferricorn("notices no changes"), pytest.mark.timeout(180)]
-
-
-@pytest.fixture(params=[Ours, Attached], ids=lambda host: host.kind)
-def service(request, tmp_path):
-    """Starts a service on each host."""
-    service = request.param(tmp_path)
-    try:
-        yield service.start()
-    finally:
-        service.stop()
 
 
 def the_one(service, before=0):

@@ -146,6 +146,7 @@ impl<'a> Session<'a> {
                     format!("arbiter {} has come in the place of {arbiter}", seen.snapshot.arbiter_pid)
                 });
                 self.take(seen, gunicorn);
+                self.engine.counted(gunicorn.by_worker());
                 self.engine.last_gains(&self.snapshot);
                 self.engine.end(&text, clock::wall_time_s());
                 return gone.map_or(End::Another, End::Gone);
@@ -158,6 +159,7 @@ impl<'a> Session<'a> {
             ];
             let _ = poll(&mut fds, Some(&clock::timespec(wanted_ns.saturating_sub(now_ns).max(MS))));
             if !fds[0].revents().is_empty() {
+                self.engine.counted(gunicorn.by_worker());
                 self.engine.last_gains(&self.snapshot);
                 self.engine.finish(clock::wall_time_s());
                 return End::Stopped;

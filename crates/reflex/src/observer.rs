@@ -137,6 +137,7 @@ impl Observer<'_> {
                 && let Ok(snapshot) =
                     snapshot::read(self.context.board, clock::now_ns(), clock::wall_time_s())
             {
+                self.engine.counted(self.slots.gained(self.context.board));
                 self.engine.last_gains(&snapshot);
             }
             if orphan {

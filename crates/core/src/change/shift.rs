@@ -88,13 +88,13 @@ pub struct Shift {
     pub text: String,
 }
 
-/// All series.
-#[derive(Debug, Default)]
+/// All series. As JSON they have about half a megabyte at most.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shifts {
     series: BTreeMap<String, Series>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Series {
     metric: Metric,
     dependency: bool,

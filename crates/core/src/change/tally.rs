@@ -5,6 +5,7 @@
 
 use super::odds::Counts;
 use crate::histogram::{Distribution, bucket, bucket_floor};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 /// For how long counts are kept, seconds.
@@ -16,8 +17,12 @@ const MINUTE_S: f64 = 60.0;
 const VERSIONS_MAX: usize = 32;
 const ROUTES_MAX: usize = 256;
 
-/// The counts.
-#[derive(Debug, Default)]
+/// Routes that survive a restart, those with most requests; and for how long back, seconds.
+const KEPT_ROUTES: usize = 32;
+const KEPT_BACK_S: f64 = 1800.0;
+
+/// The counts. What is kept over a restart of the observer is [`Tally::kept`]: at most half a megabyte as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     versions: Vec<String>,
     routes: Vec<String>,
@@ -25,15 +30,36 @@ pub struct Tally {
     bins: VecDeque<Bin>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Bin {
     from: f64,
-    to: f64,
+    /// None while it is being filled.
+    to: Option<f64>,
+    #[serde(with = "pairs")]
     cells: BTreeMap<(u16, u16), Cell>,
 }
 
+/// JSON has no keys but texts.
+mod pairs {
+    use super::{BTreeMap, Cell};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        cells: &BTreeMap<(u16, u16), Cell>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(cells)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<(u16, u16), Cell>, D::Error> {
+        Ok(Vec::<((u16, u16), Cell)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
 /// What one version has answered on one route.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Cell {
     /// Buckets of the histogram that are not empty.
     answered: Vec<(u8, u32)>,
@@ -72,21 +98,21 @@ impl Tally {
     /// A tick is over.
     pub fn turn(&mut self, now: f64) {
         if let Some(newest) = self.bins.back_mut() {
-            newest.to = now.max(newest.from);
+            newest.to = Some(now.max(newest.from));
         }
-        self.bins.push_back(Bin { from: now, to: f64::INFINITY, cells: BTreeMap::new() });
+        self.bins.push_back(Bin { from: now, ..Bin::default() });
         while self.bins.len() > FINE_MAX {
             let minutes = self.bins.len() - FINE_MAX;
             // The newest of the old ones joins the minute before it, or begins one.
             let at = minutes - 1;
-            let joins = at > 0 && self.bins[at].to - self.bins[at - 1].from <= MINUTE_S + 1.0;
+            let joins = at > 0 && self.bins[at].end() - self.bins[at - 1].from <= MINUTE_S + 1.0;
             if joins && let Some(bin) = self.bins.remove(at) {
                 self.bins[at - 1].join(bin);
             } else {
                 break;
             }
         }
-        while self.bins.front().is_some_and(|bin| bin.to < now - KEPT_S) {
+        while self.bins.front().is_some_and(|bin| bin.end() < now - KEPT_S) {
             self.bins.pop_front();
         }
         // A clock that was set back begins anew.
@@ -139,6 +165,25 @@ impl Tally {
         &self.versions
     }
 
+    /// Returns what is worth keeping over a restart: the last half an hour of the routes with most requests.
+    pub fn kept(&self) -> Self {
+        let mut counts: BTreeMap<u16, u64> = BTreeMap::new();
+        for ((_, route), cell) in self.bins.iter().flat_map(|bin| &bin.cells) {
+            let answered: u64 = cell.answered.iter().map(|(_, count)| u64::from(*count)).sum();
+            *counts.entry(*route).or_default() += answered + u64::from(cell.lost);
+        }
+        let mut routes: Vec<(u16, u64)> = counts.into_iter().collect();
+        routes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let most: Vec<u16> = routes.into_iter().take(KEPT_ROUTES).map(|(route, _)| route).collect();
+        let mut kept = self.clone();
+        let newest = kept.bins.back().map_or(0.0, |bin| bin.from);
+        kept.bins.retain(|bin| bin.end() >= newest - KEPT_BACK_S);
+        for bin in &mut kept.bins {
+            bin.cells.retain(|(_, route), _| most.contains(route));
+        }
+        kept
+    }
+
     fn each(&self, which: &Which<'_>, mut see: impl FnMut(&Cell)) {
         let version = match which.version {
             Some(version) => match self.versions.iter().position(|known| known == version) {
@@ -150,10 +195,7 @@ impl Tally {
         let wanted: Vec<bool> =
             self.routes.iter().map(|route| which.routes.is_empty() || which.routes.contains(route)).collect();
         // A bin belongs to where its middle is.
-        let is_within = |bin: &&Bin| {
-            let end = if bin.to.is_finite() { bin.to } else { bin.from };
-            (which.from..=which.to).contains(&((bin.from + end) / 2.0))
-        };
+        let is_within = |bin: &&Bin| (which.from..=which.to).contains(&f64::midpoint(bin.from, bin.end()));
         for bin in self.bins.iter().filter(is_within) {
             for ((of, route), cell) in &bin.cells {
                 let fits = version.is_none_or(|version| version == *of);
@@ -168,7 +210,7 @@ impl Tally {
         let version = place(&mut self.versions, version, VERSIONS_MAX)?;
         let route = place(&mut self.routes, route, ROUTES_MAX)?;
         if self.bins.is_empty() {
-            self.bins.push_back(Bin { from: 0.0, to: f64::INFINITY, cells: BTreeMap::new() });
+            self.bins.push_back(Bin::default());
         }
         self.bins.back_mut().map(|bin| bin.cells.entry((version, route)).or_default())
     }
@@ -187,6 +229,10 @@ fn place(names: &mut Vec<String>, name: &str, most: usize) -> Option<u16> {
 }
 
 impl Bin {
+    fn end(&self) -> f64 {
+        self.to.unwrap_or(self.from)
+    }
+
     fn join(&mut self, other: Self) {
         self.to = other.to;
         for (key, cell) in other.cells {
@@ -256,6 +302,26 @@ mod tests {
         assert!((360..=372).contains(&kept), "{kept}");
         assert!(tally.bins.len() <= FINE_MAX + 64, "{}", tally.bins.len());
         assert!((28..=32).contains(&count(end - 300.0)), "{}", count(end - 300.0));
+    }
+
+    #[test]
+    fn what_matters_survives_as_json() {
+        let mut tally = Tally::default();
+        tally.turn(10.0);
+        for route in 0..KEPT_ROUTES as u64 + 8 {
+            (0..=route).for_each(|_| tally.add("v", &format!("r{route:02}"), &took(&[10])));
+        }
+        tally.lose("v", "r39");
+        tally.turn(20.0);
+        let text = serde_json::to_string(&tally.kept()).expect("JSON");
+        let again: Tally = serde_json::from_str(&text).expect("read");
+        let count = |route: &str| {
+            let routes = [route.to_owned()];
+            let which = Which { routes: &routes, from: 0.0, to: 99.0, version: Some("v") };
+            let counts = again.counts(&which, 1000);
+            (counts.bad, counts.all)
+        };
+        assert_eq!((count("r39"), count("r00")), ((41, 41), (0, 0)));
     }
 
     #[test]

@@ -19,6 +19,8 @@ const COMMON_S: f64 = 120.0;
 const SLOW: f64 = 3.0;
 /// Clients whose requests are remembered, good or bad.
 const CLIENTS_MAX: usize = 1024;
+/// Most bytes of what survives, as JSON; the store takes a little more.
+const BYTES_MAX: usize = 900 << 10;
 /// For how long, seconds.
 const CLIENTS_S: f64 = 900.0;
 
@@ -42,6 +44,20 @@ impl Blaming {
         let mut blaming = Self { ticked_s: now_s, ..Self::default() };
         blaming.tally.turn(now_s);
         blaming
+    }
+
+    /// Returns what has to survive: a reload ends the observer. None if it is too much to be kept.
+    pub(super) fn keep(&self) -> Option<serde_json::Value> {
+        let kept = serde_json::json!({"tally": self.tally.kept(), "shifts": self.shifts});
+        (kept.to_string().len() <= BYTES_MAX).then_some(kept)
+    }
+
+    /// Takes up what was kept; what cannot be read begins anew.
+    pub(super) fn resume(&mut self, kept: serde_json::Value, now_s: f64) {
+        let part = |name: &str| kept.get(name).cloned().unwrap_or_default();
+        self.tally = serde_json::from_value(part("tally")).unwrap_or_default();
+        self.shifts = serde_json::from_value(part("shifts")).unwrap_or_default();
+        self.tally.turn(now_s);
     }
 
     /// Takes what databases have said of themselves.

@@ -83,6 +83,10 @@ impl<'a> Engine<'a> {
         if let Some(kept) = outlet.remembered("detectors", now_s) {
             detectors.resume(kept);
         }
+        let mut blaming = Blaming::begin(now_s);
+        if let Some(kept) = outlet.remembered("blaming", now_s) {
+            blaming.resume(kept, now_s);
+        }
         Self {
             server,
             lens: Lens::default(),
@@ -95,7 +99,7 @@ impl<'a> Engine<'a> {
             detectors,
             asking,
             changing: None,
-            blaming: Blaming::begin(now_s),
+            blaming,
             outlet,
             looks: (0, 0),
         }
@@ -314,6 +318,7 @@ impl<'a> Engine<'a> {
     pub(crate) fn last_gains(&mut self, snapshot: &Snapshot) {
         let gains = self.detectors.gains(&snapshot.routes);
         self.outlet.gained(&gains);
+        self.measure(&gains, snapshot, snapshot.at_s);
     }
 
     /// Takes what databases have answered.
@@ -342,6 +347,9 @@ impl<'a> Engine<'a> {
         let detectors = self.detectors.keep();
         self.outlet.minute(&detectors, now_s);
         self.keep_service(now_s);
+        if let Some(blaming) = self.blaming.keep() {
+            self.outlet.remember("blaming", &blaming, now_s);
+        }
     }
 
     /// What is known is written down.

@@ -200,7 +200,12 @@ impl<'a> Outlet<'a> {
         if !gained.is_empty() {
             self.write(now_s, |store, server| store.add_minute(server, (now_s / 60.0) as u64, &gained));
         }
-        self.write(now_s, |store, server| store.remember(server, "detectors", now_s, detectors));
+        self.remember("detectors", detectors, now_s);
+    }
+
+    /// Keeps a value under a name, for who is started after us.
+    pub(crate) fn remember(&mut self, name: &str, value: &serde_json::Value, now_s: f64) {
+        self.write(now_s, |store, server| store.remember(server, name, now_s, value));
     }
 
     /// Shows others what there is now.

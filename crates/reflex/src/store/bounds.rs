@@ -55,7 +55,7 @@ impl Default for Bounds {
             records_per_hour: 500,
             audit_rows: 5_000,
             gone_s: 600.0,
-            state_rows: 32,
+            state_rows: 48,
             deploys: 5_000,
             services: 16,
         }
