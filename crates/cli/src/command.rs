@@ -3,10 +3,12 @@
 
 mod acting;
 mod attach;
+mod changes;
 mod viewers;
 
 pub(crate) use acting::Policy;
 pub(crate) use attach::Attach;
+pub(crate) use changes::{Deploy, Since, When};
 pub(crate) use viewers::{AccessLog, Check, Slow, Top};
 
 use crate::incidents::Wanted;
@@ -51,6 +53,10 @@ pub(crate) enum Verb {
     Slow(Slow),
     /// What will go wrong one day.
     Check(Check),
+    /// One line per change of a service.
+    Changes(Since),
+    /// A change, marked by hand.
+    Deploy(Deploy),
     /// A stock Gunicorn, observed.
     Attach(Attach),
     /// What the observer does about trouble.
@@ -107,6 +113,7 @@ Examples:
   ferricornctl why 20261126-7             an incident in full: cause, evidence, what to do
   ferricornctl actions                    what the observer has done by itself; `off` stops it
   ferricornctl policy show                what it does about trouble, and why
+  ferricornctl changes                    deploys, upgrades, edited settings: what has changed, newest first
   ferricornctl timeouts                   late requests and dead workers, newest first
   ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
   ferricornctl stack 4711                 the Python stacks of process 4711, now
@@ -195,6 +202,8 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "slow" => Verb::Slow(viewers::slow_of(options)),
         "check" => Verb::Check(viewers::check_of(options)),
         "attach" => Verb::Attach(attach::attach_of(options)),
+        "changes" => Verb::Changes(changes::changes_of(options)),
+        "deploy" => Verb::Deploy(changes::deploy_of(options)),
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
@@ -278,6 +287,8 @@ fn grammar() -> clap::Command {
             viewers::slow(),
             viewers::check(),
             attach::attach(),
+            changes::changes(),
+            changes::deploy(),
             clap::Command::new("timeouts")
                 .about("Show late requests and dead workers, newest first")
                 .after_help(TIMEOUTS_AFTER)

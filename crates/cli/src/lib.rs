@@ -9,8 +9,10 @@
 mod access_log;
 mod actions;
 mod attach;
+mod changes;
 mod check;
 mod command;
+mod deploy;
 mod failure;
 mod incidents;
 mod locate;

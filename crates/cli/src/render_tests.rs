@@ -89,7 +89,7 @@ fn busy(board: &Scoreboard) {
 fn render(show: impl FnOnce(&View<'_>, &mut dyn Write) -> io::Result<()>) -> String {
     let snapshot = server();
     let mut out = Vec::new();
-    show(&View { snapshot: &snapshot, colours: false }, &mut out).expect("memory");
+    show(&View { snapshot: &snapshot, standing: None, colours: false }, &mut out).expect("memory");
     String::from_utf8(out).expect("text")
 }
 
@@ -134,7 +134,7 @@ fn recent_requests_for_a_person() {
 #[test]
 fn a_server_at_rest_says_so() {
     let snapshot = Snapshot { requests: Vec::new(), recent: Vec::new(), ..server() };
-    let view = View { snapshot: &snapshot, colours: false };
+    let view = View { snapshot: &snapshot, standing: None, colours: false };
     let mut out = Vec::new();
     requests::table(&view, &mut out).expect("memory");
     requests::recent_table(&view, 5, &mut out).expect("memory");
@@ -145,7 +145,7 @@ fn a_server_at_rest_says_so() {
 fn colours_change_no_text() {
     let snapshot = server();
     let mut out = Vec::new();
-    workers::table(&View { snapshot: &snapshot, colours: true }, &mut out).expect("memory");
+    workers::table(&View { snapshot: &snapshot, standing: None, colours: true }, &mut out).expect("memory");
     let mut text = String::from_utf8(out).expect("text");
     assert!(text.contains("\x1b[32m") || text.contains("\x1b[33m"), "{text:?}");
     for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"] {
@@ -165,7 +165,7 @@ fn workers_for_a_script() {
     let nothing =
         serde_json::json!({"count": 0, "sum_s": 0.0, "p50_ms": null, "p90_ms": null, "p99_ms": null});
     let expected = serde_json::json!({
-        "pid": 102, "age": 2, "generation": 1, "state": "ready",
+        "pid": 102, "age": 2, "generation": 1, "state": "ready", "version": null,
         "uptime_s": 102.0, "boot_s": 2.0, "beat_age_s": 100.0,
         "threads": 4, "threads_busy": 2, "queued": 5, "connections": 1200, "taken_over": true,
         "requests": 12000, "requests_per_s": 120.0,

@@ -5,9 +5,10 @@ use crate::failure::{FOUND, Failure, OK, UNREADABLE, USAGE};
 use crate::source::Source;
 use crate::workers::write_json;
 use crate::{
-    actions, attach, check, incidents, policy, records, requests, scaled, slow, stack, stores, top, why,
-    workers,
+    actions, attach, changes, check, deploy, incidents, policy, records, requests, scaled, slow, stack,
+    stores, top, why, workers,
 };
+use ferricorn_core::change::Standing;
 use ferricorn_core::snapshot::Snapshot;
 use std::io::{self, Write};
 use std::path::Path;
@@ -16,6 +17,8 @@ use std::path::Path;
 pub(crate) struct View<'a> {
     /// The server at one moment.
     pub snapshot: &'a Snapshot,
+    /// What its workers run, where an observer tells.
+    pub standing: Option<&'a Standing>,
     /// Whether somebody who likes colours looks.
     pub colours: bool,
 }
@@ -98,6 +101,14 @@ fn text(
                 incidents::table(&found, colours, &mut text)
             }
         }
+        Verb::Changes(wanted) => {
+            let found = changes::find(&stores::open(command.state_dir.as_deref())?, *wanted, command.json)?;
+            if command.json { changes::json(&found, &mut text) } else { changes::table(&found, &mut text) }
+        }
+        Verb::Deploy(wanted) => {
+            let marked = deploy::mark(wanted, &command.server, command.state_dir.as_deref())?;
+            if command.json { write_json(&marked, &mut text) } else { deploy::text(&marked, &mut text) }
+        }
         Verb::Why(name, format) => {
             let found = why::find(&stores::open(command.state_dir.as_deref())?, name)?;
             why::write(&found, *format, &mut text)
@@ -149,7 +160,9 @@ fn text(
                 return Err(no_recorder());
             }
             let snapshot = source.read()?;
-            show(command, &View { snapshot: &snapshot, colours }, &mut text)
+            let standing = if command.verb == Verb::Workers { source.standing() } else { None };
+            let view = View { snapshot: &snapshot, standing: standing.as_ref(), colours };
+            show(command, &view, &mut text)
         }
     };
     written.map(|()| (text, status)).map_err(|error| unwritten(&error))

@@ -30,10 +30,30 @@ pub(crate) fn is_live(socket: &Path) -> bool {
 /// # Errors
 /// Nobody listens, the answer is late, too long, cut short, no HTTP, or has another status than 200.
 pub(crate) fn get(socket: &Path, target: &str) -> io::Result<Vec<u8>> {
+    let (status, body) = ask(socket, &format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n"))?;
+    match status {
+        200 => Ok(body),
+        other => Err(Error::other(format!("it answered with status {other}"))),
+    }
+}
+
+/// Sends a JSON document; returns the status of the answer and its body.
+///
+/// # Errors
+/// Nobody listens, or the answer is late, too long, cut short, or no HTTP.
+pub(crate) fn post(socket: &Path, target: &str, document: &str) -> io::Result<(u16, Vec<u8>)> {
+    let head = format!(
+        "POST {target} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        document.len()
+    );
+    ask(socket, &(head + document))
+}
+
+fn ask(socket: &Path, request: &str) -> io::Result<(u16, Vec<u8>)> {
     let end = Instant::now() + WHOLE;
     let mut stream = dial(socket)?;
     // In one piece: who is asked need not gather it.
-    stream.write_all(format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 16 << 10];
     loop {
@@ -69,7 +89,7 @@ fn late() -> Error {
     Error::new(ErrorKind::TimedOut, "it did not answer in time")
 }
 
-fn body(mut answer: Vec<u8>) -> io::Result<Vec<u8>> {
+fn body(mut answer: Vec<u8>) -> io::Result<(u16, Vec<u8>)> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
     let head = &answer[..answer.len().min(HEAD_MAX)];
@@ -80,9 +100,7 @@ fn body(mut answer: Vec<u8>) -> io::Result<Vec<u8>> {
         }
         Err(error) => return Err(Error::other(format!("its answer is no HTTP: {error}"))),
     };
-    if response.code != Some(200) {
-        return Err(Error::other(format!("it answered with status {}", response.code.unwrap_or(0))));
-    }
+    let status = response.code.unwrap_or(0);
     let is_length = |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case("content-length");
     let length = response.headers.iter().find(is_length).map(|field| field.value);
     let promised = length.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse::<usize>().ok());
@@ -90,7 +108,7 @@ fn body(mut answer: Vec<u8>) -> io::Result<Vec<u8>> {
         return Err(Error::new(ErrorKind::UnexpectedEof, "its answer was cut short"));
     }
     answer.drain(..begin);
-    Ok(answer)
+    Ok((status, answer))
 }
 
 #[cfg(test)]

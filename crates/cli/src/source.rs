@@ -7,6 +7,7 @@ use crate::command::Server;
 use crate::failure::Failure;
 use crate::locate::{self, Found};
 use crate::socket;
+use ferricorn_core::change::Standing;
 use ferricorn_core::incident::Incident;
 use ferricorn_core::scoreboard::Scoreboard;
 use ferricorn_core::snapshot::{self, Kind, Snapshot, Unreadable};
@@ -86,16 +87,30 @@ impl Source {
         }
     }
 
-    /// Asks the observer for incidents; none if nobody can be asked.
-    pub(crate) fn incidents(&self) -> Option<Vec<Incident>> {
-        let path = match &self.way {
-            Way::Socket(path) => path.clone(),
+    /// Returns where its observer answers, if it keeps a folder.
+    pub(crate) fn socket(&self) -> Option<PathBuf> {
+        match &self.way {
+            Way::Socket(path) => Some(path.clone()),
             Way::Board(board) => {
                 let pid = board.value().arbiter_pid.load(Relaxed);
-                socket_path(&self.state_dir()?, pid)
+                Some(socket_path(&self.state_dir()?, pid))
             }
-        };
-        incidents_of(&socket::get(&path, "/incidents").ok()?)
+        }
+    }
+
+    /// Asks the observer for incidents; none if nobody can be asked.
+    pub(crate) fn incidents(&self) -> Option<Vec<Incident>> {
+        incidents_of(&socket::get(&self.socket()?, "/incidents").ok()?)
+    }
+
+    /// Asks the observer what the workers run; none if nobody can be asked.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        #[derive(Deserialize)]
+        struct Answer {
+            standing: Standing,
+        }
+        let body = socket::get(&self.socket()?, "/changes").ok()?;
+        serde_json::from_slice::<Answer>(&body).ok().map(|answer| answer.standing)
     }
 }
 
@@ -127,6 +142,14 @@ fn sockets(state_dir: Option<&Path>) -> Vec<(u32, PathBuf)> {
     found.sort();
     found.dedup_by_key(|(pid, _)| *pid);
     found
+}
+
+/// Returns the sockets in a folder at which an observer answers.
+pub(crate) fn live_sockets(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| entry.file_name().to_str().and_then(pid_of).is_some());
+    let paths = named.take(SOCKETS_MAX).map(|entry| entry.path());
+    paths.filter(|path| socket::is_live(path)).collect()
 }
 
 fn pid_of(name: &str) -> Option<u32> {

@@ -4,7 +4,8 @@
 
 use crate::run::View;
 use crate::table::{self, Align, Cell, Ink};
-use crate::units::{count, millis, rate, span};
+use crate::units::{count, millis, printable, rate, span};
+use ferricorn_core::change::Standing;
 use ferricorn_core::figures;
 use ferricorn_core::histogram::Distribution;
 use ferricorn_core::scoreboard::{State, Timed};
@@ -35,7 +36,11 @@ const COLUMNS: [(&str, Align); 15] = [
 pub(crate) fn table(view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
     let rows: Vec<_> = view.snapshot.workers.iter().map(row).collect();
     table::write(out, COLUMNS, &rows, view.colours)?;
-    writeln!(out, "{}", summary(view.snapshot))
+    writeln!(out, "{}", summary(view.snapshot))?;
+    for finding in view.standing.iter().flat_map(|standing| standing.findings()) {
+        writeln!(out, "{}", Ink::Warn.paint(&printable(finding), view.colours))?;
+    }
+    Ok(())
 }
 
 fn row(worker: &Worker) -> [Cell; COLUMNS.len()] {
@@ -100,7 +105,10 @@ pub(crate) fn json(view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
     let document = Document {
         schema: 1,
         server: ServerJson::of(view.snapshot),
-        workers: view.snapshot.workers.iter().map(WorkerJson::of).collect(),
+        workers: view.snapshot.workers.iter().map(|worker| WorkerJson::of(worker, view.standing)).collect(),
+        findings: view
+            .standing
+            .map(|standing| standing.findings().iter().map(|text| (*text).to_owned()).collect()),
     };
     write_json(&document, out)
 }
@@ -116,6 +124,8 @@ struct Document {
     schema: u32,
     server: ServerJson,
     workers: Vec<WorkerJson>,
+    /// Of the versions that they run; `null` if nobody could be asked.
+    findings: Option<Vec<String>>,
 }
 
 /// The server, as it stands at the top of every document.
@@ -145,6 +155,8 @@ struct WorkerJson {
     age: u32,
     generation: u32,
     state: &'static str,
+    /// Of its code; `null` where nobody knows.
+    version: Option<String>,
     uptime_s: f64,
     boot_s: Option<f64>,
     beat_age_s: Option<f64>,
@@ -167,7 +179,7 @@ struct WorkerJson {
 }
 
 impl WorkerJson {
-    fn of(worker: &Worker) -> Self {
+    fn of(worker: &Worker, standing: Option<&Standing>) -> Self {
         const PHASES: [(&str, Timed); 5] = [
             ("head", Timed::Head),
             ("body", Timed::Body),
@@ -180,6 +192,7 @@ impl WorkerJson {
             age: worker.age,
             generation: worker.generation,
             state: state(worker.state).0,
+            version: standing.and_then(|standing| standing.versions.get(&worker.pid).cloned()),
             uptime_s: worker.uptime_s,
             boot_s: worker.boot_s,
             beat_age_s: worker.beat_age_s,

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod advice;
+pub mod change;
 pub mod check;
 pub mod claim;
 pub mod contrast;

@@ -13,7 +13,7 @@ use ferricorn_arbiter::{
 use ferricorn_cli::{SCOREBOARD_NAME, SETTINGS_NAME};
 use ferricorn_core::event::Event;
 use ferricorn_reflex::{observer, store};
-use ferricorn_settings::{BindAddress, ParsedArgs, Settings, told};
+use ferricorn_settings::{BindAddress, ParsedArgs, Said, Settings, Value, print_config, told};
 use ferricorn_sys::daemon::{Daemon, daemonize};
 use ferricorn_sys::exit::exit_now;
 use ferricorn_sys::poster::Poster;
@@ -25,6 +25,7 @@ use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Gunicorn's exit code of a worker that could not begin.
@@ -62,6 +63,13 @@ pub(crate) fn serve(
         // What the arbiter has prepared for its own end (its temporary files, its pidfile) is not a child's to clear up.
         Ended::Child(code) => exit_now(code),
     }
+}
+
+/// Returns the configuration file; none where it is a module, or there is none.
+fn config_file(said: &Said) -> Option<PathBuf> {
+    let Value::Str(location) = said.value("config") else { return None };
+    let path = location.strip_prefix("file:").unwrap_or(&location);
+    (!path.is_empty() && !path.starts_with("python:")).then(|| PathBuf::from(path))
 }
 
 /// Becomes a daemon; the processes on the way there end here.
@@ -325,12 +333,19 @@ impl Host for PythonHost<'_, '_> {
             Ok(logger) if in_python => Python::attach(|py| say(logger.bind(py), level, message)),
             _ => log_afresh(settings, level, message),
         };
+        let said = print_config(&self.configured.said);
+        let config = config_file(&self.configured.said);
+        let python_path: Vec<PathBuf> =
+            self.py.import("sys").and_then(|sys| sys.getattr("path")?.extract()).unwrap_or_default();
         self.py.detach(|| {
             observer::run(&observer::Context {
                 board: observation.board,
                 hearer: observation.hearer,
                 folder: folder.as_deref(),
                 settings,
+                said: &said,
+                config: config.as_deref(),
+                python_path: &python_path,
                 parent: observation.parent,
                 version: env!("CARGO_PKG_VERSION"),
                 log: &log,

@@ -51,7 +51,7 @@ pub fn run(context: &Context<'_>) -> Result<Option<String>, AttachError> {
             Some(text) => End::Gone(text),
             None => {
                 (context.log)(Level::Info, &begun(&first.snapshot));
-                Session::open(context, &gunicorn, &first.snapshot)?.live(first, &mut gunicorn)
+                Session::open(context, &mut gunicorn, &first.snapshot)?.live(first, &mut gunicorn)
             }
         };
         match end {
@@ -116,7 +116,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(context: &'a Context<'a>, gunicorn: &Gunicorn, first: &Snapshot) -> io::Result<Self> {
+    fn open(context: &'a Context<'a>, gunicorn: &mut Gunicorn, first: &Snapshot) -> io::Result<Self> {
         let server = Server {
             pid: first.arbiter_pid,
             name: first.name.clone(),
@@ -130,7 +130,8 @@ impl<'a> Session<'a> {
         let asking = Asking::open(&settings.reflex_database, context.log);
         let policy = policy_of(&settings, context.log);
         let acting = Acting::new(policy, server.pid, outlet.folder());
-        let engine = Engine::new(server, asking, acting, outlet, clock::wall_time_s());
+        let now_s = clock::wall_time_s();
+        let engine = Engine::new(server, asking, acting, outlet, now_s).following(gunicorn.scene(), now_s);
         let rhythm = Rhythm::new(clock::now_ns());
         Ok(Self { context, shared, engine, rhythm, snapshot: Snapshot::default(), gaps: Vec::new() })
     }
@@ -146,12 +147,13 @@ impl<'a> Session<'a> {
                 let text = gone.clone().unwrap_or_else(|| {
                     format!("arbiter {} has come in the place of {arbiter}", seen.snapshot.arbiter_pid)
                 });
-                self.take(seen);
+                self.take(seen, gunicorn);
+                self.engine.counted(gunicorn.by_worker());
                 self.engine.last_gains(&self.snapshot);
                 self.engine.end(&text, clock::wall_time_s());
                 return gone.map_or(End::Another, End::Gone);
             }
-            self.take(seen);
+            self.take(seen, gunicorn);
             let now_ns = clock::now_ns();
             let mut fds = [
                 PollFd::from_borrowed_fd(self.context.stop, PollFlags::IN),
@@ -159,6 +161,7 @@ impl<'a> Session<'a> {
             ];
             let _ = poll(&mut fds, Some(&clock::timespec(wanted_ns.saturating_sub(now_ns).max(MS))));
             if !fds[0].revents().is_empty() {
+                self.engine.counted(gunicorn.by_worker());
                 self.engine.last_gains(&self.snapshot);
                 self.engine.finish(clock::wall_time_s());
                 return End::Stopped;
@@ -171,7 +174,7 @@ impl<'a> Session<'a> {
     }
 
     /// Takes what was seen.
-    fn take(&mut self, seen: Observation) {
+    fn take(&mut self, seen: Observation, gunicorn: &mut Gunicorn) {
         let (now_ns, now_s) = (clock::now_ns(), clock::wall_time_s());
         self.snapshot = seen.snapshot;
         let snapshot = &self.snapshot;
@@ -200,10 +203,12 @@ impl<'a> Session<'a> {
         let ended = |pid: u32| !snapshot.workers.iter().any(|worker| worker.pid == pid);
         self.engine.settle(&alive, now_s, ended);
         let due = self.rhythm.due(now_ns);
+        let by_worker = if due.gains { gunicorn.by_worker() } else { Vec::new() };
         if due.second {
             self.engine.second(snapshot, now_s);
         }
         if due.gains {
+            self.engine.counted(by_worker);
             self.engine.ten_seconds(snapshot, now_s);
         }
         // It is all there: nothing is saved by publishing less.

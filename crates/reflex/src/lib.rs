@@ -10,6 +10,7 @@
 mod act;
 pub mod admin;
 pub mod attached;
+mod changes;
 pub mod database;
 mod engine;
 pub mod evidence;

@@ -3,6 +3,7 @@
 //!
 //! Not for: what is made of it ([`crate::engine`]), and not for any decision: nothing here touches a worker.
 
+use crate::changes::{Scene, Slots};
 use crate::engine::{Acting, Asking, Engine, Key, Outlet, policy_of};
 use crate::export::Shared;
 use crate::rhythm::Rhythm;
@@ -18,7 +19,7 @@ use ferricorn_sys::events::Hearer;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -42,6 +43,12 @@ pub struct Context<'a> {
     pub folder: Option<&'a Path>,
     /// The server's settings.
     pub settings: &'a Settings,
+    /// The same in lines `name = value`.
+    pub said: &'a str,
+    /// The configuration file.
+    pub config: Option<&'a Path>,
+    /// Where Python looks for modules.
+    pub python_path: &'a [PathBuf],
     /// Pid of the arbiter.
     pub parent: i32,
     /// Ferricorn's version.
@@ -73,12 +80,27 @@ pub fn run(context: &Context<'_>) {
     let policy = policy_of(context.settings, context.log);
     let workers = u32::try_from(context.settings.workers).unwrap_or(u32::MAX);
     let acting = Acting::new(policy, server.pid, outlet.folder()).on_board(context.board, workers);
-    let engine = Engine::new(server, asking, acting, outlet, clock::wall_time_s())
+    let now_s = clock::wall_time_s();
+    let engine = Engine::new(server, asking, acting, outlet, now_s)
         .boots_within(context.settings.boot_timeout)
-        .scales_between(context.settings.workers_between, clock::wall_time_s());
+        .scales_between(context.settings.workers_between, now_s)
+        .following(scene(context), now_s);
     let rhythm = Rhythm::new(clock::now_ns());
-    let observer = Observer { context, shared, engine, rhythm, lives: Lives::default() };
+    let observer =
+        Observer { context, shared, engine, rhythm, lives: Lives::default(), slots: Slots::default() };
     observer.live();
+}
+
+fn scene(context: &Context<'_>) -> Scene {
+    let said = context.settings.pythonpath.iter().map(PathBuf::from);
+    Scene {
+        arbiter: context.parent.unsigned_abs(),
+        folder: Some(context.settings.chdir.clone()),
+        python_path: said.chain(context.python_path.iter().cloned()).collect(),
+        config: context.config.map(Path::to_owned),
+        settings: context.said.to_owned(),
+        preload: context.settings.preload_app,
+    }
 }
 
 struct Observer<'a> {
@@ -87,6 +109,7 @@ struct Observer<'a> {
     engine: Engine<'a>,
     rhythm: Rhythm,
     lives: Lives,
+    slots: Slots,
 }
 
 impl Observer<'_> {
@@ -121,6 +144,7 @@ impl Observer<'_> {
                 && let Ok(snapshot) =
                     snapshot::read(self.context.board, clock::now_ns(), clock::wall_time_s())
             {
+                self.engine.counted(self.slots.gained(self.context.board));
                 self.engine.last_gains(&snapshot);
             }
             if orphan {
@@ -204,6 +228,7 @@ impl Observer<'_> {
             && let Ok(snapshot) = snapshot::read(board, now_ns, now_s)
         {
             if due.gains {
+                self.engine.counted(self.slots.gained(board));
                 self.engine.ten_seconds(&snapshot, now_s);
             }
             self.engine.publish(snapshot);

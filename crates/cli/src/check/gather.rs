@@ -159,6 +159,7 @@ fn processes(facts: &mut Facts, source: &Source, snapshot: &Snapshot) {
     facts.observed.no_timeout = no_timeout(source, snapshot);
     facts.observed.growth = growth(source, snapshot);
     facts.observed.memory_max = Cgroup::of(arbiter).and_then(|group| group.memory_max());
+    facts.observed.standing = source.standing();
     let Some(worker) = snapshot.workers.first().map(|worker| worker.pid) else {
         unseen(facts, "the application: no worker is there", "look again when one has booted");
         return;

@@ -230,7 +230,7 @@ pub(super) fn slow() -> clap::Command {
 }
 
 /// Reads a span: a number and its unit.
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
     let of = |(unit, factor): (char, u64)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(factor);
     let seconds = UNITS.into_iter().find_map(of).filter(|seconds| *seconds > 0);

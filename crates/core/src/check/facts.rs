@@ -1,6 +1,7 @@
 //! What a pre-flight may know. Everything may be unknown: an `Option` without a value, never a guess.
 //! As JSON these are public (docs/ferricornctl.md): add fields, never change one.
 
+use crate::change::Standing;
 use crate::diagnosis::Gap;
 use crate::growth::Growth;
 use crate::snapshot::Kind;
@@ -167,4 +168,7 @@ pub struct Observed {
     pub growth: Option<Growth>,
     /// The memory that all processes of the server may use together, bytes.
     pub memory_max: Option<u64>,
+    /// What the workers run beside what is on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }

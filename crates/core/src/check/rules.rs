@@ -8,7 +8,7 @@ use crate::units::{bytes, count, span};
 type Rule = fn(&Facts, &mut Vec<Found>);
 
 /// All of them, those that cost most first.
-pub(super) const RULES: [Rule; 19] = [
+pub(super) const RULES: [Rule; 21] = [
     forwarded_from_anybody,
     database_connections,
     pooler_connections,
@@ -26,6 +26,8 @@ pub(super) const RULES: [Rule; 19] = [
     memory_grows,
     all_replaced_at_once,
     killed_while_stopping,
+    mixed_versions,
+    code_that_is_not_running,
     records,
     threads_without_effect,
 ];
@@ -499,6 +501,41 @@ fn killed_while_stopping(facts: &Facts, found: &mut Vec<Found>) {
             ],
         );
     }
+}
+
+fn mixed_versions(facts: &Facts, found: &mut Vec<Found>) {
+    let Some(mixed) = facts.observed.standing.as_ref().and_then(|standing| standing.mixed.as_ref()) else {
+        return;
+    };
+    let named = |(version, pids): &(String, Vec<u32>)| format!("{version} ({})", pids.len());
+    let versions: Vec<String> = mixed.groups.iter().map(named).collect();
+    add(
+        found,
+        Level::Warning,
+        "deploy.mixed_versions",
+        [
+            format!("workers run different code: {}", versions.join(", ")),
+            "a worker that is replaced reads the files that are there then: part of the requests meets other code".into(),
+            "reload (HUP), so that all workers run the same; put new files into place and reload in one step".into(),
+        ],
+    );
+}
+
+fn code_that_is_not_running(facts: &Facts, found: &mut Vec<Found>) {
+    let Some(pending) = facts.observed.standing.as_ref().and_then(|standing| standing.pending.as_ref())
+    else {
+        return;
+    };
+    add(
+        found,
+        Level::Hint,
+        "deploy.pending",
+        [
+            pending.text.clone(),
+            "a reload for another reason, and each worker that is replaced, brings it in".into(),
+            "reload (HUP) if it is meant to run, or put the files back".into(),
+        ],
+    );
 }
 
 fn records(facts: &Facts, found: &mut Vec<Found>) {

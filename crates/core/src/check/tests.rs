@@ -44,6 +44,7 @@ fn sound() -> Facts {
             no_timeout: Some(Vec::new()),
             growth: None,
             memory_max: None,
+            standing: None,
         },
         unseen: Vec::new(),
     }
@@ -414,4 +415,19 @@ fn facts_of_a_database_are_read_strictly() {
     let read: Vec<DatabaseFacts> = serde_json::from_str(text).expect("read");
     assert_eq!((read[0].max_connections, read[0].pool_per_worker), (Some(100), None));
     assert!(serde_json::from_str::<Vec<DatabaseFacts>>(r#"[{"max_connection":100}]"#).is_err());
+}
+
+#[test]
+fn versions_that_differ_are_told() {
+    use crate::change::{Mixed, Pending, Standing};
+    let codes = |standing: Standing| -> Vec<&'static str> {
+        let observed = Observed { standing: Some(standing), ..Observed::default() };
+        check(&Facts { observed, ..Facts::default() }).iter().map(|found| found.code).collect()
+    };
+    let mixed =
+        Mixed { groups: vec![("aaa".into(), vec![1, 2]), ("bbb".into(), vec![3])], text: "mixed".into() };
+    let pending = Pending { text: "HUP would deploy".into(), ..Pending::default() };
+    assert!(codes(Standing::default()).is_empty());
+    assert_eq!(codes(Standing { mixed: Some(mixed), ..Standing::default() }), ["deploy.mixed_versions"]);
+    assert_eq!(codes(Standing { pending: Some(pending), ..Standing::default() }), ["deploy.pending"]);
 }

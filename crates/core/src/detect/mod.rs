@@ -33,4 +33,5 @@ pub use alarm::{ALPHA, Alarm, Among, EVENTS_MIN, MERGE_S};
 pub use control::{control, limit};
 pub use scan::Scan;
 pub use slow::{Slow, Slowdown};
+pub(crate) use tail::incomplete_beta as beta;
 pub use ticks::TICK_S;

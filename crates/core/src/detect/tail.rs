@@ -34,8 +34,8 @@ pub(super) fn binomial(hits: u64, of: u64, share: f64) -> f64 {
     incomplete_beta(hits as f64, (of - hits) as f64 + 1.0, share)
 }
 
-/// I_x(a, b) for positive `a` and `b`.
-fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
+/// I_x(a, b) for positive `a` and `b`: the distribution function of a Beta distribution.
+pub(crate) fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 {
         return 0.0;
     }

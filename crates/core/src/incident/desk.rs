@@ -6,7 +6,8 @@
 
 use super::fingerprint::fingerprint;
 use super::kept::{Kept, route_of};
-use super::{Acted, Incident, SCHEMA, State, Trigger};
+use super::{Acted, Incident, Moment, SCHEMA, State, Trigger};
+use crate::change::{Contrast, Explained, Shift};
 use crate::diagnosis::{Cause, Diagnosis, SURE};
 use crate::evidence::{Frame, Source};
 use crate::record::{Request, Server, Worker};
@@ -210,6 +211,22 @@ impl Desk {
         let mut effects: Vec<Effect> = dropped.into_iter().map(Effect::Drop).collect();
         effects.extend(self.settle());
         effects
+    }
+
+    /// Takes what changes have to do with an incident; and changes, as moments of its course. Returns what is to be done.
+    pub fn explain(
+        &mut self,
+        id: &str,
+        change: Explained,
+        contrast: Vec<Contrast>,
+        shifts: Vec<Shift>,
+        moments: Vec<Moment>,
+    ) -> Vec<Effect> {
+        let Some(kept) = self.kept.values_mut().find(|kept| kept.incident.id == id) else {
+            return Vec::new();
+        };
+        kept.explain(change, contrast, shifts, moments);
+        self.settle()
     }
 
     /// Ends all troubles: their server is not there any more, which is said in words.

@@ -3,6 +3,7 @@
 
 use super::desk::Troubled;
 use super::{Acted, Incident, Moment, State, Trigger};
+use crate::change::{Contrast, Explained, Shift};
 use crate::diagnosis::{Candidate, Cause, Diagnosis};
 use crate::record::Request;
 use std::collections::BTreeMap;
@@ -150,6 +151,35 @@ impl Kept {
             timeline.remove(MOMENTS_MAX / 2);
         }
         timeline.push(Moment { at, text });
+    }
+
+    /// Takes what changes have to do with it. It is told anew if another change is blamed.
+    pub(super) fn explain(
+        &mut self,
+        change: Explained,
+        contrast: Vec<Contrast>,
+        shifts: Vec<Shift>,
+        moments: Vec<Moment>,
+    ) {
+        let incident = &mut self.incident;
+        let before = incident.blame();
+        let is_same = incident.change.as_ref() == Some(&change);
+        if !is_same || incident.contrast != contrast || incident.shifts != shifts {
+            (incident.change, incident.contrast, incident.shifts) = (Some(change), contrast, shifts);
+            self.dirty = true;
+        }
+        let blame = self.incident.blame();
+        if blame.is_some() && blame != before {
+            self.tell |= self.incident.state == State::Open;
+        }
+        for moment in moments {
+            let timeline = &mut self.incident.timeline;
+            if !timeline.contains(&moment) && timeline.len() < MOMENTS_MAX {
+                let at = timeline.partition_point(|known| known.at <= moment.at);
+                timeline.insert(at, moment);
+                self.dirty = true;
+            }
+        }
     }
 
     /// Computes what follows from the rest.

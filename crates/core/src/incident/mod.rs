@@ -16,6 +16,7 @@ mod desk_tests;
 pub use desk::{Desk, Effect, Sign, Troubled};
 pub use fingerprint::fingerprint;
 
+use crate::change::{Contrast, Explained, Shift, Verdict};
 use crate::diagnosis::{Because, Candidate, Cause, Finding, Fixes, Gap, Subject};
 use crate::evidence::{Frame, Source};
 use crate::record::{Request, Server, Worker};
@@ -110,6 +111,16 @@ impl Incident {
         }
     }
 
+    /// Names the change that it is blamed on, if one is: `caused by deploy 3f2a91c → 8be01d2, 4 files`.
+    pub fn blame(&self) -> Option<String> {
+        let change = self.change.as_ref()?;
+        match change.verdict {
+            Verdict::Caused => Some(format!("caused by {}", change.name)),
+            Verdict::Likely => Some(format!("likely since {}", change.name)),
+            Verdict::Coincident | Verdict::None => None,
+        }
+    }
+
     /// Tells whether it goes on, or may at any moment.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open | State::Mitigated)
@@ -193,6 +204,15 @@ pub struct Incident {
     /// What has been done about it, or would have been, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<Acted>,
+    /// The change that explains it, or that none does; none until that was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<Explained>,
+    /// What its requests have in common that others have not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contrast: Vec<Contrast>,
+    /// What else has shifted, the strongest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shifts: Vec<Shift>,
 }
 
 /// Something that was done about an incident, or was not, and why.

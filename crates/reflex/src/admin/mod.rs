@@ -1,6 +1,6 @@
 //! The admin endpoint: metrics, health, snapshots and incidents over HTTP. It listens on a Unix socket in the server's folder, for its
 //! own user alone, and on `admin_bind` where that is set. Nobody is asked who he is: what can be reached can be read,
-//! and nothing can be changed.
+//! and nothing of the server can be changed; a deploy can be marked.
 //!
 //! [`routes`] is what is answered, [`listen`] where, [`serve`] how connections are kept short and few. Not for: the server's own
 //! clients, and not for anything that waits for a worker.

@@ -6,23 +6,27 @@
 use super::problem::Problem;
 use crate::export::families::Exposed;
 use crate::export::prometheus::Format;
-use crate::export::{Published, Shared};
+use crate::export::{Changes, Published, Shared};
 use axum::Router;
-use axum::extract::{Path, RawQuery, State};
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use ferricorn_core::change::{self, Mark};
 use ferricorn_core::incident::{Incident, SCHEMA, State as Course};
 use ferricorn_core::life::Life;
 use ferricorn_core::snapshot::{Snapshot, Worker};
 use ferricorn_core::sums::Sums;
+use ferricorn_sys::clock;
 use rustix::process::{Pid, test_kill_process};
 use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
 
 /// What there is.
-const PATHS: [(&str, &str); 7] = [
+const PATHS: [(&str, &str); 9] = [
     ("/metrics", "for Prometheus"),
     ("/healthz", "whether the observer works"),
     ("/readyz", "whether the server takes requests"),
@@ -30,7 +34,11 @@ const PATHS: [(&str, &str); 7] = [
     ("/snapshot", "the server as JSON"),
     ("/incidents", "incidents as JSON, `?state=open` for some"),
     ("/incidents/ID", "one of them"),
+    ("/changes", "what has changed about the service, as JSON"),
+    ("/deploys", "POST: marks a change by hand"),
 ];
+/// Most bytes of a mark.
+const MARK_BYTES_MAX: usize = 4 << 10;
 
 type Answer = Result<Response, Problem>;
 type Place = State<Arc<Shared>>;
@@ -45,6 +53,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/snapshot", get(snapshot))
         .route("/incidents", get(incidents))
         .route("/incidents/{id}", get(incident))
+        .route("/changes", get(changes))
+        .route("/deploys", post(deploy).layer(DefaultBodyLimit::max(MARK_BYTES_MAX)))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .with_state(shared)
@@ -152,13 +162,44 @@ async fn incident(State(shared): Place, Path(id): Path<String>) -> Answer {
     }
 }
 
+#[derive(Serialize)]
+struct Known<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    changes: &'a Changes,
+    findings: Vec<&'a str>,
+}
+
+async fn changes(State(shared): Place) -> Answer {
+    let changes = shared.changes();
+    json_of(&Known { schema: change::SCHEMA, findings: changes.standing.findings(), changes: &changes })
+}
+
+/// Takes a mark. It has an effect within a look of the observer.
+async fn deploy(State(shared): Place, body: Result<Bytes, BytesRejection>) -> Answer {
+    let body = body.map_err(|rejected| Problem::new(rejected.status(), "a mark has at most 4096 bytes"))?;
+    let wrong = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
+    let mark: Mark = serde_json::from_slice(&body).map_err(|error| {
+        wrong(format!("the body must be JSON such as {{\"name\": \"v1.2\", \"at\": 1795651200, \"link\": \"https://...\"}}, the last two may be left out: {error}"))
+    })?;
+    let name = shared.latest().map(|published| published.snapshot.name.clone()).unwrap_or_default();
+    let marked = mark.change(&name, clock::wall_time_s()).map_err(wrong)?;
+    // With the moment at which it was asked for.
+    if !shared.mark(Mark { at: Some(marked.at), ..mark }) {
+        return Err(Problem::unavailable("too many marks wait for the observer: try again in a moment"));
+    }
+    let mut answer = json_of(&marked)?;
+    *answer.status_mut() = StatusCode::CREATED;
+    Ok(answer)
+}
+
 async fn not_found() -> Problem {
     let paths = PATHS.map(|(path, what)| format!("{path} ({what})")).join(", ");
     Problem::new(StatusCode::NOT_FOUND, format!("there is {paths}"))
 }
 
 async fn not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "nothing can be changed here: use GET")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "use GET, and POST for /deploys alone")
 }
 
 async fn seen(shared: &Shared) -> Result<Published, Problem> {

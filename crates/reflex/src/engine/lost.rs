@@ -48,6 +48,7 @@ impl Engine<'_> {
         self.detectors.lose();
         self.explain_orphan(request, pid, now_s);
         let request = self.facts.routed(request);
+        self.count_lost(&request, pid);
         let (id, request) = (request.id.clone(), Box::new(request));
         let lost = request.clone();
         self.sign(Sign::Lost { id: id.clone(), request, pid, answer: answer.to_owned() }, now_s);

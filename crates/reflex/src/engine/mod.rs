@@ -6,7 +6,9 @@
 
 mod acting;
 mod asking;
+mod blaming;
 mod boots;
+mod changing;
 mod detectors;
 mod explain;
 mod fates;
@@ -23,7 +25,9 @@ pub(crate) use watch::Key;
 use crate::evidence::{Aim, Lens};
 use crate::kernel;
 use crate::store::COURSES;
+use blaming::Blaming;
 use boots::Boots;
+use changing::Changing;
 use detectors::Detectors;
 use explain::Facts;
 use fates::Fates;
@@ -73,6 +77,9 @@ pub(crate) struct Engine<'a> {
     /// The memory of workers.
     courses: Courses,
     asking: Asking,
+    /// None if nobody follows what the service is made of.
+    changing: Option<Changing>,
+    blaming: Blaming,
     outlet: Outlet<'a>,
     acting: Acting,
     scaling: Scaling,
@@ -97,6 +104,10 @@ impl<'a> Engine<'a> {
             detectors.resume(kept);
         }
         let courses = outlet.remembered(COURSES, now_s).and_then(|kept| serde_json::from_value(kept).ok());
+        let mut blaming = Blaming::begin(now_s);
+        if let Some(kept) = outlet.remembered("blaming", now_s) {
+            blaming.resume(kept, now_s);
+        }
         let mut engine = Self {
             server,
             lens: Lens::default(),
@@ -109,6 +120,8 @@ impl<'a> Engine<'a> {
             detectors,
             courses: courses.unwrap_or_default(),
             asking,
+            changing: None,
+            blaming,
             outlet,
             acting,
             scaling: Scaling::default(),
@@ -232,6 +245,8 @@ impl<'a> Engine<'a> {
 
     fn carry_out(&mut self, effects: Vec<Effect>, now_s: f64) {
         for effect in effects {
+            // Who is told of an incident is told what it comes from.
+            let effect = self.with_blame(effect, now_s);
             match effect {
                 Effect::Save(incident) => self.outlet.save(&incident, now_s),
                 Effect::Tell(incident) => self.outlet.tell(&incident),
@@ -303,6 +318,9 @@ impl<'a> Engine<'a> {
     pub(crate) fn second(&mut self, snapshot: &Snapshot, now_s: f64) {
         self.facts.update(snapshot, now_s);
         self.courses.observe(&samples(snapshot));
+        if let Some(changing) = &mut self.changing {
+            changing.chronicle.second(snapshot);
+        }
         for sign in self.boots.look(snapshot, &mut self.lens) {
             self.sign(sign, now_s);
         }
@@ -326,21 +344,25 @@ impl<'a> Engine<'a> {
     pub(crate) fn ten_seconds(&mut self, snapshot: &Snapshot, now_s: f64) {
         let gains = self.detectors.gains(&snapshot.routes);
         self.outlet.gained(&gains);
+        self.measure(&gains, snapshot, now_s);
         for sign in self.detectors.tick(&gains, snapshot, now_s as u64) {
             self.sign(sign, now_s);
         }
         self.facts.learn(&snapshot.routes);
+        self.blame(now_s);
     }
 
     /// At the end: what has been gained since the last ten seconds were over is kept, too.
     pub(crate) fn last_gains(&mut self, snapshot: &Snapshot) {
         let gains = self.detectors.gains(&snapshot.routes);
         self.outlet.gained(&gains);
+        self.measure(&gains, snapshot, snapshot.at_s);
     }
 
     /// Takes what databases have answered.
     fn hear_databases(&mut self, now_s: f64) {
         for (pid, at_s, found) in self.asking.answers() {
+            self.blaming.hear(&found, at_s);
             for key in self.watches.answered(pid, at_s, &found) {
                 self.explain(key, now_s);
             }
@@ -353,6 +375,7 @@ impl<'a> Engine<'a> {
     /// Every tick: takes what has been answered, writes down what has come.
     pub(crate) fn tick(&mut self, now_s: f64) {
         self.hear_databases(now_s);
+        self.hear_changes(now_s);
         self.explain_those_due(now_s);
         self.tick_acting(now_s);
         self.outlet.tick(now_s);
@@ -363,6 +386,10 @@ impl<'a> Engine<'a> {
         self.outlet.minute(now_s);
         self.outlet.remember("detectors", &self.detectors.keep(), now_s);
         self.outlet.remember(COURSES, &self.courses, now_s);
+        self.keep_service(now_s);
+        if let Some(blaming) = self.blaming.keep() {
+            self.outlet.remember("blaming", &blaming, now_s);
+        }
     }
 
     /// What is known is written down.

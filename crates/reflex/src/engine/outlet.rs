@@ -3,6 +3,7 @@
 
 use crate::export::{self, Exports, Shared};
 use crate::store::{Act, Scribe, Store, StoreError};
+use ferricorn_core::change::{Change as Deploy, Mark, Standing};
 use ferricorn_core::incident::{Acted, Incident, Outcome, State};
 use ferricorn_core::latency::{Key, Phases};
 use ferricorn_core::life::Change;
@@ -11,6 +12,7 @@ use ferricorn_core::record::{Record, Server};
 use ferricorn_core::snapshot::Snapshot;
 use ferricorn_settings::Settings;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::env;
 use std::io;
@@ -139,10 +141,13 @@ impl<'a> Outlet<'a> {
     pub(crate) fn tell(&self, incident: &Incident) {
         self.exports.incident_changed(incident);
         let Incident { id, verdict, cause, confidence, .. } = incident;
+        let blame = incident.blame().map_or(String::new(), |blame| format!("; {blame}"));
         let (level, text) = match incident.state {
             State::Open => (
                 Level::Error,
-                format!("Incident {id}: {verdict} ({cause}, {confidence:.2}); more: ferricornctl why {id}"),
+                format!(
+                    "Incident {id}: {verdict} ({cause}, {confidence:.2}{blame}); more: ferricornctl why {id}"
+                ),
             ),
             State::Mitigated => (Level::Info, format!("Incident {id}: no sign of it any more ({cause})")),
             State::Closed => (Level::Info, format!("Incident {id}: over ({cause})")),
@@ -168,6 +173,42 @@ impl<'a> Outlet<'a> {
         if !changes.is_empty() {
             self.write(now_s, |store, server| store.append_changes(server, changes));
         }
+    }
+
+    /// Returns what a service was made of.
+    pub(crate) fn service<T: DeserializeOwned>(&mut self, service: &str, now_s: f64) -> Option<T> {
+        self.write(now_s, |store, _| store.service(service)).flatten()
+    }
+
+    /// Returns the changes of a service since a moment, the newest first.
+    pub(crate) fn deploys(&mut self, service: &str, since_s: f64, limit: usize, now_s: f64) -> Vec<Deploy> {
+        self.write(now_s, |store, _| store.deploys(Some(service), since_s, limit)).unwrap_or_default()
+    }
+
+    /// Keeps a change of a service, in the place of one that was a part of it.
+    pub(crate) fn keep_deploy(
+        &mut self,
+        service: &str,
+        change: &Deploy,
+        instead_of: Option<&Deploy>,
+        now_s: f64,
+    ) {
+        self.write(now_s, |store, _| store.keep_deploy(service, change, instead_of));
+    }
+
+    /// Keeps what a service is made of.
+    pub(crate) fn keep_service(&mut self, service: &str, kept: &impl Serialize, now_s: f64) {
+        self.write(now_s, |store, _| store.keep_service(service, now_s, kept));
+    }
+
+    /// Shows others what has changed, and what the workers run.
+    pub(crate) fn show_changes(&self, changes: Vec<Deploy>, standing: Arc<Standing>) {
+        self.shared.show_changes(changes, standing);
+    }
+
+    /// Returns what others have marked.
+    pub(crate) fn marks(&self) -> Vec<Mark> {
+        self.shared.marks()
     }
 
     /// Adds up what routes have gained.

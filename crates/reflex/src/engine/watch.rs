@@ -237,6 +237,12 @@ impl Watches {
         self.by.iter().filter(|(_, watch)| is_due(watch)).map(|(key, _)| *key).collect()
     }
 
+    /// Returns the requests that hang: they are in flight, and nobody has answered them.
+    pub(super) fn hanging(&self) -> impl Iterator<Item = &Running> {
+        let hangs = |watch: &&Watch| watch.lost_s.is_none() && watch.gone_s.is_none();
+        self.by.values().filter(hangs).map(|watch| &watch.running)
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Watch)> {
         self.by.iter_mut()
     }

@@ -22,7 +22,7 @@ mod statsd;
 pub use figures::Figures;
 pub use otlp::{Config as Otlp, Identity};
 pub(crate) use shared::STALE;
-pub use shared::{Published, Shared};
+pub use shared::{Changes, Published, Shared};
 
 use crate::admin::{self, Admin, Places};
 use ferricorn_core::incident::Incident;

@@ -5,10 +5,12 @@
 
 use super::figures::{Counts, Fate, Figures};
 use super::locked;
+use ferricorn_core::change::{Change, Mark, Standing};
 use ferricorn_core::incident::Incident;
 use ferricorn_core::log::Level;
 use ferricorn_core::snapshot::Snapshot;
 use rustix::event::{EventfdFlags, eventfd};
+use serde::Serialize;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +21,8 @@ use tokio::sync::watch;
 
 /// Most lines for the log that wait; more are lost.
 const LINES_MAX: usize = 64;
+/// Most marks that wait for the observer; more are refused.
+pub(crate) const MARKS_MAX: usize = 64;
 /// A snapshot that is no older counts as of now: many who ask at once share one.
 const FRESH: Duration = Duration::from_millis(50);
 /// How long somebody who wants a fresh snapshot waits for it. The observer may be reading a stack, and then the last one must do.
@@ -45,6 +49,17 @@ pub struct Shared {
     bell: OwnedFd,
     counts: Counts,
     lines: Mutex<VecDeque<(Level, String)>>,
+    changes: Mutex<Arc<Changes>>,
+    marks: Mutex<VecDeque<Mark>>,
+}
+
+/// What has changed about the service, the newest first, and what its workers run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Changes {
+    /// Changes.
+    pub changes: Vec<Change>,
+    /// What the workers run.
+    pub standing: Arc<Standing>,
 }
 
 impl Shared {
@@ -59,6 +74,8 @@ impl Shared {
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             counts: Counts::begin(),
             lines: Mutex::new(VecDeque::new()),
+            changes: Mutex::default(),
+            marks: Mutex::default(),
         }))
     }
 
@@ -110,6 +127,31 @@ impl Shared {
             let _ = tokio::time::timeout(FRESH_WAIT, published.wait_for(is_fresh)).await;
         }
         self.latest().filter(|published| published.at.elapsed() < STALE)
+    }
+
+    /// Replaces what is known of changes. For the observer.
+    pub(crate) fn show_changes(&self, changes: Vec<Change>, standing: Arc<Standing>) {
+        *locked(&self.changes) = Arc::new(Changes { changes, standing });
+    }
+
+    /// Returns what is known of changes.
+    pub fn changes(&self) -> Arc<Changes> {
+        locked(&self.changes).clone()
+    }
+
+    /// Takes what somebody has marked; false if too many wait.
+    pub(crate) fn mark(&self, mark: Mark) -> bool {
+        let mut marks = locked(&self.marks);
+        let has_room = marks.len() < MARKS_MAX;
+        if has_room {
+            marks.push_back(mark);
+        }
+        has_room
+    }
+
+    /// Returns the marks that have come. For the observer, at each look.
+    pub(crate) fn marks(&self) -> Vec<Mark> {
+        locked(&self.marks).drain(..).collect()
     }
 
     fn ask(&self) {

@@ -35,6 +35,10 @@ pub(super) struct Bounds {
     pub gone_s: f64,
     /// Values that observers want back, of all servers; the oldest go.
     pub state_rows: u64,
+    /// Changes of services; the oldest go, and those that are as old as records may be.
+    pub deploys: u64,
+    /// Services whose fingerprints are kept; those that were not seen for longest go.
+    pub services: u64,
 }
 
 impl Default for Bounds {
@@ -51,7 +55,9 @@ impl Default for Bounds {
             records_per_hour: 500,
             audit_rows: 5_000,
             gone_s: 600.0,
-            state_rows: 32,
+            state_rows: 48,
+            deploys: 5_000,
+            services: 16,
         }
     }
 }

@@ -13,6 +13,7 @@
 mod audit;
 mod bounds;
 mod changes;
+mod deploys;
 mod error;
 mod incidents;
 mod minutes;

@@ -7,7 +7,8 @@ use super::StoreError;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// One after the other they make the present tables.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- Servers that have written here. `seen_at` is how others find out that one is gone.
     CREATE TABLE servers (
         id INTEGER PRIMARY KEY,
@@ -128,7 +129,27 @@ const MIGRATIONS: &[&str] = &["
         body TEXT NOT NULL,
         PRIMARY KEY (server, key)
     );
-"];
+",
+    "
+    -- What has changed about services: deploys, upgrades, settings, marks. `body` is the change as JSON.
+    CREATE TABLE deploys (
+        id INTEGER PRIMARY KEY,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        service TEXT NOT NULL,
+        name TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX deploys_at ON deploys (at);
+
+    -- What a service was last made of. It outlives its servers, which follow each other.
+    CREATE TABLE services (
+        service TEXT PRIMARY KEY,
+        at REAL NOT NULL,
+        body TEXT NOT NULL
+    ) WITHOUT ROWID;
+",
+];
 
 /// The schema that this version reads and writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -127,6 +127,7 @@ impl Store {
         };
         by_rowid("records", "at", now_s - bounds.records_s)?;
         by_rowid("changes", "at", now_s - bounds.records_s)?;
+        by_rowid("deploys", "at", now_s - bounds.records_s)?;
         by_rowid(
             "incidents",
             "state = 'closed' AND opened_at IS NOT NULL AND last_at",

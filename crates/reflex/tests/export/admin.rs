@@ -112,8 +112,8 @@ fn what_is_wrong_is_said() {
         ("GET", "/incidents/%00", 404, "there is no such incident"),
         ("GET", "/incidents/20261126-9", 404, "there is no such incident"),
         ("GET", "/incidents?state=oepn", 400, "`state` must be one of note, open, mitigated, closed"),
-        ("POST", "/metrics", 405, "nothing can be changed here"),
-        ("DELETE", "/incidents/1", 405, "nothing can be changed here"),
+        ("POST", "/metrics", 405, "use GET, and POST for /deploys alone"),
+        ("DELETE", "/incidents/1", 405, "use GET, and POST for /deploys alone"),
     ];
     for (method, path, status, detail) in table {
         let answer = ask(&server, method, path);

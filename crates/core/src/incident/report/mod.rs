@@ -8,6 +8,7 @@ mod page;
 mod text;
 
 use super::{Acted, Incident, State};
+use crate::change;
 use crate::diagnosis::{Because, Candidate, Cause, Diagnosis, Finding, Fixes, Gap};
 use crate::evidence::Frame;
 use crate::record::{Request, Worker};
@@ -57,6 +58,7 @@ fn page(incident: &Incident, stamp: &dyn Fn(f64) -> String) -> Page {
     page.below.push(origin(incident, stamp));
     page.add("Verdict", verdict(&Verdict::of_incident(incident)));
     page.add("Impact", impact(incident, stamp));
+    page.add("What changed", changed(incident));
     page.add("The request", request(incident));
     page.add("Where it was", place(incident));
     page.add("Evidence", evidence(&incident.evidence));
@@ -98,6 +100,7 @@ struct Verdict<'a> {
     confidence: f64,
     because: Option<&'a Because>,
     also: &'a [Cause],
+    blame: Option<String>,
 }
 
 impl<'a> Verdict<'a> {
@@ -108,6 +111,7 @@ impl<'a> Verdict<'a> {
             confidence: incident.confidence,
             because: incident.because.as_ref(),
             also: &incident.also,
+            blame: incident.blame(),
         }
     }
 
@@ -118,6 +122,7 @@ impl<'a> Verdict<'a> {
             confidence: diagnosis.confidence,
             because: diagnosis.because.as_ref(),
             also: &diagnosis.also,
+            blame: None,
         }
     }
 }
@@ -134,6 +139,7 @@ fn verdict(verdict: &Verdict<'_>) -> Vec<Line> {
             .because
             .map(|because| Line::Item("because".into(), format!("{} ({})", because.text, because.cause))),
     );
+    lines.extend(verdict.blame.iter().map(|blame| Line::Item("change".into(), blame.clone())));
     lines.extend(verdict.also.iter().map(|cause| Line::Item("also".into(), means(*cause))));
     lines
 }
@@ -165,6 +171,28 @@ fn impact(incident: &Incident, stamp: &dyn Fn(f64) -> String) -> Vec<Line> {
         lines.push(Line::Item("routes".into(), named(&routes)));
     }
     lines
+}
+
+/// What changes have to do with it; what its requests have in common; what else has shifted.
+fn changed(incident: &Incident) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if let Some(explained) = &incident.change {
+        lines.push(Line::Says(sentence(&explained.text)));
+        if !explained.files.is_empty() && explained.verdict > change::Verdict::None {
+            lines.push(Line::Item("files".into(), named(&explained.files)));
+        }
+        lines.extend(explained.link.iter().map(|link| Line::Item("more".into(), link.clone())));
+    }
+    lines.extend(incident.contrast.iter().map(|contrast| Line::Item("in common".into(), contrast.text())));
+    lines.extend(incident.shifts.iter().map(|shift| Line::Item("shifted".into(), shift.text.clone())));
+    lines
+}
+
+/// Makes a sentence of words.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
 }
 
 fn many(number: u64, what: &str) -> String {

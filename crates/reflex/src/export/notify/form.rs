@@ -37,6 +37,9 @@ pub(super) fn alert(incident: &Incident, labels: &Labels, ends_at_s: f64) -> Val
     if let Some(fix) = fix(incident) {
         description = format!("{description} Now: {fix}").trim().to_owned();
     }
+    if let Some(blame) = incident.blame() {
+        description = format!("{description} {blame}.").trim().to_owned();
+    }
     json!({
         "labels": labels,
         "annotations": {
@@ -68,6 +71,7 @@ pub(super) fn message(news: News, incident: &Incident, host: &str) -> String {
         "unknown" => "cause unknown".to_owned(),
         code => format!("{code}, confidence {:.2}", incident.confidence),
     };
+    let known = incident.blame().map_or(known.clone(), |blame| format!("{known}, {blame}"));
     let workers = match incident.workers.len() {
         1 => "1 worker".to_owned(),
         many => format!("{many} workers"),

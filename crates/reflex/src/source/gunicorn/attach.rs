@@ -119,6 +119,15 @@ pub(super) fn check(master: &Process, tree: &Tree) -> Result<(), AttachError> {
 
 /// Returns the version of Gunicorn that a process runs, by its files.
 pub(super) fn version(pid: u32, requests: &mut Requests) -> Option<String> {
+    let folder = library(pid, requests)?;
+    let text =
+        fs::read_to_string(process::reachable(pid, Path::new(&format!("{folder}/gunicorn/__init__.py"))))
+            .ok()?;
+    version_of(&text)
+}
+
+/// Returns the folder in which a process's Gunicorn is installed.
+pub(super) fn library(pid: u32, requests: &mut Requests) -> Option<String> {
     let files = requests.files(pid);
     let package =
         files.iter().find_map(|file| file.split_once("/gunicorn/").map(|(before, _)| before.to_owned()));
@@ -132,11 +141,7 @@ pub(super) fn version(pid: u32, requests: &mut Requests) -> Option<String> {
         let folder = library.join(pythons.next()?.file_name()).join("site-packages");
         Some(folder.to_string_lossy().into_owned())
     };
-    let folder = package.or_else(program)?;
-    let text =
-        fs::read_to_string(process::reachable(pid, Path::new(&format!("{folder}/gunicorn/__init__.py"))))
-            .ok()?;
-    version_of(&text)
+    package.or_else(program)
 }
 
 /// `version_info = (27, 0, 1)`

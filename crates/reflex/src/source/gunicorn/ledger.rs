@@ -8,6 +8,7 @@ use super::format::Line;
 use super::requests::Requests;
 use super::routes::Routes;
 use super::tree::WORKERS_MAX;
+use ferricorn_core::histogram::Distribution;
 use ferricorn_core::latency::Class;
 use ferricorn_core::snapshot::Finished;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +21,8 @@ const MISSED_S: f64 = 0.6;
 const WAITING_MAX: usize = 1024;
 /// Killed requests whose line may come still.
 const KILLED_MAX: usize = 256;
+/// Workers, times routes, that are counted apart between two looks at them.
+const BY_WORKER_MAX: usize = 1024;
 /// The last requests that are remembered.
 const RECENT_MAX: usize = 128;
 
@@ -41,9 +44,16 @@ pub(super) struct Ledger {
     pub(super) recent: VecDeque<(Line, f64)>,
     /// Of workers by whose pid the format tells of them: all, and by class of status.
     completed: BTreeMap<u32, (u64, [u64; 5])>,
+    /// The same by route, since somebody has taken it.
+    by_worker: BTreeMap<(u32, String), Distribution>,
 }
 
 impl Ledger {
+    /// Takes what workers have answered since the last time, by the pid that the log tells, and by route.
+    pub(super) fn by_worker(&mut self) -> BTreeMap<(u32, String), Distribution> {
+        std::mem::take(&mut self.by_worker)
+    }
+
     /// Counts a request that was killed at an age.
     pub(super) fn lost(
         &mut self,
@@ -104,8 +114,11 @@ impl Ledger {
 
     fn count(&mut self, line: Line, requests: &mut Requests, routes: &mut Routes, now_s: f64) {
         let us = line.us.or_else(|| requests.took_s(&line.method, &line.path).map(|s| (s * 1e6) as u64));
-        routes.answered(&line.method, &line.path, line.status, us);
+        let route = routes.answered(&line.method, &line.path, line.status, us);
         if let Some(pid) = line.pid {
+            if self.by_worker.len() < BY_WORKER_MAX || self.by_worker.contains_key(&(pid, route.clone())) {
+                self.by_worker.entry((pid, route)).or_default().add(us.unwrap_or(0));
+            }
             // Those that have ended make room.
             if self.completed.len() > WORKERS_MAX {
                 self.completed.clear();

@@ -9,9 +9,11 @@ use super::routes::Routes;
 use super::settings::Settings;
 use super::statsd::Statsd;
 use super::tree::Tree;
+use crate::changes::Scene;
 use crate::process::Process;
 use crate::stack::Stacks;
 use ferricorn_core::event::{Died, Late};
+use ferricorn_core::histogram::Distribution;
 use ferricorn_core::life::{Change, Life, Lives};
 use ferricorn_core::scoreboard::Exit;
 use ferricorn_core::snapshot::{Running, Snapshot};
@@ -19,6 +21,7 @@ use ferricorn_sys::cgroup::Kills;
 use ferricorn_sys::clock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How often the control socket is asked, seconds; sooner where processes have come or gone.
 const CONTROL_S: f64 = 5.0;
@@ -75,6 +78,36 @@ impl Gunicorn {
     /// Returns when its arbiter was started, nanoseconds since the host was: with its pid, its name for ever.
     pub fn started_ns(&self) -> u64 {
         self.tree.masters.first().map_or(0, |master| master.process.started_ns())
+    }
+
+    /// Takes what each worker has answered since the last time, by route; nothing where the log does not tell of pids.
+    pub(crate) fn by_worker(&mut self) -> Vec<(u32, String, Distribution)> {
+        let outer = |inner: u32| {
+            let mut workers = self.tree.workers.values();
+            workers.find(|worker| worker.process.inner == inner).map(|worker| worker.process.pid)
+        };
+        let told = self.ledger.by_worker().into_iter();
+        told.filter_map(|((pid, route), answered)| Some((outer(pid)?, route, answered))).collect()
+    }
+
+    /// Returns where its application is to be found.
+    pub(crate) fn scene(&mut self) -> Scene {
+        let arbiter = self.tree.masters.first().map_or(0, |master| master.process.pid);
+        let said = self.settings.get("pythonpath").unwrap_or_default();
+        let said =
+            said.split(',').filter(|path| !path.trim().is_empty()).map(|path| PathBuf::from(path.trim()));
+        let library = attach::library(arbiter, &mut self.requests).map(PathBuf::from);
+        let config = self.settings.get("config").filter(|name| !name.starts_with("python:"));
+        let config = config.map(|name| PathBuf::from(name.strip_prefix("file:").unwrap_or(name)));
+        let folder = Some(self.settings.folder.clone()).filter(|folder| folder.is_absolute());
+        Scene {
+            arbiter,
+            folder,
+            python_path: said.chain(library).collect(),
+            config,
+            settings: String::new(),
+            preload: self.settings.is_on("preload_app"),
+        }
     }
 
     /// Finds a Gunicorn and looks at what it is. Nothing of it is changed.

@@ -19,15 +19,16 @@ pub(super) struct Routes {
 impl Routes {
     /// Counts a request. Of one whose duration is not known it is known that it was not seen in flight, so it was short:
     /// it counts as nothing.
-    pub(super) fn add(&mut self, method: &str, path: &str, class: Class, us: Option<u64>) {
+    /// Returns how its route is called.
+    pub(super) fn add(&mut self, method: &str, path: &str, class: Class, us: Option<u64>) -> String {
         // What scanners ask for has no end. The method is the client's too.
         let route = if path.is_empty() { OTHER.to_owned() } else { self.paths.route(path) };
         let method = method.chars().take(16).collect();
-        self.count(Key { route, named: false, method, class }, us.unwrap_or(0));
+        self.count(Key { route, named: false, method, class }, us.unwrap_or(0))
     }
 
-    /// Counts an answer of the log by its status.
-    pub(super) fn answered(&mut self, method: &str, path: &str, status: u16, us: Option<u64>) {
+    /// Counts an answer of the log by its status; returns how its route is called.
+    pub(super) fn answered(&mut self, method: &str, path: &str, status: u16, us: Option<u64>) -> String {
         if matches!(status, 404 | 405) {
             let key = Key {
                 route: UNMATCHED.to_owned(),
@@ -37,16 +38,18 @@ impl Routes {
             };
             return self.count(key, us.unwrap_or(0));
         }
-        self.add(method, path, Class::of(status), us);
+        self.add(method, path, Class::of(status), us)
     }
 
-    fn count(&mut self, key: Key, us: u64) {
+    fn count(&mut self, key: Key, us: u64) -> String {
         let key = if self.numbers.len() < KEYS_MAX || self.numbers.contains_key(&key) {
             key
         } else {
             Key { route: OTHER.to_owned(), named: false, method: MANY.to_owned(), class: key.class }
         };
+        let name = format!("{} {}", key.method, key.route);
         self.numbers.entry(key).or_default().app.add(us);
+        name
     }
 
     /// Returns the 99th percentile of a path's requests that came to their end, seconds.

@@ -28,6 +28,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("statsd_host", &["--statsd-host"]),
     ("proc_name", &["-n", "--name"]),
     ("chdir", &["--chdir"]),
+    ("pythonpath", &["--pythonpath"]),
+    ("preload_app", &["--preload"]),
     ("config", &["-c", "--config"]),
     ("control_socket", &["--control-socket"]),
 ];
@@ -148,6 +150,11 @@ impl Settings {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty() && *value != "None")
     }
 
+    /// Tells whether a switch is known to be on.
+    pub(super) fn is_on(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
     /// Returns a number, or what holds without one.
     pub(super) fn number(&self, name: &str, otherwise: u32) -> u32 {
         self.get(name).and_then(|value| value.trim().parse().ok()).unwrap_or(otherwise)
@@ -225,6 +232,8 @@ fn by_flag(words: &[String]) -> BTreeMap<&'static str, String> {
             _ => (word.as_str(), None),
         };
         let Some((name, _)) = NAMES.iter().find(|(_, flags)| flags.contains(&flag)) else { continue };
+        // The one switch among them.
+        let value = if *name == "preload_app" { Some("true".to_owned()) } else { value };
         let value = value.or_else(|| words.next_if(|next| !next.starts_with("--")).cloned());
         found.extend(value.map(|value| (*name, value)));
     }
