@@ -139,6 +139,11 @@ impl Engine<'_> {
             if is_new {
                 self.propose(proposal, &deed, &incident, Some(key), now_s);
             }
+            // What is helped at the end of its time was lost: the next ones need not wait for that.
+            if let Some(watch) = self.watches.get(key).filter(|watch| watch.touched && near) {
+                let request = self.facts.routed(&watch.running.request);
+                self.fates.lost(&incident, &request, now_s);
+            }
         }
     }
 
