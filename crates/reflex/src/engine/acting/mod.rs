@@ -136,11 +136,12 @@ impl Engine<'_> {
             // Once for each request; what stood against it may not any more.
             let is_new = proposal.verdict != Verdict::Do
                 || self.watches.get_mut(key).is_some_and(|watch| watch.acted.insert(kind));
+            let touched = self.watches.get(key).is_some_and(|watch| watch.touched);
             if is_new {
                 self.propose(proposal, &deed, &incident, Some(key), now_s);
             }
             // What is helped at the end of its time was lost: the next ones need not wait for that.
-            if let Some(watch) = self.watches.get(key).filter(|watch| watch.touched && near) {
+            if let Some(watch) = self.watches.get(key).filter(|watch| watch.touched && near && !touched) {
                 let request = self.facts.routed(&watch.running.request);
                 self.fates.lost(&incident, &request, now_s);
             }
