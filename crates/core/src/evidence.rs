@@ -289,6 +289,9 @@ pub struct Database {
     /// Statements whose time has changed most against before.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub statements: Vec<Statement>,
+    /// All statements against before, where enough of them could be compared.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub overall: Option<Overall>,
     /// What was asked and not answered, and why.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub gaps: Vec<String>,
@@ -386,6 +389,36 @@ pub struct Statement {
     pub before_ms: f64,
     /// Calls in the last minute.
     pub calls: u64,
+}
+
+/// How all statements of a database do against before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Overall {
+    /// Statements that were compared.
+    pub statements: u32,
+    /// Of these, how many take twice as long as before, or longer.
+    pub slower: u32,
+    /// How many times as long as before the one in the middle takes.
+    pub ratio: f64,
+    /// For how many whole minutes most have been slower.
+    pub minutes: u32,
+}
+
+impl Overall {
+    /// Tells whether it is the database as a whole that is slower, and not some of its statements.
+    pub fn is_slower(&self) -> bool {
+        self.slower * 2 > self.statements
+    }
+}
+
+impl std::fmt::Display for Overall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { statements, slower, ratio, .. } = self;
+        write!(
+            f,
+            "{slower} of {statements} statements take twice as long as before or longer, the one in the middle ×{ratio:.1}"
+        )
+    }
 }
 
 /// The memory of a process and of its control group, bytes; none if unknown or without limit.

@@ -110,6 +110,16 @@ pub(super) fn statement(sight: &Sight<'_>) -> Option<Match> {
         );
         found = found.with("database", 3, text);
     }
+    match &database.overall {
+        Some(overall) if overall.is_slower() => {
+            found = found.with("database", 3, format!("the database as a whole is slower: {overall}"));
+        }
+        Some(overall) => {
+            let text = format!("the database as a whole is not slower: {overall}");
+            found = found.with("database", 1, text);
+        }
+        None => {}
+    }
     Some(found)
 }
 

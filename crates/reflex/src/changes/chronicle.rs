@@ -31,9 +31,9 @@ const COARSE_S: f64 = 1.0;
 #[derive(Debug, PartialEq)]
 pub(crate) enum Keep {
     /// A change.
-    New(Change),
+    New(Box<Change>),
     /// A change in the place of one that turned out to be a part of it.
-    Instead(Change, Change),
+    Instead(Box<Change>, Box<Change>),
 }
 
 /// What survives observers and servers.
@@ -270,7 +270,7 @@ impl Chronicle {
             };
             let change = Change { at, worker: Some(pid), server: self.server.name.clone(), ..change };
             self.remember(change.clone());
-            return Some(Keep::New(change));
+            return Some(Keep::New(Box::new(change)));
         };
         let id = before.id();
         let last = self.recent.back().filter(|last| !matches!(last.kind, Kind::Mark)).cloned();
@@ -290,7 +290,7 @@ impl Chronicle {
             };
             self.recent.pop_back();
             self.remember(change.clone());
-            return Some(Keep::Instead(last, change));
+            return Some(Keep::Instead(Box::new(last), Box::new(change)));
         }
         self.kept.earlier.retain(|known| *known != id);
         if self.kept.earlier.len() >= EARLIER_MAX {
@@ -299,13 +299,13 @@ impl Chronicle {
         self.kept.earlier.push(id);
         self.base = Some((before.clone(), generation));
         self.remember(change.clone());
-        Some(Keep::New(change))
+        Some(Keep::New(Box::new(change)))
     }
 
     /// Takes what somebody has marked.
     pub(crate) fn mark(&mut self, change: Change) -> Keep {
         self.remember(change.clone());
-        Keep::New(change)
+        Keep::New(Box::new(change))
     }
 
     fn remember(&mut self, change: Change) {

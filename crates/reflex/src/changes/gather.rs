@@ -63,18 +63,15 @@ impl Gatherer {
         let folder = folder.map(|folder| real(&process::under(&root, &folder)));
         let roots = self.roots(&root, folder.as_deref(), &given);
         let config = self.config(&root, folder.as_deref());
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.code = self.code(folder.as_deref(), &roots, Path::new(&config.path));
-        let python = self.python(pid, &root, &mut fingerprint);
+        let code = self.code(folder.as_deref(), &roots, Path::new(&config.path));
+        let (python, prefix) = process::python(pid, &root);
         let named = variables.as_ref().map(|found| found.prefixes.clone()).unwrap_or_default();
-        fingerprint.distributions = self.distributions(pid, &root, &named, python, &roots);
-        fingerprint.config = config;
-        match variables {
-            Some(found) => fingerprint.revisions = found.revisions,
-            None => gaps.push("its variables may not be seen".to_owned()),
+        let distributions = self.distributions(pid, &root, &named, prefix, &roots);
+        if variables.is_none() {
+            gaps.push("its variables may not be seen".to_owned());
         }
-        fingerprint.gaps = gaps;
-        fingerprint
+        let revisions = variables.map(|found| found.revisions).unwrap_or_default();
+        Fingerprint { code, distributions, config, python, revisions, gaps, ..Fingerprint::default() }
     }
 
     /// Adds to what is on disk what a worker says of itself.
@@ -139,12 +136,6 @@ impl Gatherer {
         self.dirty = Some((known, dirty));
         code.dirty = dirty;
         code
-    }
-
-    fn python(&self, pid: u32, root: &Path, fingerprint: &mut Fingerprint) -> Option<PathBuf> {
-        let (python, prefix) = process::python(pid, root);
-        fingerprint.python = python;
-        prefix
     }
 
     fn distributions(

@@ -278,7 +278,8 @@ mod tests {
         let packed =
             format!("# pack-refs with: peeled fully-peeled sorted\n{COMMIT} refs/heads/main\n^{COMMIT}\n");
         let loose = format!("{COMMIT}\n");
-        let tables: [(&str, Vec<(&str, &str)>, bool); 7] = [
+        type Files<'a> = Vec<(&'a str, &'a str)>;
+        let tables: [(&str, Files<'_>, bool); 7] = [
             (
                 "r/app/deep",
                 vec![head_line, ("r/.git/refs/heads/main", &loose), ("r/app/deep/a.py", "")],

@@ -2,14 +2,16 @@
 //! `core::change` for each incident that is open. Not for: the answer, and not for noticing changes (`changing`).
 
 use super::Engine;
-use ferricorn_core::change::{Attribute, Change, Metric, Question, Seen, Shifts, Tally, Which, correlate};
-use ferricorn_core::evidence::Database;
+use ferricorn_core::change::{
+    Attribute, Change, Metric, Question, Seen, Shift, Shifts, Tally, Which, correlate,
+};
+use ferricorn_core::evidence::{Database, Overall};
 use ferricorn_core::histogram::Distribution;
 use ferricorn_core::incident::{Effect, Incident, Moment, State};
 use ferricorn_core::latency::{Class, Key, Phases};
 use ferricorn_core::record::Request;
 use ferricorn_core::snapshot::Snapshot;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Changes in so long a time before an incident stand in its course, seconds.
 const COURSE_S: f64 = 3600.0;
@@ -23,6 +25,10 @@ const CLIENTS_MAX: usize = 1024;
 const BYTES_MAX: usize = 900 << 10;
 /// For how long, seconds.
 const CLIENTS_S: f64 = 900.0;
+/// Databases speak for themselves: no statistics of ours are needed. As many deviations as that.
+const SURE: f64 = 99.0;
+/// For how long their word holds, seconds.
+const SAID_S: f64 = 300.0;
 
 /// What is counted.
 #[derive(Debug, Default)]
@@ -31,11 +37,13 @@ pub(super) struct Blaming {
     shifts: Shifts,
     /// What each worker has answered since the last tick, where that is known.
     counted: Vec<(u32, String, Distribution)>,
+    /// What databases have said of themselves as a whole, each its last word.
+    said: Vec<(f64, Shift)>,
     /// When, from where, and whether that was a bad one.
     clients: VecDeque<(f64, String, bool)>,
     ticked_s: f64,
-    /// For each incident, how many of its moments are changes that were told.
-    explained: BTreeMap<String, usize>,
+    /// Incidents that were explained once.
+    explained: BTreeSet<String>,
 }
 
 impl Blaming {
@@ -64,6 +72,22 @@ impl Blaming {
     pub(super) fn hear(&mut self, found: &[Database], at_s: f64) {
         for database in found {
             let name = &database.name;
+            self.said.retain(|(_, shift)| shift.name != *name);
+            if let Some(overall) = database.overall.filter(Overall::is_slower) {
+                // The minute in which it began is not told apart.
+                let since = at_s - 60.0 * f64::from(overall.minutes.saturating_sub(1));
+                let shift = Shift {
+                    name: name.clone(),
+                    metric: Metric::Ratio,
+                    dependency: true,
+                    before: 1.0,
+                    now: overall.ratio,
+                    score: SURE,
+                    since,
+                    text: format!("the database {name} as a whole is slower: {overall}"),
+                };
+                self.said.push((at_s, shift));
+            }
             let locks = database.activity.iter().filter(|activity| activity.wait.starts_with("Lock/"));
             let waiting: u32 = locks.map(|activity| activity.sessions).sum();
             self.shifts.take(
@@ -151,7 +175,7 @@ impl Engine<'_> {
         let open =
             self.desk.incidents().into_iter().filter(|incident| incident.state == State::Open).cloned();
         let open: Vec<Incident> = open.collect();
-        self.blaming.explained.retain(|id, _| open.iter().any(|incident| incident.id == *id));
+        self.blaming.explained.retain(|id| open.iter().any(|incident| incident.id == *id));
         for incident in open {
             let effects = self.explain_change(&incident, now_s);
             self.carry_out(effects, now_s);
@@ -161,7 +185,7 @@ impl Engine<'_> {
     /// An incident that is told for the first time is explained before.
     pub(super) fn with_blame(&mut self, effect: Effect, now_s: f64) -> Effect {
         let Effect::Tell(incident) = effect else { return effect };
-        if incident.state != State::Open || self.blaming.explained.contains_key(&incident.id) {
+        if incident.state != State::Open || self.blaming.explained.contains(&incident.id) {
             return Effect::Tell(incident);
         }
         let effects = self.explain_change(&incident, now_s);
@@ -184,7 +208,7 @@ impl Engine<'_> {
 
     fn explain_change(&mut self, incident: &Incident, now_s: f64) -> Vec<Effect> {
         let Some(changing) = &self.changing else { return Vec::new() };
-        self.blaming.explained.insert(incident.id.clone(), 0);
+        self.blaming.explained.insert(incident.id.clone());
         let chronicle = &changing.chronicle;
         let changes: Vec<Change> = chronicle.recent().iter().cloned().collect();
         let mut stuck: BTreeMap<String, u64> = BTreeMap::new();
@@ -196,7 +220,9 @@ impl Engine<'_> {
             }
         }
         let stuck: Vec<(String, u64)> = stuck.into_iter().collect();
-        let shifts = self.blaming.shifts.shifted(incident.noted_at);
+        let is_of_now = |(at_s, _): &&(f64, Shift)| now_s - at_s < SAID_S;
+        let said = self.blaming.said.iter().filter(is_of_now).map(|(_, shift)| shift.clone());
+        let shifts: Vec<Shift> = said.chain(self.blaming.shifts.shifted(incident.noted_at)).collect();
         let question = Question {
             incident,
             changes: &changes,

@@ -62,7 +62,7 @@ impl Engine<'_> {
         if change.is_news() {
             self.outlet.say(Level::Info, &format!("Change: {}", change.name));
         }
-        self.outlet.keep_deploy(service, &change, instead_of.as_ref(), now_s);
+        self.outlet.keep_deploy(service, &change, instead_of.as_deref(), now_s);
         self.keep_service(now_s);
     }
 

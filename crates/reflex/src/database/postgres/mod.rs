@@ -19,7 +19,7 @@ use super::connect::{Wire, connect, words};
 use super::inodes::Inodes;
 use super::line::{ANSWER_MAX, Asked, Rhythm};
 use super::target::Target;
-use ferricorn_core::evidence::{Database, Service};
+use ferricorn_core::evidence::{Database, Overall, Service};
 use join::Found;
 use session::{Activity, Keys, get};
 use standing::{BEGIN, Standing, done};
@@ -61,6 +61,8 @@ pub(super) struct Memory {
     minute: Option<Instant>,
     /// When statements were last compared, and what came of it.
     compared: Option<(Instant, Vec<ferricorn_core::evidence::Statement>)>,
+    /// How all of them did then.
+    overall: Option<Overall>,
 }
 
 impl Asked for Postgres {
@@ -192,13 +194,17 @@ impl Postgres {
             && at.elapsed() < self.rhythm.statements / COUNTED_MAX
         {
             about.statements.clone_from(told);
+            about.overall = memory.overall;
             return Ok(());
         }
         let client = &self.wire.client;
         // Also where it fails: it is not tried again at once.
         memory.compared = Some((Instant::now(), Vec::new()));
         client.batch_execute(BEGIN).await?;
-        let risen = memory.trend.risen(&statements::read(client, schema).await?);
+        let counters = statements::read(client, schema).await?;
+        memory.overall = memory.trend.overall(&counters);
+        about.overall = memory.overall;
+        let risen = memory.trend.risen(&counters);
         about.statements = statements::tell(client, schema, &risen).await?;
         memory.compared = Some((Instant::now(), about.statements.clone()));
         done(client).await;

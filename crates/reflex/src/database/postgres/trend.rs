@@ -3,7 +3,7 @@
 //!
 //! Not for: reading counters, and no clock: who calls says what is a minute.
 
-use ferricorn_core::evidence::Activity;
+use ferricorn_core::evidence::{Activity, Overall};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most statements that are followed: those that took the most time.
@@ -18,6 +18,10 @@ const RATIO: f64 = 2.0;
 const CALLS_MIN: u64 = 5;
 /// Shorter ones do no harm, milliseconds.
 const MEAN_MIN_MS: f64 = 5.0;
+/// Of times that are shorter than this, milliseconds, nobody asks how many times as long they are.
+const MEAN_FLOOR_MS: f64 = 0.2;
+/// Statements that have to be compared before anything is said of all of them.
+const OVERALL_MIN: usize = 4;
 /// From here on a statement that was never seen before is told, milliseconds.
 const NEW_MIN_MS: f64 = 100.0;
 /// Minutes after which "never seen before" means something.
@@ -46,6 +50,16 @@ pub(super) struct Trend {
     recent: BTreeMap<Key, Count>,
     /// Calls and milliseconds before that, faded.
     before: BTreeMap<Key, (f64, f64)>,
+    /// Minutes one after the other in which most statements were slower.
+    slower_minutes: u32,
+}
+
+/// The mean times of a statement.
+struct Means {
+    calls: u64,
+    mean_ms: f64,
+    before_calls: f64,
+    before_ms: f64,
 }
 
 /// A statement that takes longer than before.
@@ -71,7 +85,12 @@ impl Trend {
                 let (calls, ms) = self.before.entry(*key).or_default();
                 (*calls, *ms) = (*calls + count.calls as f64, *ms + count.ms);
             }
-            self.recent = self.since_last(now);
+            // Against what was before it, this minute joins that only after the next.
+            self.recent = BTreeMap::new();
+            let minute = self.since_last(now);
+            let is_slower = self.all(&minute).is_some_and(|all| all.is_slower());
+            self.slower_minutes = if is_slower { self.slower_minutes.saturating_add(1) } else { 0 };
+            self.recent = minute;
         }
         self.last.clone_from(now);
         // What is not called any more fades away, and so the table stays small.
@@ -95,7 +114,46 @@ impl Trend {
         risen
     }
 
+    /// Returns how all statements do against before; none if too few can be compared. These are the counters now.
+    pub(super) fn overall(&self, now: &BTreeMap<Key, Count>) -> Option<Overall> {
+        self.all(&self.since_last(now))
+    }
+
+    fn all(&self, newest: &BTreeMap<Key, Count>) -> Option<Overall> {
+        let keys = newest.keys().chain(self.recent.keys().filter(|key| !newest.contains_key(key)));
+        let ratio = |key: &Key| {
+            let Means { calls, mean_ms, before_calls, before_ms } = self.means(*key, newest.get(key));
+            let known = calls >= CALLS_MIN && before_calls >= CALLS_MIN as f64;
+            known.then(|| mean_ms.max(MEAN_FLOOR_MS) / before_ms.max(MEAN_FLOOR_MS))
+        };
+        let mut ratios: Vec<f64> = keys.filter_map(ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        let middle = ratios.get(ratios.len() / 2).copied().filter(|_| ratios.len() >= OVERALL_MIN)?;
+        Some(Overall {
+            statements: ratios.len() as u32,
+            slower: ratios.iter().filter(|ratio| **ratio >= RATIO).count() as u32,
+            ratio: middle,
+            minutes: self.slower_minutes,
+        })
+    }
+
     fn compare(&self, key: Key, newest: Option<&Count>) -> Option<Risen> {
+        let Means { calls, mean_ms, before_calls, before_ms } = self.means(key, newest);
+        if calls < CALLS_MIN {
+            return None;
+        }
+        let is_new = before_calls < 0.5;
+        let before_ms = if is_new { 0.0 } else { before_ms };
+        let told = if is_new {
+            self.minutes >= WARM && mean_ms >= NEW_MIN_MS
+        } else {
+            mean_ms >= MEAN_MIN_MS && mean_ms >= RATIO * before_ms
+        };
+        told.then_some(Risen { key, calls, mean_ms, before_ms })
+    }
+
+    /// Returns the mean times of a statement now and before.
+    fn means(&self, key: Key, newest: Option<&Count>) -> Means {
         let (newest, recent) = (newest.copied().unwrap_or_default(), self.recent.get(&key).copied());
         let recent = recent.unwrap_or_default();
         // What has begun is rather too short to say much.
@@ -114,18 +172,12 @@ impl Trend {
         } else {
             (before_calls, before_all_ms)
         };
-        if calls < CALLS_MIN {
-            return None;
+        Means {
+            calls,
+            mean_ms: ms / (calls as f64).max(1.0),
+            before_calls,
+            before_ms: before_all_ms / before_calls.max(f64::MIN_POSITIVE),
         }
-        let mean_ms = ms / calls as f64;
-        let is_new = before_calls < 0.5;
-        let before_ms = if is_new { 0.0 } else { before_all_ms / before_calls };
-        let told = if is_new {
-            self.minutes >= WARM && mean_ms >= NEW_MIN_MS
-        } else {
-            mean_ms >= MEAN_MIN_MS && mean_ms >= RATIO * before_ms
-        };
-        told.then_some(Risen { key, calls, mean_ms, before_ms })
     }
 
     /// What was added since the last minute. Counters that were set back, and statements that were forgotten meanwhile,
@@ -232,6 +284,31 @@ mod tests {
         assert_eq!(minute(&mut trend, 50.0), 1);
         let told: usize = (0..30).map(|_| minute(&mut trend, 50.0)).sum();
         assert!(told < 10, "after some minutes it is what it always was: {told}");
+    }
+
+    #[test]
+    fn a_database_that_is_slower_as_a_whole_is_told_from_one_slow_statement() {
+        let steady = |trend: &mut Trend, minutes: std::ops::Range<u64>| {
+            for minute in minutes {
+                let rows: Vec<_> =
+                    (0..6).map(|query| (query, 100 * minute, 1000.0 * minute as f64)).collect();
+                trend.minute(&counts(&rows));
+            }
+        };
+        let mut trend = Trend::default();
+        steady(&mut trend, 0..6);
+        let after = |means: [f64; 6]| {
+            counts(&(0..6).map(|at| (at as i64, 510, 5000.0 + 10.0 * means[at])).collect::<Vec<_>>())
+        };
+        let one = trend.overall(&after([90.0, 10.0, 10.0, 11.0, 9.0, 10.0])).expect("compared");
+        assert_eq!((one.statements, one.slower, one.is_slower(), one.minutes), (6, 1, false, 0));
+        let all = trend.overall(&after([40.0, 30.0, 35.0, 30.0, 11.0, 50.0])).expect("compared");
+        assert_eq!((all.slower, all.is_slower()), (5, true));
+        assert!((3.0..3.6).contains(&all.ratio), "{all:?}");
+        assert_eq!(Trend::default().overall(&after([1.0; 6])), None);
+        // It is dated by the minute.
+        trend.minute(&after([40.0; 6]));
+        assert_eq!(trend.overall(&after([40.0; 6])).map(|all| all.minutes), Some(1));
     }
 
     #[test]
