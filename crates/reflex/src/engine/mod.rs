@@ -31,7 +31,7 @@ use changing::Changing;
 use detectors::Detectors;
 use explain::Facts;
 use fates::Fates;
-use ferricorn_core::diagnosis::{Cause, Diagnosis};
+use ferricorn_core::diagnosis::{Cause, Diagnosis, SURE};
 use ferricorn_core::event::Seen;
 use ferricorn_core::evidence::{Evidence, Frame};
 use ferricorn_core::growth::{Courses, Sample};
@@ -221,6 +221,12 @@ impl<'a> Engine<'a> {
             return;
         };
         let diagnosis = self.facts.diagnose(watch);
+        // A request that comes free while it is looked at shows half of what it was at.
+        let known = watch.diagnosis.as_ref().filter(|known| known.confidence >= SURE);
+        let diagnosis = match known {
+            Some(known) if diagnosis.cause == Cause::Unknown => known.clone(),
+            _ => diagnosis,
+        };
         let (source, frames) = watch.place();
         let request = self.facts.with_route(&watch.running).request;
         let worker = self.facts.worker(key.0);
