@@ -44,8 +44,9 @@ pub(crate) struct Kept {
     salt: String,
     /// Since when the service is known, seconds since 1970.
     since: f64,
-    /// What the newest worker is made of, and when that was started.
+    /// What the newest worker is made of, by which id its requests are counted, and when it was started.
     current: Option<Fingerprint>,
+    id: String,
     started: f64,
     /// Ids of what has run before.
     earlier: Vec<String>,
@@ -148,7 +149,7 @@ impl Chronicle {
                 let is_kept = kept.is_some_and(|kept| (kept - started).abs() < 2.0 * COARSE_S)
                     && self.kept.server == (self.server.pid, self.server.started_ns);
                 let made_of = self.current.clone().filter(|_| is_kept);
-                let id = made_of.as_ref().map(|made_of| made_of.whole_id()).unwrap_or_default();
+                let id = if made_of.is_some() { self.kept.id.clone() } else { String::new() };
                 let known = Known {
                     id,
                     age: worker.age,
@@ -179,6 +180,8 @@ impl Chronicle {
             self.stale = true;
             match read {
                 Read::Worker(pid, made_of) => keep.extend(self.started(pid, *made_of)),
+                // It has ended meanwhile, or its slot had not its pid yet.
+                Read::Gone(pid) => drop(self.workers.remove(&pid)),
                 Read::Disk(made_of) => self.disk = Some(Arc::new(*made_of)),
             }
         }
@@ -208,7 +211,10 @@ impl Chronicle {
             _ => Arc::new(made_of),
         };
         known.made_of = Some(made_of.clone());
-        known.id = made_of.whole_id();
+        // Of what was not to be seen the other time nobody knows that it has changed.
+        let is_same = before.as_deref().is_some_and(|before| compare(before, &made_of, &[]).is_none());
+        let id = if is_same { self.kept.id.clone() } else { made_of.whole_id() };
+        known.id.clone_from(&id);
         // One of the past that was read late.
         if before.is_some() && self.kept.server == server && started + COARSE_S < self.kept.started {
             return None;
@@ -218,12 +224,13 @@ impl Chronicle {
             () if self.kept.generation != generation => By::Reload,
             () => By::Replacement,
         };
-        let keep = before.and_then(|before| self.compared(&before, &made_of, pid, by));
+        let keep = before.and_then(|before| self.compared(&before, &made_of, pid, by, &id));
         let is_other = self.current.as_ref() != Some(&made_of);
         if is_other {
             self.kept.current = Some((*made_of).clone());
             self.current = Some(made_of.clone());
         }
+        self.kept.id = id;
         self.kept.server = server;
         self.kept.generation = generation;
         self.kept.started = started;
@@ -245,12 +252,13 @@ impl Chronicle {
         made_of: &Arc<Fingerprint>,
         pid: u32,
         by: By,
+        to_id: &str,
     ) -> Option<Keep> {
         let (at, generation) = self.workers.get(&pid).map(|known| (known.started, known.generation))?;
-        let to_id = made_of.whole_id();
+        let (from_id, to_id) = (self.kept.id.clone(), to_id.to_owned());
         let named = |mut change: Change| {
             change.details.push(by.words().to_owned());
-            let (from_id, to_id, server) = (before.whole_id(), to_id.clone(), self.server.name.clone());
+            let (from_id, to_id, server) = (from_id.clone(), to_id.clone(), self.server.name.clone());
             Change { at, worker: Some(pid), server, from_id, to_id, ..change }
         };
         let Some(change) = compare(before, made_of, &self.kept.earlier).map(named) else {
@@ -500,7 +508,7 @@ mod tests {
         // The same worker, whatever is on disk by now.
         let mut second = chronicle(7, kept.clone());
         second.second(&seen(500.0, &[(1, 0, 99.1)]));
-        assert_eq!(second.id_of(1), code("aaa").whole_id());
+        assert_eq!((second.id_of(1), second.id_of(9)), (code("aaa").whole_id().as_str(), ""));
         assert_eq!(
             (second.id_of_all(), second.version_of(second.id_of(1)).as_str()),
             (second.id_of(1), "aaa")
@@ -526,6 +534,24 @@ mod tests {
         chronicle.second(&seen(100.0, &[(1, 0, 50.0)]));
         assert_eq!(chronicle.started(1, newer), None);
         assert_eq!(chronicle.id_of(1), "");
+    }
+
+    #[test]
+    fn what_was_not_to_be_seen_once_makes_no_other_version() {
+        let mut chronicle = chronicle(7, Kept::default());
+        chronicle.second(&seen(100.0, &[(1, 0, 99.0), (2, 0, 99.0)]));
+        let mut seen_more = code("aaa");
+        seen_more.environment.insert("HOME".into(), "x".into());
+        chronicle.started(1, code("aaa"));
+        assert_eq!(name(chronicle.started(2, seen_more.clone())), None);
+        assert_eq!(chronicle.id_of(1), chronicle.id_of(2));
+        // And the change that comes then is between what requests are counted by.
+        chronicle.second(&seen(200.0, &[(1, 0, 99.0), (3, 0, 199.0)]));
+        let Some(Keep::New(change)) = chronicle.started(3, code("bbb")) else { panic!("a change") };
+        assert_eq!(
+            (change.from_id.as_str(), change.to_id.as_str()),
+            (chronicle.id_of(1), chronicle.id_of(3))
+        );
     }
 
     #[test]

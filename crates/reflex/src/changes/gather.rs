@@ -74,8 +74,8 @@ impl Gatherer {
         Fingerprint { code, distributions, config, python, revisions, gaps, ..Fingerprint::default() }
     }
 
-    /// Adds to what is on disk what a worker says of itself.
-    pub(super) fn worker(&mut self, pid: u32) -> Fingerprint {
+    /// Adds to what is on disk what a worker says of itself; none if it has ended.
+    pub(super) fn worker(&mut self, pid: u32) -> Option<Fingerprint> {
         let shared = self.last.take().filter(|(at, _)| at.elapsed() < SHARED);
         let (at, mut fingerprint) = shared.unwrap_or_else(|| (Instant::now(), self.disk(pid)));
         self.last = Some((at, fingerprint.clone()));
@@ -85,7 +85,8 @@ impl Gatherer {
         fingerprint.command = process::command(self.scene.arbiter, &self.salt).0.unwrap_or_default();
         fingerprint.settings = settings(&self.scene.settings, &self.salt);
         fingerprint.container = process::container(pid);
-        fingerprint
+        // Who ends while he is read may have been read in part.
+        process::lives(pid).then_some(fingerprint)
     }
 
     /// Returns the folders of code: the application's own, and those that are searched for modules and are no libraries.
@@ -255,18 +256,18 @@ mod tests {
         let mut scene = scene(&folder.path().join("app"));
         scene.python_path = vec![site.clone(), folder.path().join("app"), folder.path().join("none")];
         let mut gatherer = Gatherer::new(scene, "salt".into());
-        let first = gatherer.worker(std::process::id());
+        let first = gatherer.worker(std::process::id()).expect("alive");
         let names: Vec<&str> = first.code.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(names, ["wsgi.py"]);
         assert!(first.distributions.contains(&"requests-2.31".to_owned()), "{:?}", first.distributions);
         assert!(first.config.path.ends_with("app/gunicorn.conf.py") && first.config.content.len() == 16);
         assert!(first.settings.contains_key("timeout") && !format!("{first:?}").contains("= 30"));
         gatherer.last = None;
-        assert_eq!(gatherer.worker(std::process::id()), first, "nothing has changed");
+        assert_eq!(gatherer.worker(std::process::id()).as_ref(), Some(&first), "nothing has changed");
         gatherer.last = None;
         fs::rename(site.join("requests-2.31.dist-info"), site.join("requests-2.32.dist-info"))
             .expect("upgraded");
-        let second = gatherer.worker(std::process::id());
+        let second = gatherer.worker(std::process::id()).expect("alive");
         let change = ferricorn_core::change::compare(&first, &second, &[]).expect("changed");
         assert_eq!(change.name, "requests 2.31 → 2.32");
     }

@@ -153,6 +153,13 @@ pub(super) fn under(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
+/// Tells whether a process is there, and has not ended.
+pub(super) fn lives(pid: u32) -> bool {
+    let stat = read(&format!("/proc/{pid}/stat"), TEXT_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&stat);
+    text.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 /// Returns the working folder of a process.
 pub(super) fn folder(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()

@@ -22,6 +22,8 @@ const EVERY: Duration = Duration::from_secs(10);
 pub(super) enum Read {
     /// What a worker is made of.
     Worker(u32, Box<Fingerprint>),
+    /// There is no such process.
+    Gone(u32),
     /// What is on disk now; said when it is another than the last time.
     Disk(Box<Fingerprint>),
 }
@@ -67,8 +69,11 @@ fn look(gatherer: &mut Gatherer, arbiter: u32, wanted: &Receiver<u32>, told: &Sy
     loop {
         match wanted.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(pid) => {
-                let fingerprint = gatherer.worker(pid);
-                if told.send(Read::Worker(pid, Box::new(fingerprint))).is_err() {
+                let read = match gatherer.worker(pid) {
+                    Some(fingerprint) => Read::Worker(pid, Box::new(fingerprint)),
+                    None => Read::Gone(pid),
+                };
+                if told.send(read).is_err() {
                     return;
                 }
             }
@@ -101,15 +106,16 @@ mod tests {
         let own = std::process::id();
         let scene = Scene { arbiter: own, folder: Some(folder.path().to_owned()), ..Scene::default() };
         let watcher = Watcher::start(scene, "salt".into()).expect("a thread");
-        assert!(watcher.ask(own));
+        assert!(watcher.ask(own) && watcher.ask(u32::MAX >> 1));
         let end = Instant::now() + Duration::from_secs(20);
-        let (mut worker, mut disk) = (None, None);
-        while worker.is_none() || disk.is_none() {
+        let (mut worker, mut disk, mut gone) = (None, None, false);
+        while worker.is_none() || disk.is_none() || !gone {
             assert!(Instant::now() < end, "nothing was read");
             // The channel wakes whoever waits at it.
             match watcher.read.recv_timeout(Duration::from_secs(1)) {
                 Ok(Read::Worker(pid, read)) => worker = Some((pid, read)),
                 Ok(Read::Disk(read)) => disk = Some(read),
+                Ok(Read::Gone(_)) => gone = true,
                 Err(_) => {}
             }
         }
