@@ -7,7 +7,6 @@ pub mod advice;
 pub mod change;
 pub mod check;
 pub mod claim;
-pub mod contrast;
 pub mod deadline;
 pub mod detect;
 pub mod diagnosis;

@@ -12,6 +12,7 @@ mod odds;
 mod shift;
 mod standing;
 mod tally;
+mod trial;
 
 #[cfg(test)]
 mod correlate_tests;
@@ -24,6 +25,7 @@ pub use odds::{Counts, more_often};
 pub use shift::{Metric, Shift, Shifts};
 pub use standing::{Live, Mixed, Pending, Standing, standing};
 pub use tally::{Tally, Which};
+pub use trial::judge;
 
 use serde::{Deserialize, Serialize};
 

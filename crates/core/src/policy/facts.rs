@@ -77,11 +77,14 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Tells whether the request is lost, whatever is done: its time is over, or it has what all before it were lost for.
+    /// Tells whether the request is lost, whatever is done: its time is over, or it has what all before it were lost for. What a request
+    /// has changed by then is not known: before its time is over, only one that may be sent again is given up (RFC 9110, 9.2.2).
     pub(super) fn is_over(&self) -> bool {
-        self.orphan
-            || self.hopeless
-            || matches!((self.age_s, self.deadline_s), (Some(age_s), Some(deadline_s)) if age_s >= deadline_s)
+        let late =
+            matches!((self.age_s, self.deadline_s), (Some(age_s), Some(deadline_s)) if age_s >= deadline_s);
+        let idempotent =
+            matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE");
+        self.orphan || late || self.hopeless && idempotent
     }
 
     /// Says in a sentence what it is about.

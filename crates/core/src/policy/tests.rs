@@ -55,8 +55,10 @@ fn each_mode_does_what_it_says() {
     let young = Facts { age_s: Some(20.0), ..query.clone() };
     assert_eq!(in_mode(Mode::Act, &young), Vec::<String>::new());
     // Nor is it for all those before it.
-    let hopeless = Facts { hopeless: true, ..young.clone() };
+    let hopeless = Facts { hopeless: true, method: "GET".into(), ..young.clone() };
     assert_eq!(in_mode(Mode::Protect, &hopeless), ["cancel_query by stuck-query"]);
+    let writes = Facts { method: "POST".into(), ..hopeless };
+    assert_eq!(in_mode(Mode::Act, &writes), Vec::<String>::new());
     let unsure = Facts { confidence: 0.6, ..query };
     assert_eq!(in_mode(Mode::Act, &unsure), Vec::<String>::new());
     let external = stuck(Cause::ExternalNoTimeout);

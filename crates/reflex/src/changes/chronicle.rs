@@ -354,6 +354,11 @@ impl Chronicle {
         made_of.map(|made_of| made_of.version()).unwrap_or_default()
     }
 
+    /// Tells whether the code on disk, as of the last look, is not what the workers run: a reload would deploy it.
+    pub(crate) fn code_differs(&self) -> bool {
+        self.standing.pending.is_some()
+    }
+
     /// Returns what the workers run beside what is on disk; and what it was, if it has become another.
     pub(crate) fn standing(&mut self) -> (Arc<Standing>, Option<Arc<Standing>>) {
         if !std::mem::take(&mut self.stale) {

@@ -15,7 +15,7 @@ use crate::act::{Cut, Deed, Done, Hands};
 use crate::database::Victim;
 use crate::store::Act;
 use course::Courses;
-use ferricorn_core::contrast;
+use ferricorn_core::change;
 use ferricorn_core::diagnosis::{Cause, Diagnosis, Finding, Fixes, reach};
 use ferricorn_core::incident::{Acted, Outcome, Sign};
 use ferricorn_core::log::Level;
@@ -421,8 +421,8 @@ impl Engine<'_> {
 }
 
 /// What new workers that fail more often than old ones come to.
-fn regression(verdict: contrast::Verdict, text: &str) -> Diagnosis {
-    let confidence = if verdict == contrast::Verdict::Caused { 0.95 } else { 0.8 };
+fn regression(verdict: change::Verdict, text: &str) -> Diagnosis {
+    let confidence = if verdict == change::Verdict::Caused { 0.95 } else { 0.8 };
     let next = "compare what the new workers raise (the error log names their pids) with what was changed";
     Diagnosis {
         cause: Cause::DeployRegression,

@@ -56,6 +56,8 @@ impl Engine<'_> {
             route: incident.route.clone(),
             requests_lost: incident.requests_lost,
             requests_stuck: incident.requests_stuck,
+            change: incident.change.as_ref().map(|change| change.verdict.name().to_owned()),
+            change_age_s: incident.change.as_ref().map(|change| (incident.last_at - change.at).max(0.0)),
             db_connections: database.map(|database| database.connections),
             db_connections_max: database.map(|database| database.connections_max).filter(|most| *most > 0),
             ..self.server_facts()
@@ -80,6 +82,7 @@ impl Engine<'_> {
             memory_available: one.and_then(kernel::available),
             worker_memory: memory.rss,
             reloading: facts.is_reloading(),
+            code_differs: self.changing.as_ref().is_some_and(|changing| changing.chronicle.code_differs()),
             hosts: 1,
             ..Facts::default()
         }

@@ -1,14 +1,14 @@
 //! The first new workers of a reload, beside the old ones, on the same traffic at the same time. Not for: what is done about it.
 
 use crate::engine::explain::Facts;
-use ferricorn_core::contrast::{Group, Verdict, judge};
+use ferricorn_core::change::{Counts, Verdict, judge};
 use std::collections::BTreeMap;
 
 /// What each worker had answered when new ones began to serve.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     generation: u32,
-    before: BTreeMap<u32, Group>,
+    before: BTreeMap<u32, Counts>,
 }
 
 impl Trial {
@@ -18,7 +18,7 @@ impl Trial {
             self.before.clear();
             return None;
         }
-        let answered = |worker: &ferricorn_core::snapshot::Worker| Group {
+        let answered = |worker: &ferricorn_core::snapshot::Worker| Counts {
             all: worker.requests,
             bad: worker.statuses[4],
         };
@@ -26,7 +26,7 @@ impl Trial {
             self.generation = facts.generation;
             self.before = facts.workers().map(|worker| (worker.pid, answered(worker))).collect();
         }
-        let (mut new, mut old) = (Group::default(), Group::default());
+        let (mut new, mut old) = (Counts::default(), Counts::default());
         for worker in facts.workers() {
             let before = self.before.get(&worker.pid).copied().unwrap_or_default();
             let now = answered(worker);
