@@ -8,7 +8,7 @@ from harness import FERRICORN, NAME, Server
 from harness.postgres import dsn  # noqa: F401 (a fixture)
 
 TIMEOUT_SECONDS = 60
-CONTRACTS = ("act", "arbiter", "asgi", "ctl", "deadlines", "gevent", "http", "logs", "prevent", "proxy", "reflex", "slow", "wsgi")
+CONTRACTS = ("act", "arbiter", "asgi", "changes", "ctl", "deadlines", "gevent", "http", "logs", "prevent", "proxy", "reflex", "slow", "wsgi")
 
 
 def pytest_configure(config):

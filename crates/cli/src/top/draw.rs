@@ -125,6 +125,9 @@ fn who(frame: &Frame, state: &State, paint: Paint, width: u16) -> Line<'static> 
     let (right, style) = match (&state.trouble, state.paused) {
         (Some(trouble), _) => (printable(trouble), paint.bad()),
         (None, true) => ("PAUSED".to_owned(), paint.warn()),
+        (None, false) if frame.warning.is_some() => {
+            (frame.warning.unwrap_or_default().to_owned(), paint.warn())
+        }
         (None, false) => (format!("every {}s", paint.interval_s), paint.faint()),
     };
     let room = usize::from(width).saturating_sub(right.chars().count() + 1);

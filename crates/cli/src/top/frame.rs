@@ -4,6 +4,7 @@
 //! Not for: order and selection (`state`), and not for words and columns (`draw`, `plain`).
 
 use super::reading::Reading;
+use ferricorn_core::change::Standing;
 use ferricorn_core::figures::{self, AllWorkers};
 use ferricorn_core::histogram::Distribution;
 use ferricorn_core::incident;
@@ -29,6 +30,11 @@ pub(super) struct Frame {
     pub routes: Vec<RouteLine>,
     /// What could not be seen, and how it could be.
     pub gaps: Vec<String>,
+    /// What is to be said of the versions that workers run.
+    pub findings: Vec<String>,
+    /// The same in a word or two.
+    #[serde(skip)]
+    pub warning: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -134,6 +140,8 @@ pub(super) struct RouteLine {
 pub(super) fn frame(now: &Reading, before: Option<&Reading>) -> Frame {
     let snapshot = &now.snapshot;
     let before_snapshot = before.map(|before| &before.snapshot);
+    let standing = now.standing.as_ref();
+    let findings = standing.map(Standing::findings).unwrap_or_default();
     Frame {
         schema: 1,
         at_s: snapshot.at_s,
@@ -144,6 +152,17 @@ pub(super) fn frame(now: &Reading, before: Option<&Reading>) -> Frame {
         requests: snapshot.requests.iter().map(request_line).collect(),
         routes: route_lines(snapshot, before_snapshot),
         gaps: snapshot.gaps.clone(),
+        findings: findings.into_iter().map(str::to_owned).collect(),
+        warning: standing.and_then(warning),
+    }
+}
+
+/// What the head has room for.
+fn warning(standing: &Standing) -> Option<&'static str> {
+    match (&standing.mixed, &standing.pending) {
+        (Some(_), _) => Some("MIXED VERSIONS"),
+        (None, Some(_)) => Some("disk differs: HUP would deploy"),
+        (None, None) => None,
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn write(frame: &Frame, colours: bool, out: &mut dyn Write) -> io::Re
     title("routes", frame.routes.len(), out)?;
     let rows: Vec<_> = frame.routes.iter().take(ROWS_MAX).map(route).collect();
     table::write(out, ROUTES, &rows, colours)?;
+    frame.findings.iter().try_for_each(|finding| writeln!(out, "{}", printable(finding)))?;
     frame.gaps.iter().try_for_each(|gap| writeln!(out, "not seen: {}", printable(gap)))
 }
 

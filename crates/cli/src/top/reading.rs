@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::source::Source;
 use crate::vitals::{self, Vitals};
+use ferricorn_core::change::Standing;
 use ferricorn_core::incident::Incident;
 use ferricorn_core::snapshot::{Running, Snapshot};
 use ferricorn_sys::task::{Doing, Task, doing};
@@ -22,6 +23,8 @@ pub(super) struct Reading {
     pub snapshot: Snapshot,
     /// Its incidents; none if nobody could be asked.
     pub incidents: Option<Vec<Incident>>,
+    /// What its workers run, where somebody tells.
+    pub standing: Option<Standing>,
     /// Its workers' processor time and memory, by pid.
     pub vitals: BTreeMap<u32, Vitals>,
     /// For what the oldest request of a worker waits, by the worker's pid.
@@ -47,14 +50,15 @@ impl Reader {
     pub(super) fn read(&mut self) -> Result<Reading, Failure> {
         let snapshot = self.source.read()?;
         let now = Instant::now();
-        let mut incidents = None;
+        let (mut incidents, mut standing) = (None, None);
         if self.asks_again.is_none_or(|at| now >= at) {
             incidents = self.source.incidents();
+            standing = incidents.as_ref().and_then(|_| self.source.standing());
             self.asks_again = incidents.is_none().then(|| now + SULK);
         }
         let pids = snapshot.workers.iter().map(|worker| worker.pid);
         let vitals = pids.filter_map(|pid| Some((pid, vitals::of(pid)?))).collect();
-        Ok(Reading { vitals, doing: waits(&snapshot), incidents, snapshot })
+        Ok(Reading { vitals, doing: waits(&snapshot), incidents, standing, snapshot })
     }
 }
 

@@ -7,6 +7,7 @@ use super::reading::Reading;
 use super::state::{Cover, Deed, Panel, State};
 use super::{details, plain};
 use crate::vitals::Vitals;
+use ferricorn_core::change::{Mixed, Standing};
 use ferricorn_core::diagnosis::{Cause, Finding, Fixes};
 use ferricorn_core::histogram::Distribution;
 use ferricorn_core::incident::{self, Incident};
@@ -97,6 +98,7 @@ fn readings() -> (Reading, Reading) {
         ..Snapshot::default()
     };
     let reading = |snapshot: Snapshot, cpu_s| Reading {
+        standing: Some(Standing::default()),
         incidents: Some(vec![incident(), Incident { id: "20261126-1".into(), ..Incident::default() }]),
         vitals: [(4711, Vitals { cpu_s, rss: 52_428_800 })].into(),
         doing: [(4711, "waiting for 10.0.0.9:443 (recvfrom, descriptor 14)".to_owned())].into(),
@@ -478,4 +480,15 @@ fn a_frame_for_a_script() {
     assert_eq!(document["requests"][0]["deadline_left_s"], -1.5);
     assert_eq!(document["incidents"][0]["cause"], "external.no_timeout");
     assert!(document["workers"][2]["cpu"].is_null());
+}
+
+#[test]
+fn versions_that_differ_stand_in_the_head_and_below_the_text() {
+    let mixed = Mixed { text: "mixed versions: aaa in worker 1; bbb in worker 2".into(), ..Mixed::default() };
+    let standing = Some(Standing { mixed: Some(mixed), ..Standing::default() });
+    let shown = super::frame::frame(&Reading { standing, ..Reading::default() }, None);
+    assert_eq!(shown.warning, Some("MIXED VERSIONS"));
+    let mut out = Vec::new();
+    super::plain::write(&shown, false, &mut out).expect("memory");
+    assert!(String::from_utf8_lossy(&out).contains("mixed versions: aaa in worker 1"));
 }

@@ -488,3 +488,48 @@ fn a_long_stack_is_told_in_its_turns() {
     assert!(text.contains("... 35 more calls in libraries") && text.contains("... 52 more calls"), "{text}");
     assert!(text.contains(">> /srv/a.py:1 in mine"));
 }
+
+#[test]
+fn what_changed_has_a_section_of_its_own() {
+    use crate::change::{Attribute, Contrast, Explained, Kind, Shift, Verdict};
+    let contrast = Contrast {
+        attribute: Attribute::Route,
+        value: "GET /report".into(),
+        bad: 12,
+        bad_of: 12,
+        good: 30,
+        good_of: 900,
+    };
+    let change = Explained {
+        name: "deploy 3f2a91c → 8be01d2, 1 file".into(),
+        kind: Kind::Deploy,
+        verdict: Verdict::Caused,
+        text:
+            "caused by deploy 3f2a91c → 8be01d2, 1 file, 12.0s before: before it 3 of 812 requests were slow"
+                .into(),
+        files: texts(&["shop/views.py"]),
+        ..Explained::default()
+    };
+    let shift = Shift { text: "requests: 10.0/s → 40.0/s".into(), ..Shift::default() };
+    let blamed = Incident { change: Some(change), contrast: vec![contrast], shifts: vec![shift], ..full() };
+    let page = text(&blamed, &stamp);
+    let section = page.split("\n\n").find(|section| section.starts_with("WHAT CHANGED")).expect("a section");
+    insta::assert_snapshot!(section, @"
+    WHAT CHANGED Caused by deploy 3f2a91c → 8be01d2, 1 file, 12.0s before: before it 3 of 812 requests
+                 were slow.
+                 files      shop/views.py
+                 in common  route GET /report: 12 of 12 slow or lost requests, 30 of 900 others
+                 shifted    requests: 10.0/s → 40.0/s
+    ");
+    assert!(page.contains("change   caused by deploy 3f2a91c → 8be01d2, 1 file"), "{page}");
+    assert!(markdown(&blamed, &stamp).contains("## What changed"));
+    // That none does is said, too; and nothing where nobody has looked.
+    let none =
+        Explained { text: "no change explains it: none is known before it".into(), ..Explained::default() };
+    let page = text(&Incident { change: Some(none), ..full() }, &stamp);
+    assert!(
+        page.contains("WHAT CHANGED No change explains it: none is known before it.")
+            && !page.contains("change   ")
+    );
+    assert!(!text(&full(), &stamp).contains("WHAT CHANGED"));
+}
