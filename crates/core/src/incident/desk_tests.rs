@@ -281,8 +281,11 @@ fn what_is_done_about_an_incident_is_told_once_and_then_goes_on() {
     // What was only thought of is no part of its course.
     let course = incident.timeline.iter().filter(|moment| moment.text.starts_with("cancel_query")).count();
     assert_eq!(course, 4);
+    assert_eq!(incident.state, State::Note);
     for number in 3..99 {
         act(&mut desk, number, Outcome::Begun);
     }
+    let opened = desk.incidents()[0].clone();
+    assert_eq!((opened.state, opened.trigger), (State::Open, Some(Trigger::Losses)));
     assert_eq!(desk.incidents()[0].actions.len(), 32);
 }

@@ -13,6 +13,8 @@ const ROUTES_MAX: usize = 32;
 /// Most moments of its course.
 const MOMENTS_MAX: usize = 64;
 
+/// So many actions are no accident any more: people have to hear of it, though little is lost.
+const HELPED: usize = 3;
 /// Most actions that are told of one incident.
 const ACTIONS_MAX: usize = 32;
 
@@ -137,6 +139,11 @@ impl Kept {
                 true
             }
         };
+        let helped = self.incident.actions.iter().filter(|other| other.number > 0).count();
+        if is_new && helped >= HELPED && self.incident.state == State::Note {
+            let text = format!("{helped} times something had to be done, else more would have been lost");
+            self.open(Trigger::Losses, &text, acted.at);
+        }
         if is_new && acted.number > 0 {
             let Acted { at, action, target, outcome, text, .. } = acted;
             self.note(at, format!("{action} ({target}) {}: {text}", outcome.name()));
