@@ -1,7 +1,7 @@
 //! What differs between two fingerprints, as one change with a name for people. Not for: when it is worth comparing.
 
 use super::{Change, Fingerprint, Kind, LISTED_MAX, SCHEMA};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Names within a change's own name; the others are counted.
 const NAMED_MAX: usize = 2;
@@ -68,19 +68,27 @@ fn distributions(old: &Fingerprint, new: &Fingerprint, change: &mut Change) -> O
         return None;
     }
     let (before, after) = (versions(&old.distributions), versions(&new.distributions));
+    let none = Vec::new();
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let mut told: Vec<(String, String)> = Vec::new();
-    for (name, version) in &after {
-        match before.get(name) {
-            None => told.push((name.clone(), format!("{name} {} installed", version.join(", ")))),
-            Some(was) if was != version => {
-                let text = format!("{name} {} → {}", was.join(", "), version.join(", "));
-                told.push((name.clone(), text));
-            }
-            Some(_) => {}
-        }
+    for name in names {
+        let (was, is) = (before.get(name).unwrap_or(&none), after.get(name).unwrap_or(&none));
+        // One that is installed in two folders may be another in one of them.
+        let lacks = |all: &[&str], others: &[&str]| -> Vec<String> {
+            all.iter()
+                .filter(|version| !others.contains(version))
+                .map(|version| (*version).to_owned())
+                .collect()
+        };
+        let (gone, come) = (lacks(was, is).join(", "), lacks(is, was).join(", "));
+        let text = match (gone.is_empty(), come.is_empty()) {
+            (true, true) => continue,
+            (true, false) => format!("{name} {come} installed"),
+            (false, true) => format!("{name} {gone} removed"),
+            (false, false) => format!("{name} {gone} → {come}"),
+        };
+        told.push((name.clone(), text));
     }
-    let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
-    told.extend(gone.map(|(name, was)| (name.clone(), format!("{name} {} removed", was.join(", ")))));
     if told.is_empty() {
         return None;
     }
@@ -256,7 +264,7 @@ mod tests {
             new.code.head = OTHER.into();
             new.code.files.iter_mut().for_each(|file| file.content = "y".into());
         };
-        let table: [(Edit, Kind, &str); 13] = [
+        let table: [(Edit, Kind, &str); 14] = [
             (deploy, Kind::Deploy, "deploy 3f2a91c → 8be01d2, 4 files"),
             (|new| new.code.head = OTHER.into(), Kind::Deploy, "deploy 3f2a91c → 8be01d2"),
             (|new| new.code.files[0].content = "y".into(), Kind::Deploy, "deploy on 3f2a91c, 1 file"),
@@ -273,6 +281,11 @@ mod tests {
                 |new| new.distributions = vec!["Flask-3.2".into(), "requests-2.31".into(), "zope_x-1".into()],
                 Kind::Dependency,
                 "flask 3.1 → 3.2 and 1 more distribution",
+            ),
+            (
+                |new| new.distributions.push("requests-2.33".into()),
+                Kind::Dependency,
+                "requests 2.33 installed",
             ),
             (|new| drop(new.distributions.pop()), Kind::Dependency, "requests 2.31 removed"),
             (|new| new.config.content = "2".into(), Kind::Config, "config gunicorn.conf.py changed"),
