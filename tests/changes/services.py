@@ -13,11 +13,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 from harness import ctl, wait_until
 from harness.ctl import CTL
-from harness.server import Server, children, environment, free_port, is_observer
+from harness.server import children, environment, free_port, is_observer
 
 VIEWS = '''
 import os
@@ -100,6 +99,14 @@ class Project:
         (self.folder / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
         (self.folder / ".git" / "refs" / "heads" / "main").write_text(commit + "\n")
         return commit[:7]
+
+    def go_back(self, version, pause=0.0):
+        """Checks out the version before, as people do who roll back by hand."""
+        if self.has_git:
+            self.git("checkout", "-q", "HEAD~1")
+        else:
+            self.write(version, pause)
+            self.commit(version)
 
     def upgrade(self, name, old, new):
         os.rename(self.packages / f"{name}-{old}.dist-info", self.packages / f"{name}-{new}.dist-info")
@@ -264,6 +271,3 @@ class Visitors:
             with contextlib.suppress(OSError):
                 self.service.get(self.path.format(number))
             time.sleep(self.pause)
-
-
-__all__ = ["Attached", "Ours", "Path", "Project", "Server", "Service", "Visitors"]

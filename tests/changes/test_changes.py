@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -32,8 +33,7 @@ def test_a_deploy_and_its_rollback_are_one_change_each(service):
     assert (change["kind"], change["from"], change["to"]) == ("deploy", first, second)
     assert change["files"] == ["shop/views.py"]
     assert change["details"][-1] == "came with a reload"
-    # Back to what it was, by hand as people do.
-    project.git("checkout", "-q", "HEAD~1")
+    project.go_back("one")
     service.reload()
     change = the_one(service, 1)
     assert (change["kind"], change["from"], change["to"]) == ("rollback", second, first)
@@ -65,7 +65,8 @@ def test_mixed_versions_and_what_a_reload_would_bring_are_told(service):
     first = project.head
     second = project.release("two")
     pending = wait_until(lambda: service.standing().get("pending"), 30, "the disk was looked at")
-    assert pending["text"].startswith(f"HUP would deploy code that is not running: deploy {first} → {second}, 1 file")
+    begin = f"HUP would deploy code that is not running: deploy {first} → {second}, 1 file"
+    assert pending["text"].startswith(begin)
     assert pending["files"] == ["shop/views.py"]
     victim = service.workers()[0]
     os.kill(victim, signal.SIGKILL)
@@ -97,10 +98,12 @@ def test_what_happened_while_nobody_looked_is_noticed(service):
 
 
 def test_a_mark_is_set_by_hand_and_refused_where_it_makes_no_sense(service):
-    done = ctl("deploy", "flag new-checkout on", "--at", "2m", "--link", "https://ci.example.org/7", "--pid", service.pid, "--state-dir", service.state)
+    link = "https://ci.example.org/7"
+    where = ["--pid", service.pid, "--state-dir", service.state]
+    done = ctl("deploy", "flag new-checkout on", "--at", "2m", "--link", link, *where)
     assert done.returncode == 0, done.stderr
     change = the_one(service)
-    assert (change["kind"], change["name"], change["link"]) == ("mark", "flag new-checkout on", "https://ci.example.org/7")
+    assert (change["kind"], change["name"], change["link"]) == ("mark", "flag new-checkout on", link)
     assert 100 < time.time() - change["at"] < 200
     assert ctl("deploy", "v2", "--state-dir", service.state).returncode == 0
     wait_until(lambda: [each["name"] for each in service.changes()] == ["flag new-checkout on", "v2"], what="two marks")
@@ -119,8 +122,6 @@ def test_a_mark_is_set_by_hand_and_refused_where_it_makes_no_sense(service):
 
 
 def post(socket, body):
-    import subprocess
-
     command = ["curl", "-s", "-w", "\n%{http_code}", "--unix-socket", socket, "-d", body, "http://localhost/deploys"]
     text, _, code = subprocess.run(command, capture_output=True, text=True, check=True).stdout.rpartition("\n")
     return json.loads(text), int(code)
