@@ -7,7 +7,7 @@ use crate::help::{PROGRAM, usage};
 use crate::name::closest;
 use crate::number;
 use crate::said::{Said, Source};
-use crate::setting::{Kind, Numeral, Setting};
+use crate::setting::{Kind, Numeral, Origin, Setting};
 use crate::table::SETTINGS;
 use crate::value::{Value, quoted};
 
@@ -163,9 +163,14 @@ fn classify_one(arg: &str) -> Result<Word, UsageError> {
 type Found = (&'static str, Flag, Option<String>);
 
 /// Finds the long flags that a shortened one may stand for.
+/// What is short for a flag of Gunicorn's stays so, whatever flags of our own begin like it.
 fn beginning_with(stem: &str, value: Option<String>) -> Vec<Found> {
-    spellings()
-        .filter(|(spelling, _)| spelling.starts_with(stem))
+    let fits: Vec<(&'static str, Flag)> =
+        spellings().filter(|(spelling, _)| spelling.starts_with(stem)).collect();
+    let is_own = |flag: &Flag| matches!(flag, Flag::Setting(setting) if setting.origin == Origin::Ferricorn);
+    let theirs = fits.iter().any(|(_, flag)| !is_own(flag));
+    fits.into_iter()
+        .filter(|(_, flag)| !theirs || !is_own(flag))
         .map(|(spelling, flag)| (spelling, flag, value.clone()))
         .collect()
 }

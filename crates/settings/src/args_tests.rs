@@ -42,7 +42,7 @@ fn command_lines_say_what_argparse_reads_in_them() {
         (
             "--worker 3",
             "workers",
-            "error: ambiguous option: --worker could match --workers, --worker-class, --worker-connections, --workers-min, --workers-max, --worker-tmp-dir",
+            "error: ambiguous option: --worker could match --workers, --worker-class, --worker-connections, --worker-tmp-dir",
         ),
         ("--log-config=x", "logconfig", "x"),
         (
@@ -136,7 +136,7 @@ fn help_and_version_end_the_reading() {
         (
             "-h --worker 3",
             Err(
-                "ambiguous option: --worker could match --workers, --worker-class, --worker-connections, --workers-min, --workers-max, --worker-tmp-dir",
+                "ambiguous option: --worker could match --workers, --worker-class, --worker-connections, --worker-tmp-dir",
             ),
         ),
     ];
