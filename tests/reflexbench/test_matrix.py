@@ -24,9 +24,9 @@ def cells():
 
 @pytest.fixture(scope="module")
 def codes():
-    """The causes that the product can name."""
+    """The causes that the product can name, but for the one that needs a reload of our own server: tests/act causes that."""
     text = (REPOSITORY / "crates" / "core" / "src" / "diagnosis" / "cause.rs").read_text()
-    return set(re.findall(r'^    [A-Z]\w+ "([a-z_.]+)"', text, re.MULTILINE)) | {"unknown"}
+    return set(re.findall(r'^    [A-Z]\w+ "([a-z_.]+)"', text, re.MULTILINE)) - {"deploy.regression"} | {"unknown"}
 
 
 def test_every_cause_is_caused(cells, codes):
