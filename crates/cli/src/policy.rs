@@ -4,8 +4,9 @@ use crate::command::Policy as Wanted;
 use crate::failure::{FOUND, Failure, OK};
 use crate::stores;
 use crate::workers::write_json;
-use ferricorn_core::incident::Incident;
+use ferricorn_core::incident::{Incident, State};
 use ferricorn_core::policy::{BUILTIN, Considered, Facts, Ledger, Mistake, Mode, Policy, Rule, Verdict};
+use ferricorn_core::snapshot::Kind;
 use ferricorn_reflex::store::{IncidentFilter, Store};
 use serde_json::{Value, json};
 use std::fs;
@@ -141,24 +142,16 @@ fn read(files: &[PathBuf]) -> Result<Vec<Incident>, Failure> {
 /// What was known of an incident, as far as it is kept: what the server round it was like is not.
 fn facts(incident: &Incident) -> Facts {
     let request = incident.request.as_ref();
-    let settled = incident.state == ferricorn_core::incident::State::Closed && incident.opened_at.is_some();
+    let facts = Facts::of(incident);
+    let settled = incident.state == State::Closed && incident.opened_at.is_some();
     Facts {
-        evidence: incident.id.clone(),
-        cause: incident.cause,
-        confidence: incident.confidence,
-        because: incident.because.as_ref().map(|because| because.cause),
-        also: incident.also.clone(),
         // As it was while it went on.
-        state: if settled { ferricorn_core::incident::State::Open } else { incident.state },
-        route: incident.route.clone(),
+        state: if settled { State::Open } else { facts.state },
         method: request.map(|request| request.method.clone()).unwrap_or_default(),
         age_s: request.map(|request| request.app_s),
         deadline_s: request.and_then(|request| request.deadline_s),
-        requests_lost: incident.requests_lost,
-        requests_stuck: incident.requests_stuck,
-        stock: incident.server.kind == ferricorn_core::snapshot::Kind::Gunicorn,
-        hosts: 1,
-        ..Facts::default()
+        stock: incident.server.kind == Kind::Gunicorn,
+        ..facts
     }
 }
 

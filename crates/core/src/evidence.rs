@@ -108,6 +108,13 @@ pub struct Evidence {
     pub pressure: Pressure,
 }
 
+impl Evidence {
+    /// Returns the connections of the process that lead to databases.
+    pub fn database_sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().filter(|socket| socket.service.is_database())
+    }
+}
+
 /// A thread.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Thread {

@@ -58,14 +58,14 @@ pub(crate) fn memory(pid: u32) -> Memory {
     }
 }
 
-/// Returns how much memory is left for a process's siblings: the host's, or that of its control group if that is less.
-pub(crate) fn available(pid: u32) -> Option<u64> {
+/// Returns how much memory is left for a process's siblings: the host's, or that of its control group, as [`memory`] has it, if that is
+/// less.
+pub(crate) fn available(group: &Memory) -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let kb = text
         .lines()
         .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
     let host = kb.map(|kb: u64| kb << 10);
-    let group = memory(pid);
     let of_group = group.cgroup_max.zip(group.cgroup).map(|(most, used)| most.saturating_sub(used));
     host.into_iter().chain(of_group).min()
 }

@@ -227,7 +227,7 @@ impl<'a> Sight<'a> {
 
     /// Sockets to databases that the process has.
     pub(super) fn database_sockets(&self) -> impl Iterator<Item = &'a Socket> {
-        self.last.sockets.iter().filter(|socket| socket.service.is_database())
+        self.last.database_sockets()
     }
 
     /// The socket that is waited for: the one in the thread's system call, else the one that has asked and got no answer for

@@ -180,6 +180,15 @@ impl Desk {
         all
     }
 
+    /// Returns the trouble of an id.
+    pub fn incident(&self, id: &str) -> Option<&Incident> {
+        self.kept.values().map(|kept| &kept.incident).find(|incident| incident.id == id)
+    }
+
+    fn of_id(&mut self, id: &str) -> Option<&mut Kept> {
+        self.kept.values_mut().find(|kept| kept.incident.id == id)
+    }
+
     /// Returns the id of the trouble that a request is in.
     pub fn of_request(&self, id: &str) -> Option<&str> {
         self.assigned(id).map(|assigned| assigned.incident.as_str())
@@ -201,7 +210,7 @@ impl Desk {
             Sign::Latency { route, text } => self.latency(&route, &text, now),
             Sign::Capacity { stuck, threads } => self.capacity(stuck, threads, now),
             Sign::Acted { incident, acted } => {
-                if let Some(kept) = self.kept.values_mut().find(|kept| kept.incident.id == incident) {
+                if let Some(kept) = self.of_id(&incident) {
                     kept.act(*acted);
                 }
             }
@@ -222,9 +231,7 @@ impl Desk {
         shifts: Vec<Shift>,
         moments: Vec<Moment>,
     ) -> Vec<Effect> {
-        let Some(kept) = self.kept.values_mut().find(|kept| kept.incident.id == id) else {
-            return Vec::new();
-        };
+        let Some(kept) = self.of_id(id) else { return Vec::new() };
         kept.explain(change, contrast, shifts, moments);
         self.settle()
     }
@@ -390,9 +397,7 @@ impl Desk {
         kept.seen(now);
         kept.worker(worker.pid);
         kept.note(now, text.clone());
-        if kept.incident.diagnosed_at.is_none() && diagnosis.confidence >= SURE {
-            kept.incident.diagnosed_at = Some(now);
-        }
+        kept.known(diagnosis.confidence, now);
         let often = diagnosis.cause == Cause::WorkerMemory && kept.ends >= MEMORY_ENDS;
         if grave || often {
             kept.open(Trigger::Workers, &text, now);
@@ -409,9 +414,7 @@ impl Desk {
         kept.told = 0.0;
         kept.show(&troubled);
         kept.seen(now);
-        if kept.incident.diagnosed_at.is_none() && troubled.diagnosis.confidence >= SURE {
-            kept.incident.diagnosed_at = Some(now);
-        }
+        kept.known(troubled.diagnosis.confidence, now);
         kept.open(Trigger::Losses, &text, now);
     }
 
@@ -424,9 +427,7 @@ impl Desk {
         kept.seen(now);
         kept.worker(troubled.worker.pid);
         *kept.routes.entry(route_of(&troubled.request)).or_default() += 1;
-        if kept.incident.diagnosed_at.is_none() && troubled.diagnosis.confidence >= SURE {
-            kept.incident.diagnosed_at = Some(now);
-        }
+        kept.known(troubled.diagnosis.confidence, now);
         kept.note(now, troubled.diagnosis.summary.clone());
         if kept.ends >= BLOCKS {
             kept.open(Trigger::Blocked, &format!("an event loop was held {} times", kept.ends), now);

@@ -4,7 +4,7 @@
 use super::desk::Troubled;
 use super::{Acted, Incident, Moment, State, Trigger};
 use crate::change::{Contrast, Explained, Shift};
-use crate::diagnosis::{Candidate, Cause, Diagnosis};
+use crate::diagnosis::{Candidate, Cause, Diagnosis, SURE};
 use crate::record::Request;
 use std::collections::BTreeMap;
 
@@ -90,6 +90,13 @@ impl Kept {
             self.incident.mitigated_at = None;
         }
         self.dirty = true;
+    }
+
+    /// Its cause is known from the first moment on at which it is sure.
+    pub(super) fn known(&mut self, confidence: f64, now: f64) {
+        if confidence >= SURE {
+            self.incident.diagnosed_at.get_or_insert(now);
+        }
     }
 
     pub(super) fn worker(&mut self, pid: u32) {

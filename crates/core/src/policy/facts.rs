@@ -1,7 +1,7 @@
 //! What rules may ask about: one request or incident, and the server round it. Not for: finding it out.
 
 use crate::diagnosis::Cause;
-use crate::incident::State;
+use crate::incident::{Incident, State};
 use serde::{Deserialize, Serialize};
 
 /// Everything that is known. What is not known is none, and nothing that asks for it holds.
@@ -77,6 +77,26 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Returns what an incident tells by itself; of the server round it nothing is known, and of other hosts there is none.
+    pub fn of(incident: &Incident) -> Self {
+        let change = incident.change.as_ref();
+        Self {
+            evidence: incident.id.clone(),
+            cause: incident.cause,
+            confidence: incident.confidence,
+            because: incident.because.as_ref().map(|because| because.cause),
+            also: incident.also.clone(),
+            state: incident.state,
+            route: incident.route.clone(),
+            requests_lost: incident.requests_lost,
+            requests_stuck: incident.requests_stuck,
+            change: change.map(|change| change.verdict.name().to_owned()),
+            change_age_s: change.map(|change| (incident.last_at - change.at).max(0.0)),
+            hosts: 1,
+            ..Self::default()
+        }
+    }
+
     /// Tells whether the request is lost, whatever is done: its time is over, or it has what all before it were lost for. What a request
     /// has changed by then is not known: before its time is over, only one that may be sent again is given up (RFC 9110, 9.2.2).
     pub(super) fn is_over(&self) -> bool {

@@ -51,10 +51,8 @@ impl Fates {
 
     /// Tells whether a request is of a route where all were lost.
     pub(super) fn is_hopeless(&self, request: &Request) -> bool {
-        self.are_hopeless() && {
-            let route = route_of(request);
-            self.by.values().any(|fate| fate.lost >= ROW && fate.route == route)
-        }
+        let route = route_of(request);
+        self.by.values().any(|fate| fate.lost >= ROW && fate.route == route)
     }
 
     /// Tells whether there is such a route.

@@ -145,7 +145,8 @@ impl<'a> Engine<'a> {
         let mut next_s = f64::MAX;
         for request in running {
             let silence = self.facts.silence(request.pid, now_s);
-            let due = self.watches.due(request, self.fates.is_hopeless(&self.facts.routed(&request.request)));
+            let hopeless = self.is_eager() && self.fates.is_hopeless(&self.facts.routed(&request.request));
+            let due = self.watches.due(request, hopeless);
             let due = due.or_else(|| self.watches.due_by_silence(request, silence?));
             if let Some(percent) = due {
                 let request = self.facts.with_route(request);

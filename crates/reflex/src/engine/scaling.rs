@@ -108,15 +108,14 @@ impl Engine<'_> {
         };
         let facts = &self.facts;
         let one = facts.pids().next();
+        let memory = one.map(kernel::memory).unwrap_or_default();
         let hurts = self.desk.incidents().into_iter().find(|incident| {
             let because = incident.because.as_ref().map(|because| because.cause);
             incident.is_open() && more_would_hurt(incident.cause, because)
         });
         let database = self.recent_database();
         let sockets = self.watches.all().filter_map(|watch| watch.looks.last()).next();
-        let of_one = sockets.map_or(1, |look| {
-            look.sockets.iter().filter(|socket| socket.service.is_database()).count() as u32
-        });
+        let of_one = sockets.map_or(1, |look| look.database_sockets().count() as u32);
         Load {
             wanted,
             ready,
@@ -124,8 +123,8 @@ impl Engine<'_> {
             busy,
             queued: facts.queued(),
             host_cpu: facts.host_cpu(),
-            memory_available: one.and_then(kernel::available),
-            worker_memory: one.and_then(|pid| kernel::memory(pid).rss),
+            memory_available: one.and_then(|_| kernel::available(&memory)),
+            worker_memory: memory.rss,
             connections: database.map(|database| (database.connections, of_one, database.connections_max)),
             forbidden: hurts.map(|incident| format!("{} (incident {})", incident.cause, incident.id)),
         }

@@ -218,6 +218,9 @@ impl Engine<'_> {
 
     /// Something may have to be done about what many requests have in common.
     fn act_on_incidents(&mut self, now_s: f64) {
+        if self.acting.policy.mode() == Mode::Observe {
+            return;
+        }
         let open: Vec<String> = self
             .desk
             .incidents()

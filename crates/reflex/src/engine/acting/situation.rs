@@ -3,7 +3,6 @@
 use super::super::{Engine, Key};
 use crate::kernel;
 use ferricorn_core::evidence::Database;
-use ferricorn_core::incident::Incident;
 use ferricorn_core::policy::Facts;
 
 /// A stock Gunicorn kills a worker at the end of its time: what is to help has to come a moment earlier.
@@ -21,8 +20,7 @@ impl Engine<'_> {
         let share = if kept_by_others { BEFORE_THE_KILL } else { 1.0 };
         let last = watch.looks.last();
         let database = last.and_then(|look| look.databases.first());
-        let connections =
-            last.map(|look| look.sockets.iter().filter(|socket| socket.service.is_database()).count() as u32);
+        let connections = last.map(|look| look.database_sockets().count() as u32);
         Some(Facts {
             cause: diagnosis.cause,
             confidence: diagnosis.confidence,
@@ -43,29 +41,17 @@ impl Engine<'_> {
 
     /// Returns what is known of an incident.
     pub(super) fn incident_facts(&self, id: &str) -> Option<Facts> {
-        let all = self.desk.incidents();
-        let incident: &Incident = all.iter().find(|incident| incident.id == id)?;
-        let database: Option<&Database> = self.recent_database();
+        let incident = self.desk.incident(id)?;
+        let database = self.recent_database();
         Some(Facts {
-            evidence: incident.id.clone(),
-            cause: incident.cause,
-            confidence: incident.confidence,
-            because: incident.because.as_ref().map(|because| because.cause),
-            also: incident.also.clone(),
-            state: incident.state,
-            route: incident.route.clone(),
-            requests_lost: incident.requests_lost,
-            requests_stuck: incident.requests_stuck,
-            change: incident.change.as_ref().map(|change| change.verdict.name().to_owned()),
-            change_age_s: incident.change.as_ref().map(|change| (incident.last_at - change.at).max(0.0)),
             db_connections: database.map(|database| database.connections),
             db_connections_max: database.map(|database| database.connections_max).filter(|most| *most > 0),
-            ..self.server_facts()
+            ..self.beside(Facts::of(incident))
         })
     }
 
-    /// Returns what is known of the server alone.
-    fn server_facts(&self) -> Facts {
+    /// Adds what is known of the server alone.
+    fn beside(&self, of_incident: Facts) -> Facts {
         let facts = &self.facts;
         let one = facts.pids().next();
         let memory = one.map(kernel::memory).unwrap_or_default();
@@ -79,12 +65,11 @@ impl Engine<'_> {
             stuck_threads: facts.stuck,
             queued: facts.queued(),
             host_cpu: facts.host_cpu(),
-            memory_available: one.and_then(kernel::available),
+            memory_available: one.and_then(|_| kernel::available(&memory)),
             worker_memory: memory.rss,
             reloading: facts.is_reloading(),
             code_differs: self.changing.as_ref().is_some_and(|changing| changing.chronicle.code_differs()),
-            hosts: 1,
-            ..Facts::default()
+            ..of_incident
         }
     }
 
