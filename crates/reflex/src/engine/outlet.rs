@@ -97,6 +97,21 @@ impl<'a> Outlet<'a> {
         self.write(now_s, |store, _| store.audit(act)).map(i64::unsigned_abs)
     }
 
+    /// Writes down what is done together with what has to survive of it, which may depend on its number; that number, or none if it
+    /// could not be written.
+    pub(crate) fn audit_and_remember<T: Serialize>(
+        &mut self,
+        act: &Act,
+        name: &str,
+        now_s: f64,
+        value: impl Fn(u64) -> T,
+    ) -> Option<u64> {
+        let value = |number: i64| value(number.unsigned_abs());
+        let written =
+            self.write(now_s, |store, server| store.audit_and_remember(act, server, name, now_s, value));
+        written.map(i64::unsigned_abs)
+    }
+
     /// Says that something was done.
     pub(crate) fn say_acted(&self, incident: &str, acted: &Acted) {
         let Acted { number, action, target, outcome, text, .. } = acted;

@@ -4,9 +4,12 @@
 //!
 //! Not for: what is decided, which `core` does.
 
+use super::state::as_body;
 use super::{Store, StoreError};
+use ferricorn_core::record::Server;
 use ferricorn_core::units::cut;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 /// Bytes of each text of an act.
@@ -59,18 +62,40 @@ impl Store {
     /// The store's.
     pub fn audit(&self, act: &Act) -> Result<i64, StoreError> {
         let act = short(act);
+        self.write(|connection| self.add_act(connection, &act))
+    }
+
+    /// Adds an act, and keeps under a name what follows from its number: both, or neither, whenever we are ended.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn audit_and_remember<T: Serialize>(
+        &self,
+        act: &Act,
+        server: &Server,
+        key: &str,
+        now_s: f64,
+        value: impl Fn(i64) -> T,
+    ) -> Result<i64, StoreError> {
+        let act = short(act);
         self.write(|connection| {
-            let before = ends(connection)?;
-            let seq = before.last + 1;
-            let hash = hash(&before.last_hash, seq, &act);
-            let query = "INSERT INTO audit (seq, at_us, who, what, why, before, after, hash) \
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-            let row = params![seq, act.at_us, act.who, act.what, act.why, act.before, act.after, hash];
-            connection.prepare_cached(query)?.execute(row)?;
-            keep_ends(connection, &Ends { last: seq, last_hash: hash, ..before })?;
-            self.drop_oldest(connection)?;
+            let seq = self.add_act(connection, &act)?;
+            self.keep_value(connection, server, key, now_s, &as_body(&value(seq))?)?;
             Ok(seq)
         })
+    }
+
+    fn add_act(&self, connection: &Connection, act: &Act) -> Result<i64, StoreError> {
+        let before = ends(connection)?;
+        let seq = before.last + 1;
+        let hash = hash(&before.last_hash, seq, act);
+        let query = "INSERT INTO audit (seq, at_us, who, what, why, before, after, hash) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let row = params![seq, act.at_us, act.who, act.what, act.why, act.before, act.after, hash];
+        connection.prepare_cached(query)?.execute(row)?;
+        keep_ends(connection, &Ends { last: seq, last_hash: hash, ..before })?;
+        self.drop_oldest(connection)?;
+        Ok(seq)
     }
 
     /// Returns acts with their numbers, the newest first and at most so many.
@@ -185,7 +210,7 @@ fn short(act: &Act) -> Act {
 mod tests {
     use super::*;
     use crate::store::bounds::Bounds;
-    use crate::store::tests::opened;
+    use crate::store::tests::{opened, server};
 
     fn acted(number: i64) -> Act {
         Act {
@@ -257,5 +282,18 @@ mod tests {
         store.audit(&Act { why: "é".repeat(TEXT_MAX), ..acted(1) }).expect("kept");
         assert_eq!(store.acts(1).expect("read")[0].1.why.len(), TEXT_MAX);
         assert_eq!(store.verify().expect("read"), Chain::Whole { acts: 1 });
+    }
+
+    #[test]
+    fn an_act_and_what_follows_from_it_are_kept_together_or_not_at_all() {
+        let (_folder, store) = opened(Bounds::default());
+        let keep = |value: &dyn Fn(i64) -> String| {
+            store.audit_and_remember(&acted(1), &server(1), "acting", 1.0, value)
+        };
+        assert_eq!(keep(&|number| format!("after {number}")).expect("kept"), 1);
+        keep(&|_| "x".repeat(2 << 20)).expect_err("too much");
+        assert_eq!(store.verify().expect("read"), Chain::Whole { acts: 1 });
+        let kept: Option<String> = store.remembered(&server(1), "acting").expect("read");
+        assert_eq!(kept.as_deref(), Some("after 1"));
     }
 }

@@ -3,7 +3,7 @@
 use super::open::server_id;
 use super::{Store, StoreError};
 use ferricorn_core::record::Server;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,6 +12,15 @@ pub const COURSES: &str = "memory";
 
 /// Bytes of a value.
 const BYTES_MAX: usize = 1 << 20;
+
+/// Returns a value as it is kept.
+pub(super) fn as_body(value: &impl Serialize) -> Result<String, StoreError> {
+    let body = serde_json::to_string(value)?;
+    if body.len() > BYTES_MAX {
+        return Err(StoreError::TooLarge { what: "a value to remember", bytes: body.len() });
+    }
+    Ok(body)
+}
 
 impl Store {
     /// Keeps a value under a name, in the place of the one before.
@@ -25,19 +34,27 @@ impl Store {
         now_s: f64,
         value: &impl Serialize,
     ) -> Result<(), StoreError> {
-        let body = serde_json::to_string(value)?;
-        if body.len() > BYTES_MAX {
-            return Err(StoreError::TooLarge { what: "a value to remember", bytes: body.len() });
-        }
-        self.write(|connection| {
-            let query = "INSERT INTO state (server, key, at, body) VALUES (?1, ?2, ?3, ?4) \
-                         ON CONFLICT DO UPDATE SET at = excluded.at, body = excluded.body";
-            let server = server_id(connection, server, now_s)?;
-            connection.prepare_cached(query)?.execute(params![server, key, now_s, body])?;
-            let query = "DELETE FROM state WHERE rowid IN (SELECT rowid FROM state ORDER BY at DESC LIMIT -1 OFFSET ?1)";
-            connection.prepare_cached(query)?.execute([self.bounds().state_rows.cast_signed()])?;
-            Ok(())
-        })
+        let body = as_body(value)?;
+        self.write(|connection| self.keep_value(connection, server, key, now_s, &body))
+    }
+
+    /// The same within a transaction.
+    pub(super) fn keep_value(
+        &self,
+        connection: &Connection,
+        server: &Server,
+        key: &str,
+        now_s: f64,
+        body: &str,
+    ) -> Result<(), StoreError> {
+        let query = "INSERT INTO state (server, key, at, body) VALUES (?1, ?2, ?3, ?4) \
+                     ON CONFLICT DO UPDATE SET at = excluded.at, body = excluded.body";
+        let server = server_id(connection, server, now_s)?;
+        connection.prepare_cached(query)?.execute(params![server, key, now_s, body])?;
+        let query =
+            "DELETE FROM state WHERE rowid IN (SELECT rowid FROM state ORDER BY at DESC LIMIT -1 OFFSET ?1)";
+        connection.prepare_cached(query)?.execute([self.bounds().state_rows.cast_signed()])?;
+        Ok(())
     }
 
     /// Returns what was kept under a name; none if nothing was, or it has another shape by now.

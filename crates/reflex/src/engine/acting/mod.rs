@@ -35,6 +35,8 @@ use trial::Trial;
 /// From this share of its time on something is done about a request. Who is killed at the end of it by another must be helped
 /// before.
 const NEAR: f64 = 0.95;
+/// Under what it is kept what survives.
+const KEY: &str = "acting";
 /// Actions whose end, or effect, is awaited; the oldest are let go.
 const BEGUN_MAX: usize = 64;
 
@@ -52,11 +54,23 @@ struct Begun {
 }
 
 /// What survives the observer.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
     ledger: Ledger,
     begun: BTreeMap<u64, Begun>,
+}
+
+impl Kept {
+    /// Adds an action that begins.
+    fn with(mut self, number: u64, begun: Begun) -> Self {
+        self.ledger.done(number, &begun.proposal, begun.at_s);
+        if self.begun.len() >= BEGUN_MAX {
+            self.begun.pop_first();
+        }
+        self.begun.insert(number, begun);
+        self
+    }
 }
 
 /// Who acts.
@@ -105,7 +119,7 @@ impl Acting {
 impl Engine<'_> {
     /// Takes up what the last observer has left: what it had begun, nobody knows the end of.
     pub(super) fn resume_acting(&mut self, now_s: f64) {
-        let Some(kept) = self.outlet.remembered("acting", now_s) else { return };
+        let Some(kept) = self.outlet.remembered(KEY, now_s) else { return };
         self.acting.kept = serde_json::from_value(kept).unwrap_or_default();
         let open: Vec<u64> =
             self.acting.kept.begun.iter().filter(|(_, begun)| !begun.ended).map(|(id, _)| *id).collect();
@@ -262,8 +276,25 @@ impl Engine<'_> {
         if outcome == Outcome::Begun {
             let before = self.situation_now();
             let why = format!("incident {incident}, rule {}: {}", proposal.rule, proposal.why);
-            match self.outlet.audit(&act("begun", &acted, &why, &before, ""), now_s) {
-                Some(number) => acted.number = number,
+            let begun = Begun {
+                at_s: now_s,
+                proposal,
+                target: acted.target.clone(),
+                incident: incident.to_owned(),
+                request,
+                ended: false,
+            };
+            // In one go, and before it is done: who comes after us must know of it, and must not do it once more.
+            let row = act("begun", &acted, &why, &before, "");
+            let kept = &self.acting.kept;
+            let written = self
+                .outlet
+                .audit_and_remember(&row, KEY, now_s, |number| kept.clone().with(number, begun.clone()));
+            match written {
+                Some(number) => {
+                    acted.number = number;
+                    self.acting.kept = std::mem::take(&mut self.acting.kept).with(number, begun);
+                }
                 None => {
                     acted.outcome = Outcome::Withheld;
                     "it cannot be written down, and what is not written down is not done"
@@ -279,16 +310,6 @@ impl Engine<'_> {
         if let Some(watch) = request.and_then(|key| self.watches.get_mut(key)) {
             watch.touched = true;
         }
-        self.acting.kept.ledger.done(number, &proposal, now_s);
-        let target = acted.target;
-        let begun =
-            Begun { at_s: now_s, proposal, target, incident: incident.to_owned(), request, ended: false };
-        if self.acting.kept.begun.len() >= BEGUN_MAX {
-            self.acting.kept.begun.pop_first();
-        }
-        self.acting.kept.begun.insert(number, begun);
-        // Before it is done: who comes after us must not do it once more.
-        self.keep_acting(now_s);
         if let Some(done) = self.acting.hands.begin(number, deed, &self.asking, now_s) {
             self.ended(number, &done, now_s);
         }
@@ -383,9 +404,10 @@ impl Engine<'_> {
         };
         let why = format!("action {number}, incident {}", begun.incident);
         let after = self.situation_now();
-        self.outlet.audit(&act(outcome.name(), &acted, &why, "", &format!("{text}; {after}")), now_s);
+        let row = act(outcome.name(), &acted, &why, "", &format!("{text}; {after}"));
+        let kept = &self.acting.kept;
+        self.outlet.audit_and_remember(&row, KEY, now_s, |_| kept);
         self.tell_acted(&begun.incident.clone(), acted, now_s);
-        self.keep_acting(now_s);
     }
 
     fn tell_acted(&mut self, incident: &str, acted: Acted, now_s: f64) {
@@ -393,10 +415,6 @@ impl Engine<'_> {
             self.outlet.say_acted(incident, &acted);
         }
         self.sign(Sign::Acted { incident: incident.to_owned(), acted: Box::new(acted) }, now_s);
-    }
-
-    fn keep_acting(&mut self, now_s: f64) {
-        self.outlet.remember("acting", &self.acting.kept, now_s);
     }
 
     /// Every tick: what has come to its end, and whether anything may be done at all.
@@ -407,7 +425,7 @@ impl Engine<'_> {
                 false => self.acting.kept.ledger.off(),
             }
             self.outlet.say_switched(on);
-            self.keep_acting(now_s);
+            self.outlet.remember(KEY, &self.acting.kept, now_s);
         }
         for (number, done) in self.acting.hands.tick(&self.asking, now_s) {
             self.ended(number, &done, now_s);
