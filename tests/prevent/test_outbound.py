@@ -8,7 +8,8 @@ import pytest
 
 pytestmark = pytest.mark.only_ferricorn("has no such setting")
 
-# A call is to end 0.4 s before the deadline; what a busy machine adds must fit in there.
+# A call is to end 0.4 s before the deadline, where libpq is concerned up to 1 s before (it has whole seconds); what a busy
+# machine adds must fit in there.
 TIMEOUT = 8
 EARLIEST = 0.8 * TIMEOUT
 CLASSES = {
@@ -57,6 +58,8 @@ SPENT = {
 }
 # As many as there are workers.
 SYNC = 4
+# From redis-py 8 on a client has this of its own; one that was made from an URL does not try again after it.
+REDIS_OWN = 5
 
 
 def test_calls_without_a_timeout_end_before_the_deadline(threads):
@@ -69,8 +72,8 @@ def test_calls_without_a_timeout_end_before_the_deadline(threads):
             # Other work on the machine has taken the little time that was left: by itself it has more.
             status, found = call(threads, path)
         assert status == 200 and found["error"] == SPENT[path], (path, status, found)
-        # libpq has whole seconds.
-        assert EARLIEST - 1 <= found["seconds"] < TIMEOUT, (path, found)
+        earliest = REDIS_OWN if path == "/redis/url" else EARLIEST - 1
+        assert earliest <= found["seconds"] < TIMEOUT, (path, found)
         assert 0 < found["left"] < TIMEOUT
 
 

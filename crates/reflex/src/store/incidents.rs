@@ -76,10 +76,10 @@ impl Store {
     /// The store's.
     pub fn unfinished(&self, server: &Server) -> Result<Vec<Incident>, StoreError> {
         let query = "SELECT body FROM incidents JOIN servers ON servers.id = incidents.server \
-                     WHERE pid = ?1 AND name = ?2 AND started_ns = ?3 AND state IN ('open', 'mitigated') \
-                     ORDER BY at, incidents.id LIMIT ?4";
+                     WHERE pid = ?1 AND started_ns = ?2 AND state IN ('open', 'mitigated') \
+                     ORDER BY at, incidents.id LIMIT ?3";
         let mut statement = self.connection().prepare_cached(query)?;
-        let key = params![server.pid, server.name, server.started_ns.cast_signed(), READ_MAX as i64];
+        let key = params![server.pid, server.started_ns.cast_signed(), READ_MAX as i64];
         incidents(statement.query_map(key, body)?)
     }
 

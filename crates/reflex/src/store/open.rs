@@ -201,11 +201,21 @@ impl Store {
 }
 
 /// Returns the number of a server's row, a new one if it has none.
+///
+/// A pid and a start tell one process from all others. Its name is what its observer makes out, which may be better known
+/// the next time: the last one counts.
 pub(super) fn server_id(connection: &Connection, server: &Server, now_s: f64) -> Result<i64, StoreError> {
-    let key = params![server.pid, server.name, server.started_ns.cast_signed()];
-    let mut known = connection
-        .prepare_cached("SELECT id FROM servers WHERE pid = ?1 AND name = ?2 AND started_ns = ?3")?;
-    if let Some(id) = known.query_row(key, |row| row.get(0)).optional()? {
+    let key = params![server.pid, server.started_ns.cast_signed()];
+    let mut known = connection.prepare_cached(
+        "SELECT id, name FROM servers WHERE pid = ?1 AND started_ns = ?2 ORDER BY id LIMIT 1",
+    )?;
+    let found: Option<(i64, String)> =
+        known.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    if let Some((id, name)) = found {
+        if name != server.name {
+            connection
+                .execute("UPDATE OR IGNORE servers SET name = ?2 WHERE id = ?1", params![id, server.name])?;
+        }
         return Ok(id);
     }
     connection.execute(

@@ -67,9 +67,9 @@ impl Store {
         key: &str,
     ) -> Result<Option<T>, StoreError> {
         let query = "SELECT body FROM state JOIN servers ON servers.id = state.server \
-                     WHERE pid = ?1 AND name = ?2 AND started_ns = ?3 AND key = ?4";
+                     WHERE pid = ?1 AND started_ns = ?2 AND key = ?3 ORDER BY state.at DESC LIMIT 1";
         let mut statement = self.connection().prepare_cached(query)?;
-        let key = params![server.pid, server.name, server.started_ns.cast_signed(), key];
+        let key = params![server.pid, server.started_ns.cast_signed(), key];
         let body: Option<String> = statement.query_row(key, |row| row.get(0)).optional()?;
         Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
     }
@@ -125,6 +125,11 @@ mod tests {
         let Server { pid, name, .. } = server(1);
         assert_eq!(store.last_remembered::<Vec<u32>>(pid, &name, "baseline").expect("read"), Some(vec![3]));
         assert_eq!(store.last_remembered::<Vec<u32>>(pid, "other", "baseline").expect("read"), None);
+        let renamed = Server { name: "other".into(), ..server(1) };
+        assert_eq!(store.remembered::<Vec<u32>>(&renamed, "baseline").expect("read"), Some(vec![3]));
+        store.remember(&renamed, "baseline", 3.0, &[4]).expect("kept");
+        assert_eq!(store.remembered::<Vec<u32>>(&server(1), "baseline").expect("read"), Some(vec![4]));
+        assert_eq!(store.last_remembered::<Vec<u32>>(pid, "other", "baseline").expect("read"), Some(vec![4]));
         let large = "x".repeat(BYTES_MAX);
         assert!(matches!(store.remember(&server(1), "x", 1.0, &large), Err(StoreError::TooLarge { .. })));
     }
