@@ -15,6 +15,8 @@ LOCAL = threading.local()
 VERSION = os.environ.get("VERSION_FILE")
 # As on disk when this worker was born.
 CODE = Path(VERSION).read_text().strip() if VERSION else "good"
+if CODE == "broken":
+    raise RuntimeError("this version does not even load")
 
 
 def session():

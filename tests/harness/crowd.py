@@ -38,6 +38,8 @@ class Visitors:
                 self.answers.append(0)
 
     def leave(self):
+        """Returns the status of each answer, 0 where there was none."""
         self.going = False
         for thread in self.threads:
             thread.join(30)
+        return self.answers

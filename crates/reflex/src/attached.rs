@@ -64,6 +64,11 @@ pub fn run(context: &Context<'_>) -> Result<Option<String>, AttachError> {
                 }
             }
             End::Another => {}
+            // With a pidfile it stands there.
+            End::Replaced(_) if follows => {}
+            End::Replaced(pid) => {
+                gunicorn = Gunicorn::attach(Options { pid: Some(pid), ..context.options.clone() })?;
+            }
         }
     }
 }
@@ -102,6 +107,8 @@ enum End {
     Gone(String),
     /// Its pidfile, or an upgrade by `USR2`, has led to another arbiter.
     Another,
+    /// We have put another arbiter in its place.
+    Replaced(u32),
 }
 
 /// One arbiter, observed.
@@ -129,7 +136,8 @@ impl<'a> Session<'a> {
         let shared = outlet.shared();
         let asking = Asking::open(&settings.reflex_database, context.log);
         let policy = policy_of(&settings, context.log);
-        let acting = Acting::new(policy, server.pid, outlet.folder());
+        let acting =
+            Acting::new(policy, server.pid, outlet.folder()).with_pidfile(context.options.pidfile.clone());
         let now_s = clock::wall_time_s();
         let engine = Engine::new(server, asking, acting, outlet, now_s).following(gunicorn.scene(), now_s);
         let rhythm = Rhythm::new(clock::now_ns());
@@ -151,7 +159,11 @@ impl<'a> Session<'a> {
                 self.engine.counted(gunicorn.by_worker());
                 self.engine.last_gains(&self.snapshot);
                 self.engine.end(&text, clock::wall_time_s());
-                return gone.map_or(End::Another, End::Gone);
+                return match (gone, self.engine.successor()) {
+                    (Some(_), Some(pid)) => End::Replaced(pid),
+                    (Some(text), None) => End::Gone(text),
+                    (None, _) => End::Another,
+                };
             }
             self.take(seen, gunicorn);
             let now_ns = clock::now_ns();

@@ -157,7 +157,9 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 fn zero_ended(pid: u32, name: &str) -> Option<Vec<String>> {
     let mut bytes = Vec::new();
     fs::File::open(format!("/proc/{pid}/{name}")).ok()?.take(TEXT_MAX).read_to_end(&mut bytes).ok()?;
-    let parts = bytes.split(|byte| *byte == 0).filter(|part| !part.is_empty());
+    // Behind the last one there is nothing, or room.
+    let end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
+    let parts = bytes[..end].split(|byte| *byte == 0);
     Some(parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect())
 }
 
@@ -174,6 +176,30 @@ pub(crate) fn environment(pid: u32, names: &[&str]) -> Option<BTreeMap<String, S
         .filter_map(|variable| variable.split_once('='))
         .filter(|(name, _)| names.contains(name));
     Some(wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+/// Returns all variables that it was started with; none if they may not be seen.
+pub(crate) fn whole_environment(pid: u32) -> Option<Vec<(String, String)>> {
+    let split =
+        |variable: &String| variable.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Some(zero_ended(pid, "environ")?.iter().filter_map(split).collect())
+}
+
+/// Returns how often its main thread has gone to sleep.
+pub(crate) fn switches(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
+}
+
+/// Returns its user and group.
+pub(crate) fn owner(pid: u32) -> Option<(u32, u32)> {
+    let data = fs::metadata(format!("/proc/{pid}")).ok()?;
+    Some((data.uid(), data.gid()))
+}
+
+/// Returns its control groups, as `/proc` has them.
+pub(crate) fn control_group(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()
 }
 
 /// Returns its descriptors with what they are; none if they may not be seen.

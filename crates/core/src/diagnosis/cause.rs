@@ -69,6 +69,7 @@ causes! {
     SyncForIo "worker_class.sync_for_io" "every thread waits for somebody else while the host has nothing to do: there are too few of them",
     BlockingInLoop "worker_class.blocking_in_loop" "a blocking call holds the event loop, and everybody else in it",
     DeployRegression "deploy.regression" "new code fails more often than the code before it, on the same traffic",
+    ArbiterWedged "arbiter.wedged" "the arbiter's loop stands: nobody replaces workers that end, and no signal is answered",
     WorkerMemory "worker.memory" "a worker needs more memory than there is",
 }
 

@@ -167,8 +167,8 @@ pub(super) fn of(sight: &Sight<'_>, diagnosis: &Diagnosis) -> Fixes {
             vec!["max_requests with max_requests_jitter replaces workers before they are too large".to_owned()],
             vec!["find what grows: tracemalloc, memray".to_owned()],
         ),
-        // It is found by comparing workers, never in a request.
-        Cause::DeployRegression => (vec![], vec![], vec![]),
+        // They are found by comparing workers and by watching the arbiter, never in a request.
+        Cause::DeployRegression | Cause::ArbiterWedged => (vec![], vec![], vec![]),
         Cause::Unknown => (vec![], vec!["see what was not visible, and make it so".to_owned()], vec![]),
     };
     Fixes { now, next, proper }

@@ -72,8 +72,9 @@ pub enum Sign {
     },
     /// An event loop was held.
     Blocked(Box<Troubled>),
-    /// The new workers of a reload fail more often than the old ones beside them.
-    Regression(Box<Diagnosis>),
+    /// Something about the server as a whole: the new workers of a reload fail more often than the old ones beside them, or the
+    /// arbiter does nothing any more.
+    Server(Trigger, Box<Diagnosis>),
     /// More was lost than chance explains.
     Losses {
         /// How many, in how many seconds, and how many were expected.
@@ -204,7 +205,7 @@ impl Desk {
                 self.worker(&worker, &diagnosis, text, grave, now)
             }
             Sign::Blocked(troubled) => self.blocked(&troubled, now),
-            Sign::Regression(diagnosis) => self.regression(*diagnosis, now),
+            Sign::Server(trigger, diagnosis) => self.server(trigger, *diagnosis, now),
             Sign::Losses { text } => self.losses(&text, now),
             Sign::Deaths { text } => self.deaths(&text, now),
             Sign::Latency { route, text } => self.latency(&route, &text, now),
@@ -404,7 +405,7 @@ impl Desk {
         }
     }
 
-    fn regression(&mut self, diagnosis: Diagnosis, now: f64) {
+    fn server(&mut self, trigger: Trigger, diagnosis: Diagnosis, now: f64) {
         let fingerprint = fingerprint(&diagnosis, &Request::default());
         let text = diagnosis.summary.clone();
         let troubled = Troubled { diagnosis, ..Troubled::default() };
@@ -415,7 +416,7 @@ impl Desk {
         kept.show(&troubled);
         kept.seen(now);
         kept.known(troubled.diagnosis.confidence, now);
-        kept.open(Trigger::Losses, &text, now);
+        kept.open(trigger, &text, now);
     }
 
     fn blocked(&mut self, troubled: &Troubled, now: f64) {

@@ -17,7 +17,11 @@ pub fn fingerprint(diagnosis: &Diagnosis, request: &Request) -> String {
     let route = || format!("{} {}", request.method, request.route.as_deref().unwrap_or(&request.path));
     let about = match cause {
         Cause::PoolExhausted | Cause::PoolLeak | Cause::PoolPgbouncer => None,
-        Cause::HostPaused | Cause::HostCpuStarved | Cause::HostDiskOrSwap | Cause::WorkerMemory => None,
+        Cause::HostPaused
+        | Cause::HostCpuStarved
+        | Cause::HostDiskOrSwap
+        | Cause::WorkerMemory
+        | Cause::ArbiterWedged => None,
         Cause::TimeoutTooLow | Cause::ClientSlow => Some(route()),
         _ if cause.family() == "external" => subject.peer.clone().or(place),
         _ if cause.family() == "db" => subject.query.clone().or(place).or_else(|| subject.peer.clone()),

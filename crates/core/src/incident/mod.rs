@@ -66,6 +66,8 @@ pub enum Trigger {
     Workers,
     /// An event loop that is held again and again.
     Blocked,
+    /// The arbiter does nothing any more.
+    Arbiter,
 }
 
 impl Trigger {
@@ -77,6 +79,7 @@ impl Trigger {
             Self::Capacity => "most threads are stuck at once",
             Self::Workers => "workers die, or do not boot",
             Self::Blocked => "an event loop is held again and again",
+            Self::Arbiter => "the arbiter does nothing any more",
         }
     }
 }
@@ -105,7 +108,9 @@ impl Incident {
     /// Returns how urgent it is: critical where requests are lost, or no thread or worker is left for them.
     pub fn severity(&self) -> Severity {
         match self.trigger {
-            Some(Trigger::Losses | Trigger::Capacity | Trigger::Workers) => Severity::Critical,
+            Some(Trigger::Losses | Trigger::Capacity | Trigger::Workers | Trigger::Arbiter) => {
+                Severity::Critical
+            }
             _ if self.requests_lost > 0 => Severity::Critical,
             _ => Severity::Warning,
         }

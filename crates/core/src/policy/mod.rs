@@ -24,6 +24,7 @@ pub use ledger::{AfterThat, Ledger, Outcome};
 
 use expression::Condition;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// How much is done without a person.
@@ -124,6 +125,11 @@ impl Kind {
     /// It touches one request alone, and one that is lost already.
     pub fn is_about_a_request(self) -> bool {
         matches!(self, Self::CancelOrphan | Self::CancelQuery | Self::ShutSocket)
+    }
+
+    /// It changes how many workers there are.
+    fn is_about_numbers(self) -> bool {
+        matches!(self, Self::AddWorkers | Self::RemoveWorkers)
     }
 
     /// How often it may be done at most, unless the policy says otherwise.
@@ -319,17 +325,29 @@ impl Policy {
         &self.rules
     }
 
-    /// Says what is to be done. The first rule that fits decides for each kind of action.
+    /// Says what is to be done. The first rule that fits decides for each kind of action; what is decided counts against the budget of
+    /// what comes after it.
     pub fn decide(&self, facts: &Facts, ledger: &Ledger, now_s: f64) -> Vec<Proposal> {
         if self.mode == Mode::Observe {
             return Vec::new();
         }
         let mut found: Vec<Proposal> = Vec::new();
+        let mut ledger = Cow::Borrowed(ledger);
         for rule in self.rules.iter().filter(|rule| rule.fits(facts)) {
-            for proposal in self.proposals(rule, facts, ledger, now_s) {
-                if found.iter().all(|known| known.step.kind != proposal.step.kind) {
-                    found.push(proposal);
+            for step in &rule.steps {
+                // Nor is the number of workers moved both ways at once.
+                let both_ways = |kind: Kind| kind.is_about_numbers() && step.kind.is_about_numbers();
+                let settles = |known: &Proposal| {
+                    known.step.kind == step.kind || known.verdict == Verdict::Do && both_ways(known.step.kind)
+                };
+                if found.iter().any(settles) {
+                    continue;
                 }
+                let proposal = self.proposal(step, rule, facts, &ledger, now_s);
+                if proposal.verdict == Verdict::Do && !step.kind.is_about_a_request() {
+                    ledger.to_mut().done(0, &proposal, now_s);
+                }
+                found.push(proposal);
             }
         }
         found
@@ -342,23 +360,21 @@ impl Policy {
             let unless = rule.unless.iter().flat_map(|condition| condition.parts(facts));
             parts.extend(unless.map(|(text, held)| (format!("unless {text}"), held)));
             let fits = rule.fits(facts);
-            let proposals = if fits { self.proposals(rule, facts, ledger, now_s) } else { Vec::new() };
+            let steps = rule.steps.iter().filter(|_| fits);
+            let proposals = steps.map(|step| self.proposal(step, rule, facts, ledger, now_s)).collect();
             Considered { rule: rule.name.clone(), parts, fits, proposals }
         };
         self.rules.iter().map(considered).collect()
     }
 
-    fn proposals(&self, rule: &Rule, facts: &Facts, ledger: &Ledger, now_s: f64) -> Vec<Proposal> {
-        let proposal = |step: &Step| {
-            let against = guard::against(step, rule, facts, &self.limits, ledger)
-                .or_else(|| ledger.against(step.kind, &self.limits, facts.workers, now_s));
-            let verdict = match against {
-                Some(why) => Verdict::Withheld(why),
-                None => self.in_this_mode(step.kind, rule, facts),
-            };
-            Proposal { step: *step, rule: rule.name.clone(), why: facts.told(), verdict }
+    fn proposal(&self, step: &Step, rule: &Rule, facts: &Facts, ledger: &Ledger, now_s: f64) -> Proposal {
+        let against = guard::against(step, rule, facts, &self.limits, ledger)
+            .or_else(|| ledger.against(step.kind, &self.limits, facts.workers, now_s));
+        let verdict = match against {
+            Some(why) => Verdict::Withheld(why),
+            None => self.in_this_mode(step.kind, rule, facts),
         };
-        rule.steps.iter().map(proposal).collect()
+        Proposal { step: *step, rule: rule.name.clone(), why: facts.told(), verdict }
     }
 
     fn in_this_mode(&self, kind: Kind, rule: &Rule, facts: &Facts) -> Verdict {

@@ -5,6 +5,7 @@
 //! Not for: deciding ([`ferricorn_core::policy`]), and not for writing down ([`crate::engine`]).
 
 mod cut;
+mod succession;
 
 pub(crate) use cut::Cut;
 
@@ -12,8 +13,10 @@ use crate::database::{Cancelled, Victim};
 use crate::process::Process;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use succession::Succession;
 
 /// How long a database may take to say what became of a statement, seconds.
 const CANCEL_S: f64 = 4.0;
@@ -43,6 +46,11 @@ pub(crate) enum Deed {
     Recycle,
     /// The reload of this number is given up.
     Halt(u32),
+    /// A stock Gunicorn's master is replaced.
+    Restart {
+        /// Its loop stands, and how often it has slept by then; else it replaces itself.
+        wedged: Option<u64>,
+    },
 }
 
 impl Deed {
@@ -58,6 +66,7 @@ impl Deed {
             Self::Remove(count) => format!("{count} less"),
             Self::Recycle => "all workers".to_owned(),
             Self::Halt(generation) => format!("reload {generation}"),
+            Self::Restart { .. } => "the master".to_owned(),
         }
     }
 }
@@ -88,6 +97,8 @@ enum Open {
     Cancel,
     /// A worker was asked to end.
     End { worker: Process, killed: bool },
+    /// Another master is to come.
+    Restart(Box<Succession>),
 }
 
 /// Carries out what was decided.
@@ -96,6 +107,10 @@ pub(crate) struct Hands {
     arbiter: Option<Process>,
     /// Where the arbiter of our own server looks for a reload that is to be halted.
     halt: Option<&'static AtomicU32>,
+    /// Where a stock Gunicorn writes its pid, as far as that was said.
+    pidfile: Option<PathBuf>,
+    /// The master that has come in the place of its one.
+    successor: Option<u32>,
     /// By number, with when it was begun.
     open: BTreeMap<u64, (f64, Open)>,
 }
@@ -103,7 +118,17 @@ pub(crate) struct Hands {
 impl Hands {
     /// Returns those for a server.
     pub(crate) fn of(arbiter: u32, halt: Option<&'static AtomicU32>) -> Self {
-        Self { arbiter: Process::open(arbiter), halt, open: BTreeMap::new() }
+        Self { arbiter: Process::open(arbiter), halt, ..Self::default() }
+    }
+
+    /// Returns the master that has come in the place of the one that is observed.
+    pub(crate) fn successor(&self) -> Option<u32> {
+        self.successor
+    }
+
+    /// Names the pidfile.
+    pub(crate) fn with_pidfile(self, pidfile: Option<PathBuf>) -> Self {
+        Self { pidfile, ..self }
     }
 
     /// Begins something; what comes of it, if that is known at once.
@@ -125,6 +150,7 @@ impl Hands {
                 Err(why) => Done::Over(why),
             }),
             Deed::End { pid } => self.end(id, *pid, now_s),
+            Deed::Restart { wedged } => self.restart(id, *wedged, now_s),
             deed => Some(self.tell_arbiter(deed)),
         }
     }
@@ -136,7 +162,7 @@ impl Hands {
             Deed::Remove(count) => self.tell(Signal::TTOU, *count),
             Deed::Recycle => self.tell(Signal::HUP, 1),
             Deed::Halt(generation) => self.halt(*generation),
-            Deed::Cancel(_) | Deed::Shut(_) | Deed::End { .. } => {
+            Deed::Cancel(_) | Deed::Shut(_) | Deed::End { .. } | Deed::Restart { .. } => {
                 Done::Failed("the arbiter cannot do that".to_owned())
             }
         }
@@ -155,6 +181,25 @@ impl Hands {
         }
         self.open.insert(id, (now_s, Open::End { worker, killed: false }));
         None
+    }
+
+    fn restart(&mut self, id: u64, wedged: Option<u64>, now_s: f64) -> Option<Done> {
+        let arbiter = self.arbiter.as_ref().and_then(|arbiter| Process::open(arbiter.pid));
+        let same = |it: &Process| self.arbiter.as_ref().is_some_and(|arbiter| arbiter.started == it.started);
+        let Some(old) = arbiter.filter(same) else {
+            return Some(Done::Over("the master has ended".to_owned()));
+        };
+        let begun = match wedged {
+            Some(switches) => Succession::beside(old, switches, self.pidfile.as_deref(), now_s),
+            None => Succession::upgrade(old, now_s),
+        };
+        match begun {
+            Ok(succession) => {
+                self.open.insert(id, (now_s, Open::Restart(Box::new(succession))));
+                None
+            }
+            Err(why) => Some(Done::Failed(why)),
+        }
     }
 
     fn halt(&self, generation: u32) -> Done {
@@ -211,6 +256,10 @@ impl Hands {
                     ended.push((*id, Done::Failed(text)));
                 }
                 Open::End { .. } => {}
+                Open::Restart(succession) => {
+                    ended.extend(succession.tick(now_s).map(|done| (*id, done)));
+                    self.successor = succession.successor().or(self.successor);
+                }
             }
         }
         for (id, _) in &ended {

@@ -16,6 +16,7 @@ mod lost;
 mod outlet;
 mod scaling;
 mod watch;
+mod wedge;
 
 pub(crate) use acting::{Acting, policy_of};
 pub(crate) use asking::Asking;
@@ -44,6 +45,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use watch::Watches;
+use wedge::Wedge;
 
 /// One look serves all requests of a worker that are due within this time, seconds.
 const SHARED_S: f64 = 0.05;
@@ -73,6 +75,7 @@ pub(crate) struct Engine<'a> {
     facts: Facts,
     desk: Desk,
     boots: Boots,
+    wedge: Wedge,
     detectors: Detectors,
     /// The memory of workers.
     courses: Courses,
@@ -117,6 +120,7 @@ impl<'a> Engine<'a> {
             facts: Facts::default(),
             desk,
             boots: Boots::default(),
+            wedge: Wedge::default(),
             detectors,
             courses: courses.unwrap_or_default(),
             asking,
@@ -331,12 +335,20 @@ impl<'a> Engine<'a> {
         for sign in self.boots.look(snapshot, &mut self.lens) {
             self.sign(sign, now_s);
         }
+        if let Some(sign) = self.wedge.look(snapshot, &mut self.lens) {
+            self.sign(sign, now_s);
+        }
         if !self.facts.is_nested() {
             self.sign(Sign::Capacity { stuck: self.facts.stuck, threads: self.facts.threads }, now_s);
         }
         self.sign(Sign::Tick, now_s);
         self.second_acting(now_s);
         self.second_scaling(snapshot.workers_target, now_s);
+    }
+
+    /// Returns the master that has come in the place of the one that is observed.
+    pub(crate) fn successor(&self) -> Option<u32> {
+        self.acting.successor()
     }
 
     /// Shows others a whole snapshot.

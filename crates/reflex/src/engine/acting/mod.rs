@@ -17,7 +17,7 @@ use crate::store::Act;
 use course::Courses;
 use ferricorn_core::change;
 use ferricorn_core::diagnosis::{Cause, Diagnosis, Finding, Fixes, reach};
-use ferricorn_core::incident::{Acted, Outcome, Sign};
+use ferricorn_core::incident::{Acted, Outcome, Sign, Trigger};
 use ferricorn_core::log::Level;
 use ferricorn_core::policy::{
     AfterThat, Facts, Kind, Ledger, Mode, Outcome as Effect, Policy, Proposal, Verdict,
@@ -27,7 +27,7 @@ use ferricorn_settings::Settings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use switch::Switch;
 use trial::Trial;
@@ -104,9 +104,19 @@ impl Acting {
         self.kept.ledger.is_off()
     }
 
+    /// Returns the master that has come in the place of the one that is observed.
+    pub(super) fn successor(&self) -> Option<u32> {
+        self.hands.successor()
+    }
+
     /// Tells the arbiter how many workers there are to be.
     pub(super) fn tell_arbiter(&self, deed: &Deed) -> Done {
         self.hands.tell_arbiter(deed)
+    }
+
+    /// Names the pidfile of a stock Gunicorn.
+    pub(crate) fn with_pidfile(self, pidfile: Option<PathBuf>) -> Self {
+        Self { hands: self.hands.with_pidfile(pidfile), ..self }
     }
 
     /// The same on our own server.
@@ -216,7 +226,7 @@ impl Engine<'_> {
     fn act_on_reload(&mut self, now_s: f64) {
         let Some((verdict, text)) = self.acting.trial.judge(&self.facts) else { return };
         let diagnosis = regression(verdict, &text);
-        self.sign(Sign::Regression(Box::new(diagnosis)), now_s);
+        self.sign(Sign::Server(Trigger::Losses, Box::new(diagnosis)), now_s);
         let incidents = self.desk.incidents();
         let found = incidents.iter().find(|incident| incident.cause == Cause::DeployRegression);
         let Some(incident) = found.map(|incident| incident.id.clone()) else { return };
@@ -250,6 +260,7 @@ impl Engine<'_> {
                     Kind::AddWorkers => Deed::Add(count),
                     Kind::RemoveWorkers => Deed::Remove(count),
                     Kind::Recycle => Deed::Recycle,
+                    Kind::RestartMaster => Deed::Restart { wedged: self.wedge.stands() },
                     _ => continue,
                 };
                 self.propose(proposal, &deed, &id, None, now_s);

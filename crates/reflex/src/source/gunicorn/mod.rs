@@ -33,3 +33,4 @@ mod view;
 
 pub use attach::{AttachError, Options};
 pub use observe::{Gunicorn, Observation};
+pub(crate) use tree::Serving;

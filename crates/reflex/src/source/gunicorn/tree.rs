@@ -83,6 +83,25 @@ impl Worker {
     }
 }
 
+/// The workers of one master, of which it is asked who serves.
+#[derive(Debug)]
+pub(crate) struct Serving(Tree);
+
+impl Serving {
+    /// None if the master has ended.
+    pub(crate) fn of(master: &Process) -> Option<Self> {
+        Process::open(master.pid).filter(|again| again.started == master.started).map(|it| Self(Tree::of(it)))
+    }
+
+    /// Returns how many of its workers have loaded the application. Where their heartbeats may not be seen, that is not known of
+    /// any.
+    pub(crate) fn count(&mut self, now_s: f64) -> usize {
+        self.0.look(now_s);
+        let serves = |worker: &&Worker| worker.gone_s.is_none() && worker.beat_age_s().is_some();
+        self.0.workers.values().filter(serves).count()
+    }
+}
+
 /// The processes.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
