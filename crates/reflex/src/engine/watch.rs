@@ -16,8 +16,10 @@ const MARKS: [(u32, f64); 5] = [(50, 0.0), (50, 0.15), (80, 0.0), (80, 0.15), (9
 /// looks there are.
 pub(super) const EARLY_S: f64 = 0.3;
 const EARLY_LOOKS: usize = 2;
-/// The ages at which one without a deadline is looked at, seconds.
-const AGES_S: [f64; 5] = [5.0, 5.15, 10.0, 20.0, 60.0];
+/// The ages at which one is looked at that nobody ends, seconds; the first of them once more a little later. Where its time is over
+/// sooner than the second, all are so much sooner.
+const AGES_S: [f64; 4] = [5.0, 10.0, 20.0, 60.0];
+const AGAIN_S: f64 = 0.15;
 /// At which shares of the silence after which a worker is killed its requests are looked at. Half of it is nothing unusual: so
 /// long do some workers rest between two signs of life.
 const SILENCES: [f64; 3] = [0.65, 0.75, 0.9];
@@ -96,7 +98,7 @@ impl Watches {
             Some(share) => MARKS.get(at).is_some_and(|(percent, after_s)| {
                 share * 100.0 >= f64::from(*percent) && (*after_s == 0.0 || app_s >= marked_s + after_s)
             }),
-            None => AGES_S.get(at).is_some_and(|age_s| app_s >= *age_s),
+            None => ages_s(running).get(at).is_some_and(|age_s| app_s >= *age_s),
         };
         reached(taken).then(|| running.enforced_share().map_or(0, |share| (share * 100.0) as u32))
     }
@@ -133,7 +135,7 @@ impl Watches {
                 let mark_s = deadline_s * f64::from(*percent) / 100.0;
                 if *after_s > 0.0 { marked_s + after_s } else { mark_s }
             }
-            None => *AGES_S.get(taken)?,
+            None => *ages_s(running).get(taken)?,
         };
         Some((at_s - running.request.app_s).max(0.0))
     }
@@ -284,8 +286,15 @@ fn first_beyond(running: &Running) -> usize {
             let has_second = beyond > 0 && MARKS[beyond - 1].1 > 0.0;
             if has_second { beyond - 1 } else { beyond }
         }
-        None => AGES_S.iter().position(|age_s| *age_s > app_s).unwrap_or(AGES_S.len()),
+        None => ages_s(running).iter().filter(|age_s| **age_s <= app_s).count(),
     }
+}
+
+/// Returns the ages at which a request is looked at that nobody ends, seconds.
+fn ages_s(running: &Running) -> [f64; 5] {
+    let [first, over, late, last] = AGES_S;
+    let sooner = running.request.deadline_s.map_or(1.0, |deadline_s| (deadline_s / over).min(1.0));
+    [first * sooner, first * sooner + AGAIN_S, over * sooner, late * sooner, last * sooner]
 }
 
 impl Watch {

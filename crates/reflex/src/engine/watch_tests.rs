@@ -9,10 +9,15 @@ fn running(app_s: f64, deadline_s: Option<f64>) -> Running {
 
 /// Lets a request grow older by a tenth of a second at a time; returns when it was looked at.
 fn looked_at(deadline_s: Option<f64>, until_s: f64) -> Vec<f64> {
+    looked_at_where(false, deadline_s, until_s)
+}
+
+/// The same of requests that nobody ends, if so.
+fn looked_at_where(unenforced: bool, deadline_s: Option<f64>, until_s: f64) -> Vec<f64> {
     let mut watches = Watches::default();
     let mut looks = Vec::new();
     for tick in 0..(until_s * 10.0) as u32 {
-        let now = running(f64::from(tick) / 10.0, deadline_s);
+        let now = Running { unenforced, ..running(f64::from(tick) / 10.0, deadline_s) };
         if watches.due(&now, false).is_some() {
             looks.push(now.request.app_s);
             watches.add(&now, Evidence::default(), &[]);
@@ -27,6 +32,8 @@ fn a_request_is_looked_at_twice_at_half_time_and_before_its_end() {
     assert_eq!(looked_at(Some(2.0), 3.0), [1.0, 1.2, 1.6, 1.8, 1.9]);
     assert_eq!(looked_at(None, 70.0), [5.0, 5.2, 10.0, 20.0, 60.0]);
     assert!(looked_at(Some(30.0), 14.0).is_empty());
+    assert_eq!(looked_at_where(true, Some(30.0), 70.0), [5.0, 5.2, 10.0, 20.0, 60.0]);
+    assert_eq!(looked_at_where(true, Some(6.0), 70.0), [3.0, 3.2, 6.0, 12.0, 36.0]);
 }
 
 #[test]
