@@ -36,6 +36,9 @@ class Visitors:
                 self.answers.append(self.server.get(self.path, timeout=30).status)
             except Exception:  # Its worker has gone.
                 self.answers.append(0)
+            if self.answers[-1] == 503:
+                # Refused at once: no reason to come in thousands.
+                time.sleep(0.1)
 
     def leave(self):
         """Returns the status of each answer, 0 where there was none."""

@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod change;
 pub mod check;
+pub mod circuits;
 pub mod claim;
 pub mod deadline;
 pub mod detect;

@@ -139,6 +139,13 @@ pub fn glob(pattern: &str) -> Option<String> {
     Some(format!("/{}{end}", inner.join("/")))
 }
 
+/// Returns the method and the pattern of a route's name, `GET /orders/{id}`; none for what is no path, or any.
+pub fn split(route: &str) -> Option<(&str, &str)> {
+    let (method, pattern) = route.split_once(' ')?;
+    let is_one = glob(pattern).is_some_and(|glob| glob == "/" || closeness(pattern) > 0);
+    (!method.is_empty() && is_one).then_some((method, pattern))
+}
+
 /// The parts of a pattern; a slash within brackets separates nothing.
 fn parts(pattern: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
@@ -261,6 +268,15 @@ mod tests {
                 prop_assert!(route.split('/').count() <= PARTS_MAX + 2);
             }
             prop_assert!(known.nodes <= NODES_MAX + PARTS_MAX * paths.len());
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_or_any_is_no_route_by_name() {
+        assert_eq!(split("GET /orders/{id}"), Some(("GET", "/orders/{id}")));
+        assert_eq!(split("GET /"), Some(("GET", "/")));
+        for name in ["", "GET", "GET /*", "GET /<path:rest>", "GET /{id}", &format!("GET {OTHER}")] {
+            assert_eq!(split(name), None, "{name}");
         }
     }
 }

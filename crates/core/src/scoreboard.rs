@@ -7,6 +7,7 @@
 //!
 //! Times are nanoseconds of `CLOCK_MONOTONIC`, the same for every process of a host; 0 means "not yet".
 
+use crate::circuits::Circuits;
 use crate::claim::Client;
 use crate::histogram::Histogram;
 use crate::latency::Cells;
@@ -21,7 +22,7 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most requests of a worker that the application works on at one time: in app threads, or one for each connection in tasks.
@@ -65,6 +66,8 @@ pub struct Scoreboard {
     pub worker_class: Text<8>,
     /// Folder of the server's records (`state_dir`); empty if it keeps none. Cut at 512 bytes.
     pub state_dir: Text<64>,
+    /// Routes that are not served for a while.
+    pub circuits: Circuits,
     /// One slot per worker; free slots have state [`State::Free`].
     pub workers: [WorkerSlot; WORKERS_MAX],
 }

@@ -204,6 +204,6 @@ fn bury(ward: &Ward<'_>, slot: &WorkerSlot, pid: u32) {
 
 fn answer(ward: &Ward<'_>, marks: &Marks, status: u16, detail: &str, request: &str) {
     let form = Form::from_number(marks.form);
-    let page = Page { status, detail, form, request, head_only: marks.head_only, own: ward.error_page };
+    let page = Page { form, request, own: ward.error_page, ..Page::new(status, detail, marks.head_only) };
     answer_over(lent(marks.fd).as_fd(), &page);
 }

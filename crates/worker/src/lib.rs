@@ -7,6 +7,7 @@
 
 mod access;
 mod app;
+mod circuits;
 mod climb;
 mod conn;
 mod date;

@@ -17,6 +17,7 @@ pub use late::LATE;
 pub(crate) use late::answer_over;
 
 use crate::access::AccessLog;
+use crate::circuits;
 use crate::conn::{Conn, Peer, Progress, Sent, State};
 use crate::handover;
 use crate::http::refusal::{Form, Page, Refusal, page};
@@ -126,6 +127,7 @@ pub(crate) struct Reactor {
     drain: Option<Drain>,
     /// Longest sleep: several heartbeats within `timeout`.
     beat_every_ns: u64,
+    circuits: circuits::Open,
     /// Calls in a row that were fast; tells when the loop may go back to an app thread.
     pub(crate) fast_calls: u32,
     now_ns: u64,
@@ -175,6 +177,7 @@ impl Reactor {
             parent_checked_ns: now_ns,
             drain: None,
             beat_every_ns,
+            circuits: circuits::Open::default(),
             fast_calls: 0,
             now_ns,
         };
@@ -256,6 +259,10 @@ impl Reactor {
             }
             if conn.is_unawaited(self.now_ns) {
                 self.shed(conn, UNAWAITED);
+                continue;
+            }
+            if let Some(left_s) = self.circuits.refuses(self.hub.circuits(), &conn.head, self.now_ns) {
+                self.turn_away(conn, left_s);
                 continue;
             }
             return Some(conn);
@@ -410,6 +417,13 @@ impl Reactor {
         }
         add(&self.hub.slot.shed, 1);
         let refusal = Refusal::new(BUSY, detail);
+        self.refuse_away(conn, &refusal);
+    }
+
+    /// Answers 503 to a request of a route whose circuit is open for so many seconds.
+    fn turn_away(&mut self, conn: Box<Conn>, left_s: u32) {
+        add(&self.hub.slot.shed, 1);
+        let refusal = Refusal { retry_s: left_s, ..Refusal::new(BUSY, UNSERVED) };
         self.refuse_away(conn, &refusal);
     }
 
@@ -778,6 +792,7 @@ fn place(places: &mut [Place], token: u64) -> Option<&mut Place> {
 }
 
 /// Why a request that stood in line gets no thread.
+const UNSERVED: &str = "this page is not served for a while";
 pub(crate) const UNAWAITED: &str = "its sender waits no more, as it has said";
 
 fn stamp_head(conn: &mut Conn, now_ns: u64) {

@@ -14,6 +14,7 @@ use crate::options::{Level, Log, Options};
 use crate::pool::{Job, Pool};
 use crate::reactor::{BUSY, Reactor, UNAWAITED, after};
 use crate::stage::Stage;
+use ferricorn_core::circuits::Circuits;
 use ferricorn_core::deadline::{Held, Plan};
 use ferricorn_core::record::request_id;
 use ferricorn_core::scoreboard::{Entry, REQUESTS_MAX, Scoreboard, WorkerSlot};
@@ -115,6 +116,11 @@ impl Hub {
     /// Tells whether the server keeps records of late requests.
     pub(crate) fn keeps_records(&self) -> bool {
         !self.board.state_dir.load().is_empty()
+    }
+
+    /// Returns the routes that are not served for a while.
+    pub(crate) fn circuits(&self) -> &'static Circuits {
+        &self.board.circuits
     }
 
     /// Tells the arbiter that this worker's place in the scoreboard has news.

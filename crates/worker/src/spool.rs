@@ -40,8 +40,8 @@ impl Spool {
             return Ok(());
         }
         self.write_file(bytes, limits.dir).map_err(|error| Refusal {
-            status: 503,
             detail: format!("cannot keep the request body in {}: {error}", limits.dir.display()).into(),
+            ..Refusal::new(503, "")
         })
     }
 

@@ -54,6 +54,10 @@ pub(super) fn against(
         }
         Kind::HaltReload if facts.stock => Some("a stock Gunicorn's reload cannot be halted".to_owned()),
         Kind::HaltReload if !facts.reloading => Some("no reload is being tried: see reload_soak".to_owned()),
+        Kind::OpenCircuit if facts.stock => Some("a stock Gunicorn cannot leave a route unserved".to_owned()),
+        Kind::OpenCircuit if crate::route::split(&facts.route).is_none() => {
+            Some("which route it is is not known".to_owned())
+        }
         Kind::RestartMaster if !facts.stock => {
             Some("Ferricorn's arbiter cannot be replaced in place: restart the service".to_owned())
         }

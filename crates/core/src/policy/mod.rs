@@ -74,6 +74,8 @@ pub enum Kind {
     CancelQuery,
     /// The connection that a request's thread is blocked on is shut.
     ShutSocket,
+    /// A route is answered 503 for a while.
+    OpenCircuit,
     /// A worker is ended with all its requests.
     KillWorker,
     /// More workers.
@@ -90,10 +92,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CancelOrphan,
         Self::CancelQuery,
         Self::ShutSocket,
+        Self::OpenCircuit,
         Self::KillWorker,
         Self::AddWorkers,
         Self::RemoveWorkers,
@@ -108,6 +111,7 @@ impl Kind {
             Self::CancelOrphan => "cancel_orphan",
             Self::CancelQuery => "cancel_query",
             Self::ShutSocket => "shut_socket",
+            Self::OpenCircuit => "open_circuit",
             Self::KillWorker => "kill_worker",
             Self::AddWorkers => "add_workers",
             Self::RemoveWorkers => "remove_workers",
@@ -138,7 +142,7 @@ impl Kind {
             Self::CancelOrphan | Self::CancelQuery | Self::ShutSocket => (60, 600.0),
             Self::KillWorker => (10, 600.0),
             Self::AddWorkers | Self::HaltReload => (6, 3600.0),
-            Self::RemoveWorkers => (12, 3600.0),
+            Self::RemoveWorkers | Self::OpenCircuit => (12, 3600.0),
             Self::Recycle => (2, 3600.0),
             Self::RestartMaster => (1, 3600.0),
         };
@@ -150,7 +154,7 @@ impl Kind {
         match self {
             Self::CancelOrphan | Self::CancelQuery | Self::ShutSocket => 0.0,
             Self::KillWorker => 5.0,
-            Self::AddWorkers | Self::RemoveWorkers | Self::HaltReload => 60.0,
+            Self::AddWorkers | Self::RemoveWorkers | Self::HaltReload | Self::OpenCircuit => 60.0,
             Self::Recycle | Self::RestartMaster => 600.0,
         }
     }

@@ -11,6 +11,9 @@ pub(crate) use cut::Cut;
 
 use crate::database::{Cancelled, Victim};
 use crate::process::Process;
+use ferricorn_core::circuits::{Circuits, OPEN_MAX as CIRCUITS_MAX};
+use ferricorn_core::scoreboard::Scoreboard;
+use ferricorn_sys::clock;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,6 +49,10 @@ pub(crate) enum Deed {
     Recycle,
     /// The reload of this number is given up.
     Halt(u32),
+    /// A route, `GET /orders/{id}`, is answered 503 for so many seconds.
+    Open(String, u32),
+    /// It is served again.
+    Close(String),
     /// A stock Gunicorn's master is replaced.
     Restart {
         /// Its loop stands, and how often it has slept by then; else it replaces itself.
@@ -66,6 +73,7 @@ impl Deed {
             Self::Remove(count) => format!("{count} less"),
             Self::Recycle => "all workers".to_owned(),
             Self::Halt(generation) => format!("reload {generation}"),
+            Self::Open(route, _) | Self::Close(route) => route.clone(),
             Self::Restart { .. } => "the master".to_owned(),
         }
     }
@@ -105,8 +113,9 @@ enum Open {
 #[derive(Debug, Default)]
 pub(crate) struct Hands {
     arbiter: Option<Process>,
-    /// Where the arbiter of our own server looks for a reload that is to be halted.
+    /// Where the arbiter of our own server looks for a reload that is to be halted, and its workers for routes that are not served.
     halt: Option<&'static AtomicU32>,
+    circuits: Option<&'static Circuits>,
     /// Where a stock Gunicorn writes its pid, as far as that was said.
     pidfile: Option<PathBuf>,
     /// The master that has come in the place of its one.
@@ -117,8 +126,13 @@ pub(crate) struct Hands {
 
 impl Hands {
     /// Returns those for a server.
-    pub(crate) fn of(arbiter: u32, halt: Option<&'static AtomicU32>) -> Self {
-        Self { arbiter: Process::open(arbiter), halt, ..Self::default() }
+    pub(crate) fn of(arbiter: u32, board: Option<&'static Scoreboard>) -> Self {
+        Self {
+            arbiter: Process::open(arbiter),
+            halt: board.map(|board| &board.halt),
+            circuits: board.map(|board| &board.circuits),
+            ..Self::default()
+        }
     }
 
     /// Returns the master that has come in the place of the one that is observed.
@@ -151,6 +165,8 @@ impl Hands {
             }),
             Deed::End { pid } => self.end(id, *pid, now_s),
             Deed::Restart { wedged } => self.restart(id, *wedged, now_s),
+            Deed::Open(route, seconds) => Some(self.open_circuit(route, *seconds)),
+            Deed::Close(route) => Some(self.close_circuit(route)),
             deed => Some(self.tell_arbiter(deed)),
         }
     }
@@ -162,9 +178,12 @@ impl Hands {
             Deed::Remove(count) => self.tell(Signal::TTOU, *count),
             Deed::Recycle => self.tell(Signal::HUP, 1),
             Deed::Halt(generation) => self.halt(*generation),
-            Deed::Cancel(_) | Deed::Shut(_) | Deed::End { .. } | Deed::Restart { .. } => {
-                Done::Failed("the arbiter cannot do that".to_owned())
-            }
+            Deed::Cancel(_)
+            | Deed::Shut(_)
+            | Deed::End { .. }
+            | Deed::Restart { .. }
+            | Deed::Open(..)
+            | Deed::Close(_) => Done::Failed("the arbiter cannot do that".to_owned()),
         }
     }
 
@@ -181,6 +200,31 @@ impl Hands {
         }
         self.open.insert(id, (now_s, Open::End { worker, killed: false }));
         None
+    }
+
+    fn open_circuit(&self, route: &str, seconds: u32) -> Done {
+        let Some(circuits) = self.circuits else {
+            return Done::Failed("this server cannot leave a route unserved".to_owned());
+        };
+        let now_ns = clock::now_ns();
+        let until_ns = now_ns + u64::from(seconds) * 1_000_000_000;
+        match circuits.open(route, until_ns, now_ns) {
+            true => Done::Yes(format!("{route} is answered 503 for {seconds} s")),
+            false => Done::Failed(format!("{CIRCUITS_MAX} routes are not served already")),
+        }
+    }
+
+    fn close_circuit(&self, route: &str) -> Done {
+        let closed = self.circuits.is_some_and(|circuits| circuits.close(route, clock::now_ns()));
+        let text = format!("{route} is served again");
+        if closed { Done::Yes(text) } else { Done::Over(text) }
+    }
+
+    /// Has all routes served again.
+    pub(crate) fn close_circuits(&self) {
+        if let Some(circuits) = self.circuits {
+            circuits.close_all(clock::now_ns());
+        }
     }
 
     fn restart(&mut self, id: u64, wedged: Option<u64>, now_s: f64) -> Option<Done> {

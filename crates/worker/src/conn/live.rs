@@ -169,9 +169,9 @@ impl Conn {
         if !self.response.take_back() {
             return self.response.abort();
         }
-        let (form, detail) = (self.head.form, &*refusal.detail);
+        let (form, detail, retry_s) = (self.head.form, &*refusal.detail, refusal.retry_s);
         self.response.replace(refusal.status, |out, head_only| {
-            page(out, &Page { status: refusal.status, detail, form, request, head_only, own });
+            page(out, &Page { form, request, own, retry_s, ..Page::new(refusal.status, detail, head_only) });
         });
     }
 

@@ -15,12 +15,14 @@ pub struct Refusal {
     pub status: u16,
     /// What was wrong, for the page and the log; never echoes more than a short piece of the input.
     pub detail: Cow<'static, str>,
+    /// After how many seconds the request may come again, with 503.
+    pub retry_s: u32,
 }
 
 impl Refusal {
     /// A refusal with a fixed explanation.
     pub const fn new(status: u16, detail: &'static str) -> Self {
-        Self { status, detail: Cow::Borrowed(detail) }
+        Self { status, detail: Cow::Borrowed(detail), retry_s: 1 }
     }
 
     /// 400 with a fixed explanation.
@@ -31,7 +33,8 @@ impl Refusal {
     /// 400 that quotes at most 64 bytes of the offending input.
     pub fn quoting(detail: &str, input: &[u8]) -> Self {
         let short = &input[..input.len().min(64)];
-        Self { status: 400, detail: Cow::Owned(format!("{detail}: {:?}", String::from_utf8_lossy(short))) }
+        let detail = Cow::Owned(format!("{detail}: {:?}", String::from_utf8_lossy(short)));
+        Self { detail, ..Self::new(400, "") }
     }
 
     /// Appends the whole response, head and page, to `out`. The connection closes after it.
@@ -88,12 +91,14 @@ pub struct Page<'a> {
     pub head_only: bool,
     /// The user's page for browsers.
     pub own: Option<&'a ErrorPage>,
+    /// After how many seconds the request may come again, with 503.
+    pub retry_s: u32,
 }
 
 impl<'a> Page<'a> {
     /// Returns a page about a request that the log does not know.
     pub const fn new(status: u16, detail: &'a str, head_only: bool) -> Self {
-        Self { status, detail, form: Form::Problem, request: "", head_only, own: None }
+        Self { status, detail, form: Form::Problem, request: "", head_only, own: None, retry_s: 1 }
     }
 }
 
@@ -113,10 +118,10 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
         }
     };
     let advice = match status {
-        405 => "Allow: GET\r\n",
-        426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-        503 => "Retry-After: 1\r\n",
-        _ => "",
+        405 => "Allow: GET\r\n".into(),
+        426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n".into(),
+        503 => format!("Retry-After: {}\r\n", page.retry_s),
+        _ => String::new(),
     };
     let id =
         if page.request.is_empty() { String::new() } else { format!("X-Request-Id: {}\r\n", page.request) };

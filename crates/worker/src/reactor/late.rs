@@ -81,7 +81,7 @@ impl Reactor {
             Claim::Answer => {
                 let (form, head_only) = (place.form, place.head_only);
                 let own = self.hub.options.error_page.as_ref();
-                let answer = Page { status: LATE, detail, form, request: &id, head_only, own };
+                let answer = Page { form, request: &id, own, ..Page::new(LATE, detail, head_only) };
                 let sent = answer_over(socket.as_fd(), &answer);
                 sent.map_or((Outcome::ClientGone, 0), |bytes| (Outcome::TimedOut, bytes))
             }

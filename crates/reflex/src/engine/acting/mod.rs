@@ -22,6 +22,7 @@ use ferricorn_core::log::Level;
 use ferricorn_core::policy::{
     AfterThat, Facts, Kind, Ledger, Mode, Outcome as Effect, Policy, Proposal, Verdict,
 };
+use ferricorn_core::route;
 use ferricorn_core::scoreboard::Scoreboard;
 use ferricorn_settings::Settings;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ use trial::Trial;
 /// From this share of its time on something is done about a request. Who is killed at the end of it by another must be helped
 /// before.
 const NEAR: f64 = 0.95;
+/// How long a route is not served, unless the rule says otherwise, seconds.
+const CIRCUIT_S: f64 = 30.0;
 /// Under what it is kept what survives.
 const KEY: &str = "acting";
 /// Actions whose end, or effect, is awaited; the oldest are let go.
@@ -122,7 +125,7 @@ impl Acting {
     /// The same on our own server.
     pub(crate) fn on_board(self, board: &'static Scoreboard, workers: u32) -> Self {
         let arbiter = board.arbiter_pid.load(Relaxed);
-        Self { hands: Hands::of(arbiter, Some(&board.halt)), workers_configured: Some(workers), ..self }
+        Self { hands: Hands::of(arbiter, Some(board)), workers_configured: Some(workers), ..self }
     }
 }
 
@@ -260,6 +263,15 @@ impl Engine<'_> {
                     Kind::AddWorkers => Deed::Add(count),
                     Kind::RemoveWorkers => Deed::Remove(count),
                     Kind::Recycle => Deed::Recycle,
+                    Kind::OpenCircuit => {
+                        if route::split(&facts.route).is_none() {
+                            continue;
+                        }
+                        Deed::Open(
+                            facts.route.clone(),
+                            proposal.step.revert_after_s.unwrap_or(CIRCUIT_S) as u32,
+                        )
+                    }
                     Kind::RestartMaster => Deed::Restart { wedged: self.wedge.stands() },
                     _ => continue,
                 };
@@ -391,6 +403,7 @@ impl Engine<'_> {
     fn take_back(&mut self, number: u64, begun: &Begun, why: &str, now_s: f64) {
         let deed = match begun.proposal.step.kind {
             Kind::AddWorkers => Deed::Remove(begun.proposal.step.count),
+            Kind::OpenCircuit => Deed::Close(begun.target.clone()),
             _ => return,
         };
         self.acting.kept.ledger.reverted(number);
@@ -433,7 +446,10 @@ impl Engine<'_> {
         if let Some(on) = self.acting.switch.turned(now_s) {
             match on {
                 true => self.acting.kept.ledger.on(),
-                false => self.acting.kept.ledger.off(),
+                false => {
+                    self.acting.kept.ledger.off();
+                    self.acting.hands.close_circuits();
+                }
             }
             self.outlet.say_switched(on);
             self.outlet.remember(KEY, &self.acting.kept, now_s);
