@@ -38,7 +38,7 @@ def test_workers_are_added_where_all_threads_wait_for_others(case):
 def test_no_workers_are_added_while_the_database_is_what_is_short(case):
     one = case("--workers", 2, "--timeout", 3, mode=None, policy=MORE)
     crowd = Visitors(one.server, "/slowly", 8)
-    action = one.wait_action("add_workers", "withheld", 40)
+    action = one.wait_action("add_workers", "withheld", 75)
     assert "more workers would make it worse" in action["text"]
     crowd.leave()
     assert len(one.server.workers()) == 2

@@ -56,8 +56,8 @@ def test_mistakes_are_told_with_their_place(tmp_path):
     found = ctl("policy", "check", file)
     assert found.returncode == 1
     assert found.stdout.splitlines() == [
-        f"{file}:6:7: there is no action cancel_querry: there are cancel_orphan, cancel_query, shut_socket, kill_worker, "
-        "add_workers, remove_workers, recycle, halt_reload, restart_master",
+        f"{file}:6:7: there is no action cancel_querry: there are cancel_orphan, cancel_query, shut_socket, "
+        "open_circuit, kill_worker, add_workers, remove_workers, recycle, halt_reload, restart_master",
         f"{file}:5:9: there is nothing called `caus`; did you mean `cause`?",
     ]
     mistakes = json.loads(ctl("policy", "check", file, "--json").stdout)["mistakes"]
