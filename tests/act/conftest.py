@@ -93,6 +93,11 @@ class Case:
         """What was done, or was not, over all incidents."""
         return [action for incident in self.incidents() for action in incident.get("actions", ())]
 
+    def changes(self):
+        """What is known to have changed, the newest first."""
+        done = ctl("changes", "--json", "--state-dir", self.state)
+        return json.loads(done.stdout) if done.returncode == 0 else []
+
     def audit(self):
         """What was written down of actions, the newest first."""
         return json.loads(ctl("actions", "--json", "--state-dir", self.state).stdout)
@@ -135,10 +140,10 @@ class Case:
 
 @pytest.fixture(params=["ferricorn", "gunicorn"])
 def case(request, server, tmp_path, database, silent):
-    """Factory: ``case("--timeout", 3, ..., mode="protect", policy=text)`` starts a server, watched."""
+    """Factory: ``case("--timeout", 3, ..., mode="protect", policy=text)`` starts a server, watched. The module of ``app`` is in ``path``."""
     observers = []
 
-    def start(*args, mode="protect", policy=None, env=None):
+    def start(*args, mode="protect", policy=None, env=None, app="shop:app", path=HERE):
         state = tmp_path / "state"
         env = {"DSN": database.shop, "PEER": silent, **(env or {})}
         watched = ["--reflex-database", database.watch, "--state-dir", state]
@@ -148,9 +153,9 @@ def case(request, server, tmp_path, database, silent):
             (tmp_path / "policy.toml").write_text(policy)
             watched += ["--reflex-policy", tmp_path / "policy.toml"]
         if request.param == "ferricorn":
-            target = server(*args, *watched, app="shop:app", env=env, path=[HERE])
+            target = server(*args, *watched, app=app, env=env, path=[path])
         else:
-            target = Stock(tmp_path, args, env)
+            target = Stock(tmp_path, args, env, app, path)
             observers.append(target)
             target.attach(watched)
         case = Case(target, state)
@@ -168,14 +173,14 @@ def case(request, server, tmp_path, database, silent):
 class Stock:
     """A stock Gunicorn of the version that the tests have installed, and an observer beside it."""
 
-    def __init__(self, folder, args, env):
+    def __init__(self, folder, args, env, app, path):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.address = listener.getsockname()
         self.folder = folder
         logs = ["--access-logfile", folder / "access.log", "--error-logfile", folder / "error.log"]
         command = [Path(sys.executable).with_name("gunicorn"), "--bind", "127.0.0.1:%d" % self.address[1], *logs, *args]
-        env = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", **env}
-        self.process = subprocess.Popen([*map(str, command), "shop:app"], env=env, start_new_session=True, cwd=folder)
+        env = {**os.environ, "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1", **env}
+        self.process = subprocess.Popen([*map(str, command), app], env=env, start_new_session=True, cwd=folder)
         self.observer = None
         wait_until(self.accepts, 20, "the stock server")
 
@@ -198,11 +203,11 @@ class Stock:
             self.observer = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)
         wait_until(lambda: "asks PostgreSQL" in log.read_text(), 20, "the observer")
 
-    def get(self, path, timeout=10):
+    def get(self, path, method="GET", timeout=10):
         from harness import Connection
 
         with Connection(self.address, timeout) as connection:
-            return connection.request(path, close=True)
+            return connection.request(path, method, close=True)
 
     def log(self):
         names = ("error.log", "observer.log")
