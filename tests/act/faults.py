@@ -120,6 +120,16 @@ def index_dropped(stage):
 
 
 @contextlib.contextmanager
+def benign_deploy_after_index_dropped(stage):
+    """Somebody dropped an index. A moment after the first request was seen to suffer, a version comes that has nothing to do with it."""
+    with index_dropped(stage):
+        wait_until(stage.one.incidents, 40, "the first sign")
+        stage.release("shop.py", 'return "calm"', 'return "very calm"')
+        stage.deploy = stage.reload()
+        yield
+
+
+@contextlib.contextmanager
 def benign_deploy_long_after_index_dropped(stage):
     """Somebody dropped an index. Half a minute after the first request was seen to suffer, a version comes that has nothing to do with it."""
     with index_dropped(stage):
