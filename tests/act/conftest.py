@@ -140,7 +140,10 @@ class Case:
 
 @pytest.fixture(params=["ferricorn", "gunicorn"])
 def case(request, server, tmp_path, database, silent):
-    """Factory: ``case("--timeout", 3, ..., mode="protect", policy=text)`` starts a server, watched. The module of ``app`` is in ``path``."""
+    """Factory: ``case("--timeout", 3, ..., mode="protect", policy=text)`` starts a server, watched.
+
+    The module of ``app`` is in ``path``.
+    """
     observers = []
 
     def start(*args, mode="protect", policy=None, env=None, app="shop:app", path=HERE):

@@ -6,12 +6,10 @@ import http.server
 import signal
 import threading
 import time
-from pathlib import Path
 
 from harness import wait_until
 from harness.crowd import Visitors
 
-HERE = Path(__file__).parent
 CUSTOMERS, ORDERS, REGIONS = 4_000, 400_000, 10
 INDEX = "create index if not exists orders_customer on orders (customer, total)"
 
@@ -131,7 +129,8 @@ def benign_deploy_after_index_dropped(stage):
 
 @contextlib.contextmanager
 def benign_deploy_long_after_index_dropped(stage):
-    """Somebody dropped an index. Half a minute after the first request was seen to suffer, a version comes that has nothing to do with it."""
+    """Somebody dropped an index. Half a minute after the first request was seen to suffer, a version comes that has nothing to do
+    with it."""
     with index_dropped(stage):
         noted = wait_until(stage.one.incidents, 40, "the first sign")[-1]["noted_at"]
         wait_until(lambda: time.time() > noted + 20, 40, "the time between the two")

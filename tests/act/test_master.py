@@ -9,7 +9,7 @@ import pytest
 
 from harness import wait_until
 from harness.crowd import Visitors
-from harness.server import children
+from harness.server import alive, children
 
 pytestmark = [pytest.mark.only_ferricorn("its own observer"), pytest.mark.timeout(120)]
 
@@ -30,13 +30,7 @@ def masters():
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not any(map(lives, pids)), 30, "their end")
-
-
-def lives(pid):
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rsplit(") ", 1)[1][0] != "Z"
-    return False
+    wait_until(lambda: not any(map(alive, pids)), 30, "their end")
 
 
 def stock(case, when, *args):

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 ROWS = tomllib.loads((HERE / "scenarios.toml").read_text())["scenario"]
 KNOWN = set(
     "name app args mode policy path visitors calm fault verdict change not_change actions forbidden log workers answer bystander"
-    " serves hosts gunicorn xfail sometimes".split()
+    " serves hosts gunicorn xfail".split()
 )
 # With the pid of who answers and how long it took: by these the observer tells versions apart.
 ACCESS = ["--access-logformat", '%(p)s %(t)s "%(r)s" %(s)s %(D)s']
@@ -54,7 +54,7 @@ def test_scenario(case, row, checkout, database, partner, request):
     if case.host not in row.get("hosts", [case.host]):
         pytest.skip(f"not on {case.host}")
     if "xfail" in row:
-        request.applymarker(pytest.mark.xfail(reason=row["xfail"], strict=not row.get("sometimes"), raises=AssertionError))
+        request.applymarker(pytest.mark.xfail(reason=row["xfail"], strict=True, raises=AssertionError))
     policy = row.get("policy")
     args = [*row["args"], *(ACCESS if case.host == "gunicorn" else [])]
     mode = row.get("mode", None if policy else "act")

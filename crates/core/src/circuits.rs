@@ -3,10 +3,13 @@
 //!
 //! Not for: which route ([`crate::policy`]), and not for the answer, which is the worker's.
 
-use crate::scoreboard::Text;
+use crate::scoreboard::{self, Text};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
+/// Words of a route's name, and the bytes that go into them.
+const NAME_WORDS: usize = 32;
+const NAME_MAX: usize = NAME_WORDS * 8;
 /// Circuits that may be open at a time.
 pub const OPEN_MAX: usize = 8;
 
@@ -25,8 +28,8 @@ pub struct Circuits {
 #[repr(C)]
 struct Circuit {
     until_ns: AtomicU64,
-    /// Method and pattern, `GET /orders/{id}`. Cut at 256 bytes.
-    route: Text<32>,
+    /// Method and pattern, `GET /orders/{id}`.
+    route: Text<NAME_WORDS>,
 }
 
 impl Circuits {
@@ -35,12 +38,11 @@ impl Circuits {
         self.serial.load(Relaxed)
     }
 
-    /// Opens one; false if there is no room for it.
+    /// Opens one; false if there is no room for it, or for its name: one that is cut would mean another route.
     pub fn open(&self, route: &str, until_ns: u64, now_ns: u64) -> bool {
-        // One that is cut would mean another route.
         let same = self.open.iter().find(|one| one.route.is(route.as_bytes()));
         let free = || self.open.iter().find(|one| one.until_ns.load(Relaxed) <= now_ns);
-        let Some(one) = same.or_else(free).filter(|_| route.len() <= 256) else { return false };
+        let Some(one) = same.or_else(free).filter(|_| route.len() <= NAME_MAX) else { return false };
         self.write(|| {
             one.route.store(route.as_bytes());
             one.until_ns.store(until_ns, Relaxed);
@@ -66,11 +68,9 @@ impl Circuits {
     }
 
     fn write(&self, change: impl FnOnce()) {
-        let serial = self.serial.load(Relaxed) | 1;
-        self.serial.store(serial, Relaxed);
-        fence(Release);
+        let serial = scoreboard::open(&self.serial);
         change();
-        self.serial.store(serial.wrapping_add(1), Release);
+        self.serial.store(serial, Release);
     }
 
     /// Returns those that are open, with their end, and the serial number of this; none while something is written.
@@ -103,7 +103,7 @@ mod tests {
             assert!(circuits.open(&format!("GET /{number}"), 300, 100));
         }
         assert!(!circuits.open("GET /more", 300, 100) && circuits.open("GET /more", 400, 300));
-        assert!(!circuits.open(&"x".repeat(257), 500, 400));
+        assert!(!circuits.open(&"x".repeat(NAME_MAX + 1), 500, 400));
         circuits.close_all(300);
         assert_eq!(circuits.read(0).expect("whole").1, []);
     }

@@ -729,7 +729,7 @@ impl<const W: usize> Text<W> {
 }
 
 /// Begins a write under a sequence number; returns the number that ends it.
-fn open(seq: &AtomicU32) -> u32 {
+pub(crate) fn open(seq: &AtomicU32) -> u32 {
     let at = seq.load(Relaxed) | 1;
     seq.store(at, Relaxed);
     fence(Release);

@@ -136,8 +136,7 @@ impl<'a> Session<'a> {
         let shared = outlet.shared();
         let asking = Asking::open(&settings.reflex_database, context.log);
         let policy = policy_of(&settings, context.log);
-        let acting =
-            Acting::new(policy, server.pid, outlet.folder()).with_pidfile(context.options.pidfile.clone());
+        let acting = Acting::new(policy, server.pid, outlet.folder()).with_pidfile(gunicorn.pidfile());
         let now_s = clock::wall_time_s();
         let engine = Engine::new(server, asking, acting, outlet, now_s).following(gunicorn.scene(), now_s);
         let rhythm = Rhythm::new(clock::now_ns());

@@ -158,8 +158,8 @@ fn zero_ended(pid: u32, name: &str) -> Option<Vec<String>> {
     let mut bytes = Vec::new();
     fs::File::open(format!("/proc/{pid}/{name}")).ok()?.take(TEXT_MAX).read_to_end(&mut bytes).ok()?;
     // Behind the last one there is nothing, or room.
-    let end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
-    let parts = bytes[..end].split(|byte| *byte == 0);
+    let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { return Some(Vec::new()) };
+    let parts = bytes[..=last].split(|byte| *byte == 0);
     Some(parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect())
 }
 
@@ -170,12 +170,8 @@ pub(crate) fn command_line(pid: u32) -> Vec<String> {
 
 /// Returns those of these variables that it was started with; none if they may not be seen. Others are not kept.
 pub(crate) fn environment(pid: u32, names: &[&str]) -> Option<BTreeMap<String, String>> {
-    let variables = zero_ended(pid, "environ")?;
-    let wanted = variables
-        .iter()
-        .filter_map(|variable| variable.split_once('='))
-        .filter(|(name, _)| names.contains(name));
-    Some(wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    let all = whole_environment(pid)?;
+    Some(all.into_iter().filter(|(name, _)| names.contains(&name.as_str())).collect())
 }
 
 /// Returns all variables that it was started with; none if they may not be seen.

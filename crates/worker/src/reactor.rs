@@ -262,7 +262,7 @@ impl Reactor {
                 continue;
             }
             if let Some(left_s) = self.circuits.refuses(self.hub.circuits(), &conn.head, self.now_ns) {
-                self.turn_away(conn, left_s);
+                self.shed_for(conn, UNSERVED, left_s);
                 continue;
             }
             return Some(conn);
@@ -412,18 +412,16 @@ impl Reactor {
 
     /// Answers 503 to a request for which there is no room in the line, or no thread.
     pub(crate) fn shed(&mut self, conn: Box<Conn>, detail: &'static str) {
+        self.shed_for(conn, detail, 1);
+    }
+
+    /// The same to one that may come again after so many seconds.
+    fn shed_for(&mut self, conn: Box<Conn>, detail: &'static str, retry_s: u32) {
         if conn.is_late() {
             return self.pass_over(conn);
         }
         add(&self.hub.slot.shed, 1);
-        let refusal = Refusal::new(BUSY, detail);
-        self.refuse_away(conn, &refusal);
-    }
-
-    /// Answers 503 to a request of a route whose circuit is open for so many seconds.
-    fn turn_away(&mut self, conn: Box<Conn>, left_s: u32) {
-        add(&self.hub.slot.shed, 1);
-        let refusal = Refusal { retry_s: left_s, ..Refusal::new(BUSY, UNSERVED) };
+        let refusal = Refusal { retry_s, ..Refusal::new(BUSY, detail) };
         self.refuse_away(conn, &refusal);
     }
 
@@ -791,8 +789,9 @@ fn place(places: &mut [Place], token: u64) -> Option<&mut Place> {
     (place.generation == (token >> 32) as u32).then_some(place)
 }
 
-/// Why a request that stood in line gets no thread.
+/// Why a request of a route whose circuit is open gets none.
 const UNSERVED: &str = "this page is not served for a while";
+/// Why a request that stood in line gets no thread.
 pub(crate) const UNAWAITED: &str = "its sender waits no more, as it has said";
 
 fn stamp_head(conn: &mut Conn, now_ns: u64) {

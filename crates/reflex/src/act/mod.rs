@@ -210,7 +210,9 @@ impl Hands {
         let until_ns = now_ns + u64::from(seconds) * 1_000_000_000;
         match circuits.open(route, until_ns, now_ns) {
             true => Done::Yes(format!("{route} is answered 503 for {seconds} s")),
-            false => Done::Failed(format!("{CIRCUITS_MAX} routes are not served already")),
+            false => {
+                Done::Failed(format!("{CIRCUITS_MAX} routes are not served already, or its name is too long"))
+            }
         }
     }
 

@@ -55,6 +55,13 @@ struct Next {
     since_s: Option<f64>,
 }
 
+impl Next {
+    /// None if it has ended.
+    fn of(process: Process) -> Option<Self> {
+        Some(Self { serving: Serving::of(&process)?, process, since_s: None })
+    }
+}
+
 #[derive(Debug)]
 enum How {
     /// The old one starts it, who had these children before.
@@ -91,26 +98,19 @@ impl Succession {
         }
         let workers = Serving::of(&old).map_or(0, |mut serving| serving.count(now_s));
         let copy = Copy::of(&old)?;
-        let pidfile = copy.pidfile(pidfile).and_then(|path| Moved::of(path, old.pid));
-        let process = match copy.start() {
-            Ok(process) => process,
-            Err(why) => {
-                if let Some(moved) = pidfile {
-                    moved.back();
-                }
-                return Err(why);
+        let pidfile = pidfile.and_then(|path| Moved::of(path, old.pid));
+        let how = How::Beside { switches, pidfile };
+        let mut it = Self { old, begun_s: now_s, workers, next: None, how, successor: None };
+        match copy.start() {
+            Ok(next) => {
+                it.next = Some(next);
+                Ok(it)
             }
-        };
-        let serving = Serving::of(&process).ok_or("it has ended at once")?;
-        let next = Some(Next { process, serving, since_s: None });
-        Ok(Self {
-            old,
-            begun_s: now_s,
-            workers,
-            next,
-            how: How::Beside { switches, pidfile },
-            successor: None,
-        })
+            Err(why) => {
+                it.give_up();
+                Err(why)
+            }
+        }
     }
 
     /// Returns the new master, once the old one was ended.
@@ -139,11 +139,8 @@ impl Succession {
         }
         // One that is wedged may have lost some.
         let serve = next.serving.count(now_s) >= self.workers.max(1);
-        let since_s = *next.since_s.get_or_insert(now_s);
-        if !serve {
-            next.since_s = None;
-        }
-        if serve && now_s - since_s >= SERVED_S {
+        next.since_s = serve.then(|| next.since_s.unwrap_or(now_s));
+        if next.since_s.is_some_and(|since_s| now_s - since_s >= SERVED_S) {
             return Some(self.hand_over(pid));
         }
         if waited_s > BOOT_S {
@@ -207,10 +204,7 @@ impl Succession {
 fn successor(old: &Process, before: &[u32]) -> Option<Next> {
     let new = process::children(old.pid).into_iter().filter(|pid| !before.contains(pid));
     // Workers have no children that serve.
-    new.filter_map(Process::open).find_map(|process| {
-        let serving = Serving::of(&process).filter(|_| !process::children(process.pid).is_empty())?;
-        Some(Next { process, serving, since_s: None })
-    })
+    new.filter(|pid| !process::children(*pid).is_empty()).filter_map(Process::open).find_map(Next::of)
 }
 
 /// What a master was started with.
@@ -259,16 +253,7 @@ impl Copy {
         Ok(Self { command, environment, folder, listeners, output: [1, 2].map(|fd| old.borrow(fd).ok()) })
     }
 
-    /// Returns where it writes its pid.
-    fn pidfile(&self, known: Option<&Path>) -> Option<PathBuf> {
-        let words = || self.command.iter();
-        let after = words().zip(words().skip(1)).find(|(word, _)| matches!(word.as_str(), "-p" | "--pid"));
-        let joined = words().find_map(|word| word.strip_prefix("--pid="));
-        let said = after.map(|(_, path)| path.as_str()).or(joined).map(|path| self.folder.join(path));
-        known.map(Path::to_owned).or(said)
-    }
-
-    fn start(self) -> Result<Process, String> {
+    fn start(self) -> Result<Next, String> {
         let name = self.command[0].clone();
         let cannot = |error: io::Error| format!("{name} cannot be started: {error}");
         let numbers: Vec<String> = self.listeners.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
@@ -282,7 +267,8 @@ impl Copy {
         }
         let child = command.spawn().map_err(cannot)?;
         // It lives on without us.
-        Process::open(child.id()).ok_or_else(|| "the new master has ended at once".to_owned())
+        let next = Process::open(child.id()).and_then(Next::of);
+        next.ok_or_else(|| "the new master has ended at once".to_owned())
     }
 }
 
@@ -302,10 +288,11 @@ struct Moved {
 
 impl Moved {
     /// None if that process's pid does not stand there.
-    fn of(path: PathBuf, pid: u32) -> Option<Self> {
-        let text = fs::read_to_string(&path).ok()?;
+    fn of(path: &Path, pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(path).ok()?;
         let aside = PathBuf::from(format!("{}.wedged", path.display()));
-        (text.trim() == pid.to_string() && fs::rename(&path, &aside).is_ok()).then_some(Self { path, aside })
+        (text.trim() == pid.to_string() && fs::rename(path, &aside).is_ok())
+            .then(|| Self { path: path.to_owned(), aside })
     }
 
     fn back(self) {

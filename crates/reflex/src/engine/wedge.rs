@@ -3,7 +3,7 @@
 //!
 //! Not for: replacing it ([`crate::act`]).
 
-use crate::evidence::{Aim, Lens};
+use crate::evidence::Lens;
 use crate::{kernel, process};
 use ferricorn_core::diagnosis::{Cause, Diagnosis, Finding, Fixes, Subject};
 use ferricorn_core::evidence::Frame;
@@ -114,14 +114,8 @@ impl Wedge {
 
 /// Where its main thread is: the hooks of an application come first.
 fn frames(pid: u32, lens: &mut Lens) -> Vec<Frame> {
-    let look = lens.look(&Aim { pid, all: true, ..Aim::default() });
-    let main = look
-        .threads
-        .into_iter()
-        .find(|thread| thread.tid == pid)
-        .map(|thread| thread.frames)
-        .unwrap_or_default();
-    let (own, other): (Vec<Frame>, Vec<Frame>) = main.into_iter().partition(Frame::is_application);
+    let (own, other): (Vec<Frame>, Vec<Frame>) =
+        lens.main_stack(pid).into_iter().partition(Frame::is_application);
     own.into_iter().chain(other).take(3).collect()
 }
 
@@ -171,11 +165,11 @@ mod tests {
         let [Sign::Server(Trigger::Arbiter, diagnosis)] = &told[..] else { panic!("{told:?}") };
         assert_eq!(diagnosis.cause, Cause::ArbiterWedged);
         signal(&arbiter, rustix::process::Signal::CONT);
-        let turns = || wedge.look(&snapshot, &mut lens).is_none() && wedge.stands().is_none();
-        assert!(
-            std::iter::repeat_with(turns).take(5).inspect(|_| sleep(Duration::from_millis(200))).last()
-                == Some(true)
-        );
+        for _ in 0..5 {
+            sleep(Duration::from_millis(200));
+            assert!(wedge.look(&snapshot, &mut lens).is_none());
+        }
+        assert!(wedge.stands().is_none());
         for child in [&mut arbiter, &mut worker] {
             child.kill().and_then(|()| child.wait()).expect("ended");
         }

@@ -22,7 +22,6 @@ use ferricorn_core::log::Level;
 use ferricorn_core::policy::{
     AfterThat, Facts, Kind, Ledger, Mode, Outcome as Effect, Policy, Proposal, Verdict,
 };
-use ferricorn_core::route;
 use ferricorn_core::scoreboard::Scoreboard;
 use ferricorn_settings::Settings;
 use serde::{Deserialize, Serialize};
@@ -264,13 +263,8 @@ impl Engine<'_> {
                     Kind::RemoveWorkers => Deed::Remove(count),
                     Kind::Recycle => Deed::Recycle,
                     Kind::OpenCircuit => {
-                        if route::split(&facts.route).is_none() {
-                            continue;
-                        }
-                        Deed::Open(
-                            facts.route.clone(),
-                            proposal.step.revert_after_s.unwrap_or(CIRCUIT_S) as u32,
-                        )
+                        let seconds = proposal.step.revert_after_s.unwrap_or(CIRCUIT_S) as u32;
+                        Deed::Open(facts.route.clone(), seconds)
                     }
                     Kind::RestartMaster => Deed::Restart { wedged: self.wedge.stands() },
                     _ => continue,

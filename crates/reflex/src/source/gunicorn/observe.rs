@@ -75,6 +75,11 @@ pub struct Observation {
 }
 
 impl Gunicorn {
+    /// Returns where its arbiter writes its pid, as far as that is known.
+    pub(crate) fn pidfile(&self) -> Option<PathBuf> {
+        self.options.pidfile.clone().or_else(|| self.settings.path("pidfile"))
+    }
+
     /// Returns when its arbiter was started, nanoseconds since the host was: with its pid, its name for ever.
     pub fn started_ns(&self) -> u64 {
         self.tree.masters.first().map_or(0, |master| master.process.started_ns())

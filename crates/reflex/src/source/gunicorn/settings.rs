@@ -32,6 +32,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("preload_app", &["--preload"]),
     ("config", &["-c", "--config"]),
     ("control_socket", &["--control-socket"]),
+    ("pidfile", &["-p", "--pid"]),
 ];
 
 /// What was seen.
