@@ -1,5 +1,5 @@
-"""What is done about trouble that many requests have: workers added where that helps and never where it hurts, reloads halted, and
-what becomes of it when the observer ends."""
+"""What is done about trouble that many requests have: workers added where that helps, reloads halted, and what becomes
+of it when the observer ends. Where workers would hurt is in `scenarios.toml`."""
 
 import os
 import signal
@@ -33,16 +33,6 @@ def test_workers_are_added_where_all_threads_wait_for_others(case):
     time.sleep(3)
     assert len(one.server.workers()) == 3
     crowd.leave()
-
-
-def test_no_workers_are_added_while_the_database_is_what_is_short(case):
-    one = case("--workers", 2, "--timeout", 3, mode=None, policy=MORE)
-    crowd = Visitors(one.server, "/slowly", 8)
-    action = one.wait_action("add_workers", "withheld", 75)
-    assert "more workers would make it worse" in action["text"]
-    crowd.leave()
-    assert len(one.server.workers()) == 2
-    assert not [row for row in one.audit()["actions"] if row["what"].startswith("add_workers")]
 
 
 def test_a_worker_that_nobody_would_end_is_ended(case):

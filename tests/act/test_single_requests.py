@@ -1,4 +1,5 @@
-"""What is done about a request whose time is over: its statement or its connection is ended, its worker lives."""
+"""What is done about a request whose time is over: its statement or its connection is ended, its worker lives. A lock is
+a row of `scenarios.toml`."""
 
 import os
 import signal
@@ -30,19 +31,6 @@ def test_a_stuck_statement_is_ended_and_its_worker_lives(case, database):
     assert [word.split(":")[0] for word in what[:2]] == ["cancel_query begun", "cancel_query done"], what
     report = ctl("why", one.incidents()[0]["id"], "--state-dir", one.state).stdout
     assert "cancel_query (backend" in report and "by rule stuck-query" in report, report
-
-
-def test_who_waits_for_a_lock_is_let_go(case, database):
-    one = case("--workers", 1, "--timeout", 4)
-    database.run("begin; update stock set count = count + 1 where id = 1")
-    try:
-        answers = one.later("/stock")
-        one.wait_action("cancel_query", "done|better")
-        wait_until(lambda: answers, 20, "an answer")
-        assert answers == [504 if one.host == "ferricorn" else 500]
-    finally:
-        database.run("rollback")
-    assert one.server.get("/stock").status == 200
 
 
 def test_a_silent_service_is_hung_up_on(case):
