@@ -1,5 +1,5 @@
-"""The host and the house rules: processes that are stopped or starved, disks that hang, memory that ends, imports that wait,
-deadlines that are too short, too few workers, calls that block an event loop."""
+"""The host and the house rules: processes that are stopped or starved, masters that stand, disks that hang, memory that ends, imports
+that wait, deadlines that are too short, too few workers, calls that block an event loop."""
 
 import contextlib
 import itertools
@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.beside import GROUPS, Limited
 from harness.process import MeasurementError
 
+from .. import probe
 from .base import WSGI, Fault, Flow, Impossible, Shape, Timing, Unproven
 from .external import POLLING, RECEIVING, Ill, StoppedRedis, order
 from .database import Locked
@@ -50,6 +51,28 @@ class Paused(Fault):
 
     def prove(self, view):
         return view.some([thread for thread in view.threads if thread.state == "T"], "stopped thread")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WedgedMaster(Fault):
+    """The master of a stock Gunicorn is stopped, and its workers go on."""
+
+    hosts: tuple = ("gunicorn",)
+    kills: bool = False
+    # Nobody is told of it before it has done nothing for 10 s.
+    timing: Timing = Timing(calm=5, window=15)
+
+    def inject(self, stage):
+        stage.stop_process(stage.server.pid)
+
+    def heal(self, stage):
+        if stage.server:
+            with contextlib.suppress(OSError):
+                os.kill(stage.server.pid, signal.SIGCONT)
+
+    def prove(self, view):
+        threads = probe.threads([view.stage.server.pid])
+        return view.some([thread for thread in threads if thread.state == "T"], "stopped thread of the master")
 
 
 _numbers = itertools.count()
@@ -347,5 +370,6 @@ FAULTS = [
     RedisInLoop(**_LOOP, variant="redis", flow=Flow(("/cart/17/badge",), rate=0.6), held_out=True),
     LockedInLoop(**_LOOP, variant="psycopg", flow=Flow(("/customers/5/points",), rate=0.6), held_out=True,
                  statement="UPDATE jobs SET status = 'late' WHERE id = 5"),
+    WedgedMaster(cause="arbiter.wedged", variant="sigstop", flow=order("offers", rate=0.7)),
     ProgramInLoop(**_LOOP, variant="subprocess", flow=order("slip", rate=0.6), file="template.lock", calls=(), held_out=True),
 ]
