@@ -22,6 +22,8 @@ const CHANGES_MAX: usize = 4;
 const BEFORE_S: f64 = 1800.0;
 /// A change may be noticed a little after the first sign of what it has brought, seconds.
 const LATE_S: f64 = 15.0;
+/// What hung at workers without the change shows that the trouble is older, if it began within so long before it, seconds.
+const EVE_S: f64 = 30.0;
 /// Requests of the old that a comparison needs, of the new, and how many of these are bad.
 const OLD_MIN: u64 = 20;
 const NEW_MIN: u64 = 3;
@@ -121,6 +123,8 @@ pub struct Question<'a> {
 #[derive(Debug, Default)]
 struct Case {
     before: bool,
+    /// Requests hung without it, a moment before.
+    eve: Option<String>,
     contrast: Option<Contrasted>,
     local: Option<String>,
     calm: Option<(Counts, f64)>,
@@ -199,6 +203,7 @@ fn look(question: &Question<'_>, change: &Change, onset: f64) -> Case {
     let named = |shift: &Shift| shift.text.clone();
     Case {
         before: onset < change.at - LATE_S,
+        eve: eve(question, change),
         contrast: contrast(question, change),
         local: local(change, question.incident),
         calm: calm(question, change, onset),
@@ -219,15 +224,39 @@ fn outside(incident: &Incident) -> Option<String> {
     is_outside.then(|| format!("its cause lies outside of the application: {}", incident.cause.means()))
 }
 
-fn routes(incident: &Incident) -> Vec<String> {
-    incident.routes.iter().map(|(route, _)| route.clone()).collect()
+/// The incident's routes. Of routes that nothing was counted of, all requests are compared.
+fn routes(question: &Question<'_>) -> Vec<String> {
+    let known = question.incident.routes.iter().map(|(route, _)| route.clone());
+    known.filter(|route| question.tally.routes().contains(route)).collect()
+}
+
+/// Whether requests hung without the change already, in the moment before it, and more in that time than usual. By time, and not by
+/// share: what was answered is counted in steps of ten seconds, and this may have begun two before. The first of them begins the
+/// moment, and is not counted: something hangs now and then.
+fn eve(question: &Question<'_>, change: &Change) -> Option<String> {
+    if change.from_id.is_empty() || change.from_id == change.to_id {
+        return None;
+    }
+    let routes = routes(question);
+    let version = Some(change.from_id.as_str());
+    let from = (change.at - BEFORE_S).max(question.tally.hung_since()?);
+    let began = question.tally.hung(&Which { routes: &routes, from, to: change.at, version });
+    let is_of_eve = |began: &&f64| **began >= change.at - EVE_S;
+    let first = began.iter().filter(is_of_eve).copied().reduce(f64::min)?;
+    let hung = began.iter().filter(is_of_eve).count() as u64;
+    let rate = |bad: u64, lasted_s: f64| Counts { all: (lasted_s.max(0.0) * 1e3) as u64 + bad, bad };
+    let usual = rate(began.len() as u64 - hung, first - from);
+    let is_more = hung > 1 && more_often(rate(hung - 1, change.at - first), usual) >= LIKELY;
+    is_more.then(|| {
+        format!(
+            "{hung} requests to workers without it hung already in the {} before it",
+            span(change.at - first)
+        )
+    })
 }
 
 fn contrast(question: &Question<'_>, change: &Change) -> Option<Contrasted> {
-    let known = routes(question.incident);
-    let counted = |route: &String| question.tally.routes().contains(route);
-    // Of routes that nothing was counted of, all requests are compared.
-    let routes: Vec<String> = known.into_iter().filter(counted).collect();
+    let routes = routes(question);
     let by_version = !change.to_id.is_empty() && question.tally.versions().contains(&change.to_id);
     let stuck = |version: Option<&str>| -> Counts {
         let of = question.stuck.iter().filter(|(id, _)| version.is_none_or(|version| id == version));
@@ -279,10 +308,7 @@ fn calm(question: &Question<'_>, change: &Change, onset: f64) -> Option<(Counts,
     if lasted_s < CALM_S {
         return None;
     }
-    let routes: Vec<String> = routes(question.incident)
-        .into_iter()
-        .filter(|route| question.tally.routes().contains(route))
-        .collect();
+    let routes = routes(question);
     let by_version = question.tally.versions().contains(&change.to_id);
     let before = Which { routes: &routes, from: change.at - BEFORE_S, to: change.at, version: None };
     let slow_us = slow_us(question, &before)?;
@@ -350,6 +376,10 @@ fn verdict(case: &Case) -> Verdict {
     if case.shifted_before.is_some() {
         return discounted(found);
     }
+    // The stack does not help: a changed file is there with or without the change.
+    if case.eve.is_some() && !contrast.live {
+        return Verdict::Coincident;
+    }
     // Before against since: what is everybody's trouble is not told apart from the change by that, unless the stack does.
     if case.elsewhere.is_some() && !contrast.live {
         return if case.local.is_some() { discounted(found) } else { Verdict::Coincident };
@@ -375,6 +405,7 @@ fn told(change: &Change, case: &Case, verdict: Verdict, surprise: f64, onset: f6
     if case.before {
         parts.push("the trouble had begun before it".to_owned());
     }
+    parts.extend(case.eve.clone());
     if let Some((counts, lasted_s)) = case.calm {
         let good = counts.all - counts.bad;
         parts.push(format!(

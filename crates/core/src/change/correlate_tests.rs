@@ -187,6 +187,38 @@ fn what_began_before_is_not_its_effect() {
 }
 
 #[test]
+fn what_hung_without_it_already_is_not_its_effect() {
+    let mut scene = Scene::new();
+    scene.on_stack("/srv/shop/shop/views.py");
+    // Noticed a moment before the deploy, at workers of the old version.
+    scene.incident.noted_at = DEPLOYED - 2.0;
+    let bad = [("new", 2, 8, 0)];
+    scene.run(3, &bad);
+    assert_eq!(scene.answer().verdict, Verdict::Caused, "{}", scene.answer().text);
+    scene.tally.hang("old", ROUTE, DEPLOYED - 5.0);
+    assert_eq!(scene.answer().verdict, Verdict::Caused, "now and then one hangs: {}", scene.answer().text);
+    (0..3).for_each(|_| scene.tally.hang("old", ROUTE, DEPLOYED - 4.0));
+    let found = scene.answer();
+    assert_eq!(found.verdict, Verdict::Coincident, "{}", found.text);
+    assert!(
+        found.text.contains("4 requests to workers without it hung already in the 5.0s before it"),
+        "{}",
+        found.text
+    );
+    // What hung on another route, or long before, or since, neither.
+    let mut scene = Scene::new();
+    scene.on_stack("/srv/shop/shop/views.py");
+    scene.run(1, &bad).noted().run(2, &bad);
+    for (route, began) in [("GET /", -4.0), (ROUTE, -600.0), (ROUTE, 5.0)] {
+        (0..4).for_each(|_| scene.tally.hang("old", route, DEPLOYED + began));
+    }
+    assert_eq!(scene.answer().verdict, Verdict::Caused, "{}", scene.answer().text);
+    // Where that many hang all the time, it says nothing either.
+    (1..300).rev().for_each(|number| scene.tally.hang("old", ROUTE, DEPLOYED - f64::from(number)));
+    assert_eq!(scene.answer().verdict, Verdict::Caused, "{}", scene.answer().text);
+}
+
+#[test]
 fn without_a_comparison_nothing_is_claimed() {
     let mut scene = Scene::new();
     scene.tally = Tally::default();

@@ -17,6 +17,9 @@ const MINUTE_S: f64 = 60.0;
 const VERSIONS_MAX: usize = 32;
 const ROUTES_MAX: usize = 256;
 
+/// Requests that were seen hanging and are remembered one by one; the newest stay.
+const HUNG_MAX: usize = 256;
+
 /// Routes that survive a restart, those with most requests; and for how long back, seconds.
 const KEPT_ROUTES: usize = 32;
 const KEPT_BACK_S: f64 = 1800.0;
@@ -28,6 +31,9 @@ pub struct Tally {
     routes: Vec<String>,
     /// The oldest first; the newest is still being filled.
     bins: VecDeque<Bin>,
+    /// What was seen hanging: the number of its worker's version, that of its route, and when it began.
+    #[serde(default)]
+    hung: VecDeque<(u16, u16, f64)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -95,6 +101,23 @@ impl Tally {
         }
     }
 
+    /// Remembers a request that was seen hanging, and since when: it is counted with the others when it ends, and that may be much
+    /// later.
+    pub fn hang(&mut self, version: &str, route: &str, began: f64) {
+        let Some((version, route)) = self.numbers(version, route) else { return };
+        if self.hung.len() >= HUNG_MAX {
+            self.hung.pop_front();
+        }
+        self.hung.push_back((version, route, began));
+    }
+
+    /// Returns when the requests began that were seen hanging, of those that began in that time.
+    pub fn hung(&self, which: &Which<'_>) -> Vec<f64> {
+        let Some(wanted) = self.wanted(which) else { return Vec::new() };
+        let meant = self.hung.iter().filter(|(version, route, _)| wanted.has(*version, *route));
+        meant.map(|(.., began)| *began).filter(|began| (which.from..=which.to).contains(began)).collect()
+    }
+
     /// A tick is over.
     pub fn turn(&mut self, now: f64) {
         if let Some(newest) = self.bins.back_mut() {
@@ -119,6 +142,7 @@ impl Tally {
         if self.bins.iter().any(|bin| bin.from > now) {
             self.bins.retain(|bin| bin.from <= now);
         }
+        self.hung.retain(|(.., began)| (now - KEPT_S..=now).contains(began));
     }
 
     /// Counts requests, and those of them that took longer than `slow_us` or were lost.
@@ -155,6 +179,12 @@ impl Tally {
         Some(bucket_floor(usize::from(*bucket) + 1))
     }
 
+    /// Returns since when all that was seen hanging is remembered, seconds since 1970; none if nothing was counted at all.
+    pub fn hung_since(&self) -> Option<f64> {
+        let oldest = self.hung.front().filter(|_| self.hung.len() >= HUNG_MAX).map(|(.., began)| *began);
+        oldest.or_else(|| self.bins.front().map(|bin| bin.from))
+    }
+
     /// Returns the routes that requests were counted of.
     pub fn routes(&self) -> &[String] {
         &self.routes
@@ -185,34 +215,53 @@ impl Tally {
     }
 
     fn each(&self, which: &Which<'_>, mut see: impl FnMut(&Cell)) {
-        let version = match which.version {
-            Some(version) => match self.versions.iter().position(|known| known == version) {
-                Some(at) => Some(at as u16),
-                None => return,
-            },
-            None => None,
-        };
-        let wanted: Vec<bool> =
-            self.routes.iter().map(|route| which.routes.is_empty() || which.routes.contains(route)).collect();
+        let Some(wanted) = self.wanted(which) else { return };
         // A bin belongs to where its middle is.
         let is_within = |bin: &&Bin| (which.from..=which.to).contains(&f64::midpoint(bin.from, bin.end()));
         for bin in self.bins.iter().filter(is_within) {
-            for ((of, route), cell) in &bin.cells {
-                let fits = version.is_none_or(|version| version == *of);
-                if fits && wanted.get(usize::from(*route)).copied().unwrap_or(false) {
-                    see(cell);
-                }
-            }
+            bin.cells
+                .iter()
+                .filter(|((of, route), _)| wanted.has(*of, *route))
+                .for_each(|(_, cell)| see(cell));
         }
     }
 
-    fn cell(&mut self, version: &str, route: &str) -> Option<&mut Cell> {
+    /// Which numbers are meant; none if nothing was counted of the version.
+    fn wanted(&self, which: &Which<'_>) -> Option<Wanted> {
+        let number = |version| self.versions.iter().position(|known| known == version);
+        let version = match which.version {
+            Some(version) => Some(number(version)? as u16),
+            None => None,
+        };
+        let is_meant = |route: &String| which.routes.is_empty() || which.routes.contains(route);
+        Some(Wanted { version, routes: self.routes.iter().map(is_meant).collect() })
+    }
+
+    fn numbers(&mut self, version: &str, route: &str) -> Option<(u16, u16)> {
         let version = place(&mut self.versions, version, VERSIONS_MAX)?;
-        let route = place(&mut self.routes, route, ROUTES_MAX)?;
+        Some((version, place(&mut self.routes, route, ROUTES_MAX)?))
+    }
+
+    fn cell(&mut self, version: &str, route: &str) -> Option<&mut Cell> {
+        let numbers = self.numbers(version, route)?;
         if self.bins.is_empty() {
             self.bins.push_back(Bin::default());
         }
-        self.bins.back_mut().map(|bin| bin.cells.entry((version, route)).or_default())
+        self.bins.back_mut().map(|bin| bin.cells.entry(numbers).or_default())
+    }
+}
+
+/// What [`Which`] says, in numbers.
+struct Wanted {
+    version: Option<u16>,
+    /// By the route's number.
+    routes: Vec<bool>,
+}
+
+impl Wanted {
+    fn has(&self, version: u16, route: u16) -> bool {
+        self.version.is_none_or(|wanted| wanted == version)
+            && self.routes.get(usize::from(route)).copied().unwrap_or(false)
     }
 }
 
@@ -287,6 +336,30 @@ mod tests {
         let usual = tally.quantile_us(&Which { version: Some("old"), ..all }, 0.5).expect("answers");
         assert!((10_000..12_000).contains(&usual), "{usual}");
         assert_eq!(tally.quantile_us(&Which { version: Some("other"), ..all }, 0.5), None);
+    }
+
+    #[test]
+    fn what_hangs_is_remembered_by_when_it_began() {
+        let mut tally = Tally::default();
+        tally.turn(100.0);
+        tally.hang("old", "GET /a", 95.0);
+        tally.hang("old", "GET /b", 96.0);
+        tally.hang("new", "GET /a", 104.0);
+        let a = ["GET /a".to_owned()];
+        let old = Which { version: Some("old"), routes: &a, from: 90.0, to: 100.0 };
+        let counts = |tally: &Tally| {
+            let other = Which { version: Some("other"), ..old };
+            let early = Which { to: 94.0, ..old };
+            let all = Which { from: 90.0, to: 110.0, ..Which::default() };
+            [old, other, early, all].map(|which| tally.hung(&which).len())
+        };
+        assert_eq!(counts(&tally), [1, 0, 0, 3]);
+        let text = serde_json::to_string(&tally.kept()).expect("JSON");
+        assert_eq!(counts(&serde_json::from_str(&text).expect("read")), [1, 0, 0, 3]);
+        (0..1000).for_each(|_| tally.hang("new", "GET /a", 105.0));
+        assert_eq!((tally.hung.len(), counts(&tally)[0], tally.hung_since()), (HUNG_MAX, 0, Some(105.0)));
+        tally.turn(106.0 + KEPT_S);
+        assert!(tally.hung.is_empty());
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl<'a> Sight<'a> {
             holds_loop,
             is_behind,
             in_executor,
-            is_guessed: case.request.tid == 0 && tid != 0,
+            is_guessed: case.request.tid == 0 && in_executor.is_none() && tid != 0,
             still: seen.iter().filter(|frames| same_stack(frames, own)).count(),
             lines: lines.len(),
             cpu,

@@ -72,6 +72,8 @@ pub struct Facts {
     pub change_age_s: Option<f64>,
     /// The code on disk is not what runs.
     pub code_differs: bool,
+    /// Another incident that is open, and for which more workers would make it worse: its cause and name.
+    pub scarce: Option<String>,
     /// Hosts with the same trouble within a minute, this one included.
     pub hosts: u32,
 }

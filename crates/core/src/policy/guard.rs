@@ -75,6 +75,10 @@ fn against_more(step: &Step, facts: &Facts, limits: &Limits, ledger: &Ledger) ->
         let cause = facts.because.unwrap_or(facts.cause);
         return Some(format!("{cause}: more workers would make it worse"));
     }
+    // The same lack may show as something else, too: who waits for the interpreter does not compute.
+    if let Some(other) = &facts.scarce {
+        return Some(format!("{other} is open as well: more workers would make it worse"));
+    }
     let extra = ledger.extra() + more;
     let usual = facts.workers_configured.unwrap_or(facts.workers.saturating_sub(ledger.extra())).max(1);
     if extra > limits.max_extra

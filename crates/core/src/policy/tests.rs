@@ -81,11 +81,16 @@ fn guardrails_hold_whatever_rules_say() {
     };
     let calm = || Facts { hosts: 1, ..stuck(Cause::ExplicitSleep) };
     assert_eq!(with("add_workers", &calm()), "add_workers by mine");
-    let table: [(&str, Facts, &str); 14] = [
+    let table: [(&str, Facts, &str); 15] = [
         ("add_workers", stuck(Cause::DbLock), "more workers would make it worse"),
         ("add_workers", stuck(Cause::PoolExhausted), "more workers would make it worse"),
         ("add_workers", stuck(Cause::CpuBound), "more workers would make it worse"),
         ("add_workers", Facts { because: Some(Cause::DbSlowQuery), ..calm() }, "db.slow_query: more workers"),
+        (
+            "add_workers",
+            Facts { scarce: Some("cpu.bound (incident 7)".into()), ..calm() },
+            "cpu.bound (incident 7) is open as well: more workers would make it worse",
+        ),
         (
             "add_workers",
             Facts { memory_available: Some(1 << 26), worker_memory: Some(1 << 26), ..calm() },

@@ -134,6 +134,13 @@ impl Engine<'_> {
         self.blaming.client(request, true, now_s);
     }
 
+    /// Remembers a request that was seen hanging for the first time, before it has ended.
+    pub(super) fn count_hung(&mut self, request: &Request, pid: u32, now_s: f64) {
+        let route = request.route.as_deref().unwrap_or(&request.path);
+        let id = self.changing.as_ref().map_or("", |changing| changing.chronicle.id_of(pid));
+        self.blaming.tally.hang(id, &format!("{} {route}", request.method), now_s - request.app_s);
+    }
+
     /// Every ten seconds: counts what has been answered, and takes the numbers that may shift.
     pub(super) fn measure(&mut self, gains: &[(Key, Phases)], snapshot: &Snapshot, now_s: f64) {
         let chronicle = self.changing.as_ref().map(|changing| &changing.chronicle);

@@ -235,6 +235,9 @@ impl<'a> Engine<'a> {
         let (source, frames) = watch.place();
         let request = self.facts.with_route(&watch.running).request;
         let worker = self.facts.worker(key.0);
+        if watch.diagnosis.is_none() {
+            self.count_hung(&request, key.0, now_s);
+        }
         let troubled = Troubled { request, worker, diagnosis: diagnosis.clone(), source, frames };
         if let Some(watch) = self.watches.get_mut(key) {
             watch.diagnosis = Some(diagnosis);

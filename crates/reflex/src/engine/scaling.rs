@@ -8,7 +8,6 @@ use crate::act::{Deed, Done};
 use crate::kernel;
 use crate::store::{Act, SCALE, Scaled};
 use ferricorn_core::log::Level;
-use ferricorn_core::policy::more_would_hurt;
 use ferricorn_core::scale::{Decision, Limits, Load, Wish};
 use std::collections::BTreeMap;
 
@@ -109,10 +108,6 @@ impl Engine<'_> {
         let facts = &self.facts;
         let one = facts.pids().next();
         let memory = one.map(kernel::memory).unwrap_or_default();
-        let hurts = self.desk.incidents().into_iter().find(|incident| {
-            let because = incident.because.as_ref().map(|because| because.cause);
-            incident.is_open() && more_would_hurt(incident.cause, because)
-        });
         let database = self.recent_database();
         let sockets = self.watches.all().filter_map(|watch| watch.looks.last()).next();
         let of_one = sockets.map_or(1, |look| look.database_sockets().count() as u32);
@@ -126,7 +121,7 @@ impl Engine<'_> {
             memory_available: one.and_then(|_| kernel::available(&memory)),
             worker_memory: memory.rss,
             connections: database.map(|database| (database.connections, of_one, database.connections_max)),
-            forbidden: hurts.map(|incident| format!("{} (incident {})", incident.cause, incident.id)),
+            forbidden: self.scarce(""),
         }
     }
 

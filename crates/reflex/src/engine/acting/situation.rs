@@ -3,7 +3,7 @@
 use super::super::{Engine, Key};
 use crate::kernel;
 use ferricorn_core::evidence::Database;
-use ferricorn_core::policy::Facts;
+use ferricorn_core::policy::{Facts, more_would_hurt};
 
 /// A stock Gunicorn kills a worker at the end of its time: what is to help has to come a moment earlier.
 const BEFORE_THE_KILL: f64 = 0.95;
@@ -68,9 +68,19 @@ impl Engine<'_> {
             memory_available: one.and_then(|_| kernel::available(&memory)),
             worker_memory: memory.rss,
             reloading: facts.is_reloading(),
+            scarce: self.scarce(&of_incident.evidence),
             code_differs: self.changing.as_ref().is_some_and(|changing| changing.chronicle.code_differs()),
             ..of_incident
         }
+    }
+
+    /// Returns an incident that is open, other than this one, for which more workers would make it worse: its cause and its name.
+    pub(in crate::engine) fn scarce(&self, but: &str) -> Option<String> {
+        let found = self.desk.incidents().into_iter().find(|incident| {
+            let because = incident.because.as_ref().map(|because| because.cause);
+            incident.id != but && incident.is_open() && more_would_hurt(incident.cause, because)
+        })?;
+        Some(format!("{} (incident {})", found.cause, found.id))
     }
 
     pub(in crate::engine) fn recent_database(&self) -> Option<&Database> {
