@@ -17,6 +17,7 @@ pub mod figures;
 pub mod fleet;
 pub mod growth;
 pub mod histogram;
+pub mod hosts;
 pub mod incident;
 pub mod latency;
 pub mod life;
