@@ -101,7 +101,7 @@ test-system:
 	fi
 
 # Programs that the tests start, each with Debian's package.
-SYSTEM := nginx:nginx openssl:openssl ip:iproute2 postgres:postgresql pgbouncer:pgbouncer mariadbd:mariadb-server \
+SYSTEM := nats-server:nats-server nginx:nginx openssl:openssl ip:iproute2 postgres:postgresql pgbouncer:pgbouncer mariadbd:mariadb-server \
   redis-server:redis-server prometheus:prometheus promtool:prometheus prometheus-alertmanager:prometheus-alertmanager
 
 # The library that Rust tests link: it comes with the headers, not with the interpreter.

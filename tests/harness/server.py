@@ -22,13 +22,13 @@ BOOTING = re.compile(r"Booting worker with pid: (\d+)")
 
 
 def wait_until(condition, seconds=10.0, what="condition"):
-    """Returns the first true value of ``condition()``; fails after ``seconds``."""
+    """Returns the first true value of ``condition()``; fails after ``seconds``, and says what was awaited: words, or who has them."""
     end = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        assert time.monotonic() < end, f"{what() if callable(what) else what}: not within {seconds} s"
         time.sleep(0.01)
 
 

@@ -70,6 +70,8 @@ pub(crate) enum Verb {
     },
     /// How many workers there are, and why.
     WhyScale,
+    /// One line per server of all hosts.
+    Hosts,
 }
 
 /// In which form something is shown in full.
@@ -114,6 +116,7 @@ Examples:
   ferricornctl actions                    what the observer has done by itself; `off` stops it
   ferricornctl policy show                what it does about trouble, and why
   ferricornctl changes                    deploys, upgrades, edited settings: what has changed, newest first
+  ferricornctl hosts                      all hosts that share a bus, and what goes wrong there
   ferricornctl timeouts                   late requests and dead workers, newest first
   ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
   ferricornctl stack 4711                 the Python stacks of process 4711, now
@@ -169,6 +172,15 @@ Columns:
 
 All of one: `ferricornctl why ID`. Incidents are found where records are (see `timeouts --help`).";
 
+const HOSTS_AFTER: &str = "\
+Columns:
+  VERSION    what its workers are made of; - where that is not known, or they differ
+  HEARD      when it was heard of last; who was not for 45 s is not shown
+  TROUBLE    its open incidents: cause and route
+
+Servers hear of each other if they were started with the same `--reflex-fleet`; shown is what an observer of this host
+knows. What several hosts have at once is left alone by each of them: it is what they share.";
+
 const WHY_AFTER: &str = "\
 The id of an incident is a date and a number; `ferricornctl incidents` lists them. The id of a request stands in the server's log, in the page that the client got, and in its X-Request-Id.
 A pid is that of a worker: its death is shown, or the last late request of it. `why scale` tells why there are as many workers as there are.";
@@ -204,6 +216,7 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "attach" => Verb::Attach(attach::attach_of(options)),
         "changes" => Verb::Changes(changes::changes_of(options)),
         "deploy" => Verb::Deploy(changes::deploy_of(options)),
+        "hosts" => Verb::Hosts,
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
@@ -289,6 +302,10 @@ fn grammar() -> clap::Command {
             attach::attach(),
             changes::changes(),
             changes::deploy(),
+            clap::Command::new("hosts")
+                .about("Show the servers of all hosts that share a bus, and what goes wrong there")
+                .after_help(HOSTS_AFTER)
+                .args([state_dir(), json()]),
             clap::Command::new("timeouts")
                 .about("Show late requests and dead workers, newest first")
                 .after_help(TIMEOUTS_AFTER)

@@ -14,6 +14,7 @@ mod check;
 mod command;
 mod deploy;
 mod failure;
+mod hosts;
 mod incidents;
 mod locate;
 mod nginx;

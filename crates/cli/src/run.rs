@@ -5,8 +5,8 @@ use crate::failure::{FOUND, Failure, OK, UNREADABLE, USAGE};
 use crate::source::Source;
 use crate::workers::write_json;
 use crate::{
-    actions, attach, changes, check, deploy, incidents, policy, records, requests, scaled, slow, stack,
-    stores, top, why, workers,
+    actions, attach, changes, check, deploy, hosts, incidents, policy, records, requests, scaled, slow,
+    stack, stores, top, why, workers,
 };
 use ferricorn_core::change::Standing;
 use ferricorn_core::snapshot::Snapshot;
@@ -136,6 +136,14 @@ fn text(
         Verb::WhyScale => {
             let found = scaled::find(&stores::open(command.state_dir.as_deref())?)?;
             if command.json { scaled::json(&found, &mut text) } else { scaled::text(&found, &mut text) }
+        }
+        Verb::Hosts => {
+            let known = hosts::find(&stores::open(command.state_dir.as_deref())?)?;
+            if command.json {
+                hosts::json(&known, &mut text)
+            } else {
+                hosts::table(&known, colours, &mut text)
+            }
         }
         // It has no end of its own.
         Verb::Attach(_) => Ok(()),

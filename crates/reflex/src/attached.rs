@@ -3,7 +3,7 @@
 //!
 //! Not for: how things are seen (`crate::source`), and not for any decision: nothing here touches the Gunicorn.
 
-use crate::engine::{Acting, Asking, Engine, Key, Outlet, policy_of};
+use crate::engine::{Acting, Asking, Engine, Hosts, Key, Outlet, policy_of};
 use crate::export::Shared;
 use crate::rhythm::Rhythm;
 use crate::source::gunicorn::{AttachError, Gunicorn, Observation, Options};
@@ -132,13 +132,16 @@ impl<'a> Session<'a> {
             kind: first.kind,
         };
         let settings = Settings { proc_name: first.name.clone(), ..context.settings.clone() };
-        let outlet = Outlet::open(server.clone(), context.folder, &settings, context.log)?;
+        let mut outlet = Outlet::open(server.clone(), context.folder, &settings, context.log)?;
         let shared = outlet.shared();
         let asking = Asking::open(&settings.reflex_database, context.log);
         let policy = policy_of(&settings, context.log);
         let acting = Acting::new(policy, server.pid, outlet.folder()).with_pidfile(gunicorn.pidfile());
+        let hosts = Hosts::open(&settings, server.pid, &mut outlet, context.log);
         let now_s = clock::wall_time_s();
-        let engine = Engine::new(server, asking, acting, outlet, now_s).following(gunicorn.scene(), now_s);
+        let engine = Engine::new(server, asking, acting, outlet, now_s)
+            .among(hosts)
+            .following(gunicorn.scene(), now_s);
         let rhythm = Rhythm::new(clock::now_ns());
         Ok(Self { context, shared, engine, rhythm, snapshot: Snapshot::default(), gaps: Vec::new() })
     }

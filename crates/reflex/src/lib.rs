@@ -10,6 +10,7 @@
 mod act;
 pub mod admin;
 pub mod attached;
+pub mod bus;
 mod changes;
 pub mod database;
 mod engine;

@@ -4,7 +4,7 @@
 //! Not for: what is made of it ([`crate::engine`]), and not for any decision: nothing here touches a worker.
 
 use crate::changes::{Scene, Slots};
-use crate::engine::{Acting, Asking, Engine, Key, Outlet, policy_of};
+use crate::engine::{Acting, Asking, Engine, Hosts, Key, Outlet, policy_of};
 use crate::export::Shared;
 use crate::rhythm::Rhythm;
 use ferricorn_core::event::Event;
@@ -66,7 +66,7 @@ pub fn run(context: &Context<'_>) {
         started_ns: context.board.started_ns.load(Relaxed),
         kind: Kind::Ferricorn,
     };
-    let outlet = match Outlet::open(server.clone(), context.folder, context.settings, context.log) {
+    let mut outlet = match Outlet::open(server.clone(), context.folder, context.settings, context.log) {
         Ok(outlet) => outlet,
         Err(error) => {
             let text = format!("The observer cannot begin: {error}");
@@ -80,8 +80,10 @@ pub fn run(context: &Context<'_>) {
     let policy = policy_of(context.settings, context.log);
     let workers = u32::try_from(context.settings.workers).unwrap_or(u32::MAX);
     let acting = Acting::new(policy, server.pid, outlet.folder()).on_board(context.board, workers);
+    let hosts = Hosts::open(context.settings, server.pid, &mut outlet, context.log);
     let now_s = clock::wall_time_s();
     let engine = Engine::new(server, asking, acting, outlet, now_s)
+        .among(hosts)
         .boots_within(context.settings.boot_timeout)
         .scales_between(context.settings.workers_between, now_s)
         .following(scene(context), now_s);

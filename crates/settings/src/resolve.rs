@@ -173,6 +173,10 @@ pub struct Settings {
     pub reflex_policy: Option<PathBuf>,
     /// `workers_min` and `workers_max`, if the number is not fixed.
     pub workers_between: Option<(u32, u32)>,
+    /// `reflex_fleet`, as it was said.
+    pub reflex_fleet: Option<String>,
+    /// `reflex_host`.
+    pub reflex_host: Option<String>,
     /// `reflex_database`, as it was said.
     pub reflex_database: Vec<String>,
 }
@@ -385,6 +389,8 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         reflex_mode: read.text("reflex_mode").filter(|_| said.source("reflex_mode") != Source::Default),
         reflex_policy: read.text("reflex_policy").map(PathBuf::from),
         workers_between: read.workers_between()?,
+        reflex_fleet: read.text("reflex_fleet"),
+        reflex_host: read.text("reflex_host"),
         reflex_database: read.list("reflex_database"),
         chdir,
         said: said.clone(),

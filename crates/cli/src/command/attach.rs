@@ -42,8 +42,16 @@ Examples:
 Exit status: 0 told to stop, 1 there is nothing to attach to, or it has ended, 2 wrong usage.";
 
 /// The settings of an observer that stands alone.
-const SETTINGS: [&str; 6] =
-    ["reflex_database", "reflex_mode", "reflex_policy", "admin_bind", "otlp_endpoint", "notify"];
+const SETTINGS: [&str; 8] = [
+    "reflex_database",
+    "reflex_mode",
+    "reflex_policy",
+    "reflex_fleet",
+    "reflex_host",
+    "admin_bind",
+    "otlp_endpoint",
+    "notify",
+];
 
 pub(super) fn attach() -> clap::Command {
     let file = |name: &'static str, help: &'static str| {

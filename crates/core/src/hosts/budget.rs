@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Clocks of hosts may differ by so much, seconds.
 const SKEW_S: f64 = 60.0;
-/// A share is no host's any more after so long without a word from it, seconds; the host itself stops to use it a little sooner.
-const SHARE_S: f64 = 86_400.0;
+/// A share is nobody's any more after so long without a word, seconds; who has it stops to use it a little sooner.
+const SHARE_S: f64 = 6.0 * 3600.0;
 const SURELY: f64 = 0.9;
 /// One in so many actions of the budget may be done by hosts that are cut off.
 const CUT_OFF: u32 = 4;
@@ -50,7 +50,9 @@ impl Limits {
 pub struct Claim {
     /// The host.
     pub host: String,
-    /// Tells it from the host's others.
+    /// The server there: one that was started again has new books.
+    pub server: String,
+    /// Tells it from the server's others.
     pub number: u64,
     /// What, and about which incident.
     pub what: String,
@@ -64,7 +66,7 @@ pub struct Claim {
 pub struct Share {
     /// So many actions within the budget's time.
     pub count: u32,
-    /// When the host was heard of last, seconds since 1970.
+    /// When the server was heard of last, seconds since 1970.
     pub at: f64,
 }
 
@@ -76,7 +78,7 @@ pub struct Shared {
     pub schema: u32,
     /// The oldest first.
     pub claims: Vec<Claim>,
-    /// By host.
+    /// By server.
     pub shares: BTreeMap<String, Share>,
 }
 
@@ -117,16 +119,16 @@ impl Shared {
         Ok(())
     }
 
-    /// A host that is here tells what it has done while it was cut off, and takes its part of what may be done then; `hosts` are there.
-    /// Returns that part.
-    pub fn renew(&mut self, host: &str, told: &[Claim], hosts: usize, limits: &Limits, now: f64) -> u32 {
+    /// A server that is here tells what it has done while it was cut off, and takes its part of what may be done then; `hosts` are
+    /// there. Returns that part.
+    pub fn renew(&mut self, server: &str, told: &[Claim], hosts: usize, limits: &Limits, now: f64) -> u32 {
         self.expire(limits, now);
         for claim in told {
             if !self.knows(claim) {
                 self.claims.push(claim.clone());
             }
         }
-        let own = self.shares.remove(host).map_or(0, |share| share.count);
+        let own = self.shares.remove(server).map_or(0, |share| share.count);
         let fair = limits.fair(hosts);
         let dealt = self.dealt();
         // What is claimed already cannot be dealt out any more.
@@ -134,18 +136,18 @@ impl Shared {
         let more = fair.min(limits.pot().saturating_sub(dealt)).min(free);
         // The host counts on that much as soon as it has asked.
         let count = more.max(own.min(fair));
-        self.shares.insert(host.to_owned(), Share { count, at: now });
+        self.shares.insert(server.to_owned(), Share { count, at: now });
         count
     }
 
-    /// A host goes for good: its part is for others, once what it has done is told.
-    pub fn leave(&mut self, host: &str, told: &[Claim], limits: &Limits, now: f64) {
-        self.renew(host, told, 1, limits, now);
-        self.shares.remove(host);
+    /// A server goes for good: its part is for others, once what it has done is told.
+    pub fn leave(&mut self, server: &str, told: &[Claim], limits: &Limits, now: f64) {
+        self.renew(server, told, 1, limits, now);
+        self.shares.remove(server);
     }
 
     fn knows(&self, claim: &Claim) -> bool {
-        self.claims.iter().any(|known| known.host == claim.host && known.number == claim.number)
+        self.claims.iter().any(|known| known.server == claim.server && known.number == claim.number)
     }
 
     fn dealt(&self) -> u32 {
@@ -159,7 +161,7 @@ impl Shared {
     }
 }
 
-/// A host's own books: its part, and what it has done out of it. Survives the observer, and is written down with each action.
+/// A server's own books: its part, and what it has done out of it. Survives the observer, and is written down with each action.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Purse {
@@ -174,9 +176,14 @@ pub struct Purse {
 
 impl Purse {
     /// Returns a claim with a number of its own. The time is part of it: who has lost their books must not give one twice.
-    pub fn number(&mut self, host: &str, what: String, now: f64) -> Claim {
-        self.last = (self.last + 1).max((now * 1e6) as u64);
-        Claim { host: host.to_owned(), number: self.last, what, at: now }
+    pub fn number(&mut self, claim: Claim) -> Claim {
+        self.last = (self.last + 1).max((claim.at * 1e6) as u64);
+        Claim { number: self.last, ..claim }
+    }
+
+    /// Returns how many actions the share has, done or not.
+    pub fn part(&self) -> u32 {
+        self.share.count
     }
 
     /// Takes an action out of the share, unless it is empty.
@@ -205,9 +212,11 @@ impl Purse {
     }
 
     /// The part is about to be asked for anew. Whether the answer ever comes is not known: until then it is what it will be in any
-    /// case.
-    pub fn ask(&mut self, fair: u32) {
-        self.share.count = self.share.count.min(fair);
+    /// case. Returns whether it has become smaller.
+    pub fn ask(&mut self, fair: u32) -> bool {
+        let before = self.share.count;
+        self.share.count = before.min(fair);
+        self.share.count < before
     }
 
     /// The others were told of everything up to a number, and this is the part.

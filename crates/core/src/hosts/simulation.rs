@@ -30,6 +30,10 @@ impl Random {
     }
 }
 
+fn claim(host: &str, number: u64, at: f64) -> Claim {
+    Claim { host: host.into(), server: format!("{host}/1"), number, what: "recycle".into(), at }
+}
+
 /// What was done: when, and whether its host was cut off.
 type Done = Vec<(f64, bool)>;
 
@@ -77,7 +81,7 @@ fn run(seed: u64, limits: &Limits) -> Done {
                 shared.leave(&host.name, &told, limits, time);
             }
             _ => {
-                let claim = host.purse.number(&host.name, "recycle".into(), time);
+                let claim = host.purse.number(claim(&host.name, 0, time));
                 let granted = match host.cut {
                     false => shared.claim(claim, seen, limits, time).is_ok() && !answer_lost,
                     true => host.purse.spend(claim, limits, time).is_ok(),
@@ -112,17 +116,14 @@ fn the_budget_of_all_holds_on_whatever_side_of_a_cut() {
 fn no_more_hosts_are_touched_at_once_than_may_be() {
     let limits = Limits { count: 100, window_s: 3600.0, hosts: 0.25, at_once_s: 60.0 };
     let mut shared = Shared::default();
-    let mut claim = |host: &str, number: u64, at: f64| {
-        let claim = Claim { host: host.into(), number, what: "recycle".into(), at };
-        shared.claim(claim, 8, &limits, at)
-    };
-    assert_eq!(claim("a", 1, 10.0), Ok(()));
-    assert_eq!(claim("b", 1, 11.0), Ok(()));
-    let refused = claim("c", 1, 12.0).expect_err("two of eight");
+    let mut ask = |host: &str, number: u64, at: f64| shared.claim(claim(host, number, at), 8, &limits, at);
+    assert_eq!(ask("a", 1, 10.0), Ok(()));
+    assert_eq!(ask("b", 1, 11.0), Ok(()));
+    let refused = ask("c", 1, 12.0).expect_err("two of eight");
     assert_eq!(refused, "something was just done on a, b: no more than 2 of 8 hosts at once");
-    assert_eq!(claim("a", 2, 12.0), Ok(()), "it is touched already");
-    assert_eq!(claim("a", 2, 13.0), Ok(()), "the same once more is the same");
-    assert_eq!(claim("c", 1, 72.5), Ok(()));
+    assert_eq!(ask("a", 2, 12.0), Ok(()), "it is touched already");
+    assert_eq!(ask("a", 2, 13.0), Ok(()), "the same once more is the same");
+    assert_eq!(ask("c", 1, 72.5), Ok(()));
 }
 
 #[test]
@@ -131,19 +132,19 @@ fn what_is_dealt_out_is_not_claimed() {
     let mut shared = Shared::default();
     assert_eq!([shared.renew("a", &[], 2, &limits, 0.0), shared.renew("b", &[], 2, &limits, 0.0)], [1, 1]);
     assert_eq!(shared.renew("c", &[], 3, &limits, 0.0), 0, "two of eight are all that may be dealt out");
-    let claim = |number: u64| Claim { host: "c".into(), number, what: String::new(), at: 1.0 };
-    let granted = (1..=8).filter(|number| shared.claim(claim(*number), 3, &limits, 1.0).is_ok()).count();
+    let granted =
+        (1..=8).filter(|number| shared.claim(claim("c", *number, 1.0), 3, &limits, 1.0).is_ok()).count();
     assert_eq!(granted, 6);
-    let why = shared.claim(claim(9), 3, &limits, 1.0).expect_err("the rest is dealt out");
+    let why = shared.claim(claim("c", 9, 1.0), 3, &limits, 1.0).expect_err("the rest is dealt out");
     assert!(why.ends_with("2 of them kept for hosts that are cut off"), "{why}");
     // Who goes leaves its part to others.
     shared.leave("a", &[], &limits, 1.0);
-    assert_eq!(shared.claim(claim(9), 3, &limits, 1.0), Ok(()));
+    assert_eq!(shared.claim(claim("c", 9, 1.0), 3, &limits, 1.0), Ok(()));
     // Who was cut off for too long does nothing any more.
     let mut purse = Purse::default();
     purse.renewed(1, 0, 0.0);
     let mut spend = |now: f64| {
-        let claim = purse.number("b", String::new(), now);
+        let claim = purse.number(claim("b", 0, now));
         purse.spend(claim, &limits, now)
     };
     assert!(spend(10.0).is_ok());

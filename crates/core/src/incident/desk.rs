@@ -237,6 +237,13 @@ impl Desk {
         self.settle()
     }
 
+    /// Takes in which other hosts have an incident, too.
+    pub fn join(&mut self, id: &str, hosts: &[String], now: f64) -> Vec<Effect> {
+        let Some(kept) = self.of_id(id) else { return Vec::new() };
+        kept.join(hosts, now);
+        self.settle()
+    }
+
     /// Ends all troubles: their server is not there any more, which is said in words.
     pub fn close(&mut self, text: &str, now: f64) -> Vec<Effect> {
         for kept in self.kept.values_mut() {

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 /// Most routes that an incident lists.
 const ROUTES_MAX: usize = 32;
 /// Most moments of its course.
+/// Other hosts that are named.
+const HOSTS_MAX: usize = 64;
 const MOMENTS_MAX: usize = 64;
 
 /// So many actions are no accident any more: people have to hear of it, though little is lost.
@@ -194,6 +196,18 @@ impl Kept {
                 self.dirty = true;
             }
         }
+    }
+
+    /// Takes in who else has it. Who has had it once is not forgotten.
+    pub(super) fn join(&mut self, hosts: &[String], now: f64) {
+        let new: Vec<String> =
+            hosts.iter().filter(|host| !self.incident.hosts.contains(host)).cloned().collect();
+        if new.is_empty() || self.incident.hosts.len() >= HOSTS_MAX {
+            return;
+        }
+        self.note(now, format!("the same on {}", new.join(", ")));
+        self.incident.hosts.extend(new);
+        self.dirty = true;
     }
 
     /// Computes what follows from the rest.

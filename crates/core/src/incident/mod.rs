@@ -218,6 +218,9 @@ pub struct Incident {
     /// What else has shifted, the strongest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shifts: Vec<Shift>,
+    /// Other hosts that have had the same at the same time, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
 }
 
 /// Something that was done about an incident, or was not, and why.

@@ -76,6 +76,8 @@ pub struct Facts {
     pub scarce: Option<String>,
     /// Hosts with the same trouble within a minute, this one included.
     pub hosts: u32,
+    /// Other hosts were to be heard of, and cannot be reached.
+    pub cut_off: bool,
 }
 
 impl Facts {

@@ -51,6 +51,7 @@ struct FileLimits {
     extra_workers: Option<Spanned<u32>>,
     worker_factor: Option<Spanned<f64>>,
     at_once: Option<Spanned<String>>,
+    hosts_at_once: Option<Spanned<String>>,
     lockout: Option<Spanned<String>>,
 }
 
@@ -134,6 +135,7 @@ impl Reader<'_> {
             };
             match (name.as_str(), Kind::of(&name)) {
                 ("total", _) => limits.total = read,
+                ("fleet", _) => limits.fleet = Some(read),
                 (_, Some(kind)) => limits.budgets.push((kind, read)),
                 _ => self.wrong(at, format!("there is no action {name}: {}", kinds())),
             }
@@ -151,6 +153,14 @@ impl Reader<'_> {
             match percent(share.get_ref()) {
                 Some(number) => limits.blast_radius = number,
                 None => self.wrong(share.span().start, "at_once is a share of the workers, such as \"25%\""),
+            }
+        }
+        if let Some(share) = file.hosts_at_once {
+            match percent(share.get_ref()) {
+                Some(number) => limits.hosts_at_once = number,
+                None => {
+                    self.wrong(share.span().start, "hosts_at_once is a share of the hosts, such as \"10%\"")
+                }
             }
         }
         if let Some(lockout) = file.lockout {

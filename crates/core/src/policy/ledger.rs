@@ -1,12 +1,14 @@
 //! What was done, and what may be done still: budgets, rests, whether it has helped, lock-outs, the switch. Survives the observer.
 //! Not for: what forbids an action by itself ([`super::guard`]).
 
-use super::{Kind, Limits, Proposal};
+use super::{Facts, Kind, Limits, Proposal};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// After so long it is found out whether an action has helped, seconds.
-const VERIFY_S: f64 = 60.0;
+pub(super) const VERIFY_S: f64 = 60.0;
+/// Of its budgets a host that cannot reach the others has one in so many.
+const CUT_OFF: u32 = 4;
 /// Actions that are remembered, and for how long: longer than any budget's time.
 const KEPT_MAX: usize = 4096;
 const KEPT_S: f64 = 86_400.0;
@@ -104,7 +106,14 @@ impl Ledger {
     }
 
     /// Says what stands against an action for what was done before.
-    pub(super) fn against(&self, kind: Kind, limits: &Limits, workers: u32, now_s: f64) -> Option<String> {
+    pub(super) fn against(&self, kind: Kind, limits: &Limits, facts: &Facts, now_s: f64) -> Option<String> {
+        let workers = facts.workers;
+        // Others may do the same at the same time, and none knows of the other.
+        let least = |budget: super::Budget| match facts.cut_off {
+            true => super::Budget { count: budget.count / CUT_OFF, ..budget },
+            false => budget,
+        };
+        let alone = if facts.cut_off { ", while other hosts cannot be reached" } else { "" };
         if let Some(why) = self.locked_out(now_s) {
             return Some(why);
         }
@@ -122,21 +131,21 @@ impl Ledger {
             }
         }
         let within = |entry: &&Entry, window_s: f64| now_s - entry.at_s < window_s;
-        let budget = limits.budget(kind);
+        let budget = least(limits.budget(kind));
         if of_kind().filter(|entry| within(entry, budget.window_s)).count() >= budget.count as usize {
             return Some(format!(
-                "{kind} was done {} times in {:.0} s: that is its budget",
+                "{kind} was done {} times in {:.0} s: that is its budget{alone}",
                 budget.count, budget.window_s
             ));
         }
+        let total = least(limits.total);
         let invasive = self.entries.iter().filter(|entry| !entry.kind.is_about_a_request());
         if !kind.is_about_a_request()
-            && invasive.filter(|entry| within(entry, limits.total.window_s)).count()
-                >= limits.total.count as usize
+            && invasive.filter(|entry| within(entry, total.window_s)).count() >= total.count as usize
         {
             return Some(format!(
-                "{} actions were done in {:.0} s: that is the budget of all",
-                limits.total.count, limits.total.window_s
+                "{} actions were done in {:.0} s: that is the budget of all{alone}",
+                total.count, total.window_s
             ));
         }
         let at_once = (f64::from(workers) * limits.blast_radius).floor().max(1.0) as usize;

@@ -22,6 +22,7 @@ pub use file::{BUILTIN, Mistake};
 pub use guard::more_would_hurt;
 pub use ledger::{AfterThat, Ledger, Outcome};
 
+use crate::hosts;
 use expression::Condition;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -131,6 +132,11 @@ impl Kind {
         matches!(self, Self::CancelOrphan | Self::CancelQuery | Self::ShutSocket)
     }
 
+    /// Other hosts need not be asked: it is about a request, or the worker that is stuck with it.
+    pub fn is_a_hosts_own(self) -> bool {
+        self.is_about_a_request() || self == Self::KillWorker
+    }
+
     /// It changes how many workers there are.
     fn is_about_numbers(self) -> bool {
         matches!(self, Self::AddWorkers | Self::RemoveWorkers)
@@ -210,6 +216,10 @@ struct Limits {
     budgets: Vec<(Kind, Budget)>,
     /// Of all actions that touch more than one request.
     total: Budget,
+    /// The same of all hosts of the service together; as much as of one, if nothing else is said.
+    fleet: Option<Budget>,
+    /// Share of the hosts on which something may be done at once.
+    hosts_at_once: f64,
     /// Workers beyond the configured number, and that as a factor of it.
     max_extra: u32,
     max_factor: f64,
@@ -224,6 +234,8 @@ impl Default for Limits {
         Self {
             budgets: Vec::new(),
             total: Budget { count: 12, window_s: 3600.0 },
+            fleet: None,
+            hosts_at_once: 0.1,
             max_extra: 4,
             max_factor: 1.5,
             blast_radius: 0.25,
@@ -329,6 +341,13 @@ impl Policy {
         &self.rules
     }
 
+    /// Returns what all hosts of the service may do together.
+    pub fn of_hosts(&self) -> hosts::Limits {
+        let Budget { count, window_s } = self.limits.fleet.unwrap_or(self.limits.total);
+        let hosts = self.limits.hosts_at_once;
+        hosts::Limits { count, window_s, hosts, at_once_s: ledger::VERIFY_S }
+    }
+
     /// Says what is to be done. The first rule that fits decides for each kind of action; what is decided counts against the budget of
     /// what comes after it.
     pub fn decide(&self, facts: &Facts, ledger: &Ledger, now_s: f64) -> Vec<Proposal> {
@@ -373,7 +392,7 @@ impl Policy {
 
     fn proposal(&self, step: &Step, rule: &Rule, facts: &Facts, ledger: &Ledger, now_s: f64) -> Proposal {
         let against = guard::against(step, rule, facts, &self.limits, ledger)
-            .or_else(|| ledger.against(step.kind, &self.limits, facts.workers, now_s));
+            .or_else(|| ledger.against(step.kind, &self.limits, facts, now_s));
         let verdict = match against {
             Some(why) => Verdict::Withheld(why),
             None => self.in_this_mode(step.kind, rule, facts),

@@ -354,6 +354,11 @@ impl Chronicle {
         made_of.map(|made_of| made_of.version()).unwrap_or_default()
     }
 
+    /// Returns what all workers that stay are made of, as people call it; empty if they differ.
+    pub(crate) fn version_of_all(&self) -> String {
+        self.version_of(self.id_of_all())
+    }
+
     /// Tells whether the code on disk, as of the last look, is not what the workers run: a reload would deploy it.
     pub(crate) fn code_differs(&self) -> bool {
         self.standing.pending.is_some()

@@ -206,7 +206,7 @@ impl Engine<'_> {
                 // It is about to be told.
                 Effect::Tell(other) if other.id == told.id => told = other,
                 Effect::Save(other) => self.outlet.save(&other, now_s),
-                Effect::Tell(other) => self.outlet.tell(&other),
+                Effect::Tell(other) => self.outlet.tell(&other, now_s),
                 Effect::Drop(id) => self.outlet.forget(&id, now_s),
             }
         }

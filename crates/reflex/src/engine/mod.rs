@@ -12,6 +12,7 @@ mod changing;
 mod detectors;
 mod explain;
 mod fates;
+mod hosts;
 mod lost;
 mod outlet;
 mod scaling;
@@ -20,6 +21,7 @@ mod wedge;
 
 pub(crate) use acting::{Acting, policy_of};
 pub(crate) use asking::Asking;
+pub(crate) use hosts::Hosts;
 pub(crate) use outlet::Outlet;
 pub(crate) use watch::Key;
 
@@ -87,6 +89,7 @@ pub(crate) struct Engine<'a> {
     acting: Acting,
     scaling: Scaling,
     fates: Fates,
+    hosts: Hosts,
     /// Looks in the current second.
     looks: (u64, u32),
 }
@@ -130,6 +133,7 @@ impl<'a> Engine<'a> {
             acting,
             scaling: Scaling::default(),
             fates: Fates::default(),
+            hosts: Hosts::default(),
             looks: (0, 0),
         };
         engine.resume_acting(now_s);
@@ -263,7 +267,7 @@ impl<'a> Engine<'a> {
             let effect = self.with_blame(effect, now_s);
             match effect {
                 Effect::Save(incident) => self.outlet.save(&incident, now_s),
-                Effect::Tell(incident) => self.outlet.tell(&incident),
+                Effect::Tell(incident) => self.outlet.tell(&incident, now_s),
                 Effect::Drop(id) => self.outlet.forget(&id, now_s),
             }
         }
@@ -345,6 +349,7 @@ impl<'a> Engine<'a> {
             self.sign(Sign::Capacity { stuck: self.facts.stuck, threads: self.facts.threads }, now_s);
         }
         self.sign(Sign::Tick, now_s);
+        self.second_hosts(now_s);
         self.second_acting(now_s);
         self.second_scaling(snapshot.workers_target, now_s);
     }
@@ -398,6 +403,7 @@ impl<'a> Engine<'a> {
     pub(crate) fn tick(&mut self, now_s: f64) {
         self.hear_databases(now_s);
         self.hear_changes(now_s);
+        self.tick_hosts(now_s);
         self.explain_those_due(now_s);
         self.tick_acting(now_s);
         self.outlet.tick(now_s);
@@ -409,6 +415,9 @@ impl<'a> Engine<'a> {
         self.outlet.remember("detectors", &self.detectors.keep(), now_s);
         self.outlet.remember(COURSES, &self.courses, now_s);
         self.keep_service(now_s);
+        if self.hosts.is_among_others() {
+            self.keep_acting(now_s);
+        }
         if let Some(blaming) = self.blaming.keep() {
             self.outlet.remember("blaming", &blaming, now_s);
         }
@@ -425,6 +434,7 @@ impl<'a> Engine<'a> {
     pub(crate) fn end(&mut self, text: &str, now_s: f64) {
         let effects = self.desk.close(text, now_s);
         self.carry_out(effects, now_s);
+        self.leave_hosts();
         self.finish(now_s);
     }
 

@@ -1,8 +1,9 @@
 //! Where the engine's words go: the store, exports, the log. Each may be missing, and none is waited for.
 //! Not for: deciding what is said.
 
+use crate::bus::Own;
 use crate::export::{self, Exports, Shared};
-use crate::store::{Act, Scribe, Store, StoreError};
+use crate::store::{Act, Outgoing, Scribe, Store, StoreError};
 use ferricorn_core::change::{Change as Deploy, Mark, Standing};
 use ferricorn_core::incident::{Acted, Incident, Outcome, State};
 use ferricorn_core::latency::{Key, Phases};
@@ -37,6 +38,8 @@ pub(crate) struct Outlet<'a> {
     minute: BTreeMap<Key, Phases>,
     /// Those that are over, the oldest first.
     over: Vec<Incident>,
+    /// Who we are among other hosts; none if these are told nothing.
+    own: Option<Own>,
 }
 
 impl<'a> Outlet<'a> {
@@ -58,7 +61,17 @@ impl<'a> Outlet<'a> {
         let config = export::Config::of(settings, folder, server.pid, &|name| env::var(name).ok());
         let exports = export::start(config, &shared);
         let scribe = store.map(|store| Scribe::new(store, server.clone()));
-        Ok(Self { server, scribe, folder, exports, shared, log, minute: BTreeMap::new(), over: Vec::new() })
+        Ok(Self {
+            server,
+            scribe,
+            folder,
+            exports,
+            shared,
+            log,
+            minute: BTreeMap::new(),
+            over: Vec::new(),
+            own: None,
+        })
     }
 
     /// Returns the folder in which things are kept, if they are.
@@ -113,7 +126,7 @@ impl<'a> Outlet<'a> {
     }
 
     /// Says that something was done.
-    pub(crate) fn say_acted(&self, incident: &str, acted: &Acted) {
+    pub(crate) fn say_acted(&mut self, incident: &str, acted: &Acted, now_s: f64) {
         let Acted { number, action, target, outcome, text, .. } = acted;
         let level = match outcome {
             Outcome::Failed | Outcome::Worse => Level::Warning,
@@ -122,6 +135,8 @@ impl<'a> Outlet<'a> {
         let text =
             format!("Action {number}, {action} ({target}), {}: {text}; incident {incident}", outcome.name());
         (self.log)(level, &text);
+        let matter = format!("{number}-{}", outcome.name());
+        self.stream("action", &matter, &serde_json::json!({"incident": incident, "action": acted}), now_s);
     }
 
     /// Says that actions were turned on or off.
@@ -153,7 +168,8 @@ impl<'a> Outlet<'a> {
     }
 
     /// Tells people of an incident: receivers of notifications, and who reads the log.
-    pub(crate) fn tell(&self, incident: &Incident) {
+    pub(crate) fn tell(&mut self, incident: &Incident, now_s: f64) {
+        self.stream("incident", &incident.id, incident, now_s);
         self.exports.incident_changed(incident);
         let Incident { id, verdict, cause, confidence, .. } = incident;
         let blame = incident.blame().map_or(String::new(), |blame| format!("; {blame}"));
@@ -209,6 +225,7 @@ impl<'a> Outlet<'a> {
         now_s: f64,
     ) {
         self.write(now_s, |store, _| store.keep_deploy(service, change, instead_of));
+        self.stream("change", &format!("{}-{}", change.at, change.name), change, now_s);
     }
 
     /// Keeps what a service is made of.
@@ -224,6 +241,35 @@ impl<'a> Outlet<'a> {
     /// Returns what others have marked.
     pub(crate) fn marks(&self) -> Vec<Mark> {
         self.shared.marks()
+    }
+
+    /// Other hosts are told from now on, as this one.
+    pub(crate) fn stream_as(&mut self, own: Own) {
+        self.own = Some(own);
+    }
+
+    /// Puts something on its way to other hosts. What it is about and when makes it one.
+    fn stream(&mut self, kind: &str, matter: &str, body: &impl Serialize, now_s: f64) {
+        let Some(own) = self.own.clone() else { return };
+        let (subject, at_us) = (own.subject(kind), (now_s * 1e6) as u64);
+        let id = format!("{}/{kind}/{matter}/{at_us}", own.server());
+        let Own { service, host, .. } = own;
+        let body = serde_json::json!({
+            "schema": ferricorn_core::hosts::SCHEMA, "kind": kind, "host": host, "service": service, "at": now_s, "body": body,
+        });
+        self.write(now_s, |store, _| store.send(&subject, matter, &id, &body.to_string()));
+    }
+
+    /// Returns what waits to go to other hosts.
+    pub(crate) fn outgoing(&mut self, limit: usize, now_s: f64) -> Vec<Outgoing> {
+        self.write(now_s, |store, _| store.outgoing(limit)).unwrap_or_default()
+    }
+
+    /// These have arrived there.
+    pub(crate) fn arrived(&mut self, numbers: &[i64], now_s: f64) {
+        if !numbers.is_empty() {
+            self.write(now_s, |store, _| store.arrived(numbers));
+        }
     }
 
     /// Adds up what routes have gained.

@@ -39,6 +39,8 @@ pub(super) struct Bounds {
     pub deploys: u64,
     /// Services whose fingerprints are kept; those that were not seen for longest go.
     pub services: u64,
+    /// What is on its way to other hosts; the oldest is given up.
+    pub outgoing: u64,
 }
 
 impl Default for Bounds {
@@ -58,6 +60,7 @@ impl Default for Bounds {
             state_rows: 48,
             deploys: 5_000,
             services: 16,
+            outgoing: 1_000,
         }
     }
 }

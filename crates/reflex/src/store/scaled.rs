@@ -26,26 +26,8 @@ impl Store {
     /// # Errors
     /// The store's.
     pub fn scaled(&self) -> Result<Vec<(Server, Scaled)>, StoreError> {
-        let query = "SELECT body, servers.pid, name, started_ns, version FROM state JOIN servers ON servers.id = state.server \
-                     WHERE key = ?1 ORDER BY at DESC";
-        let mut statement = self.connection().prepare_cached(query)?;
-        let rows = statement.query_map([SCALE], |row| {
-            let server = Server {
-                pid: row.get(1)?,
-                name: row.get(2)?,
-                started_ns: row.get::<_, i64>(3)?.cast_unsigned(),
-                version: row.get(4)?,
-                ..Server::default()
-            };
-            Ok((row.get::<_, String>(0)?, server))
-        })?;
-        let mut found = Vec::new();
-        for row in rows {
-            let (body, server) = row?;
-            // Of another shape: a newer or older observer's.
-            found.extend(serde_json::from_str(&body).ok().map(|scaled| (server, scaled)));
-        }
-        Ok(found)
+        let found = self.states(SCALE)?.into_iter();
+        Ok(found.map(|(server, _, scaled)| (server, scaled)).collect())
     }
 }
 

@@ -149,6 +149,17 @@ const MIGRATIONS: &[&str] = &[
         body TEXT NOT NULL
     ) WITHOUT ROWID;
 ",
+    "
+    -- What is on its way to other hosts. `matter` is what it is about: the last word is enough.
+    CREATE TABLE outgoing (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        subject TEXT NOT NULL,
+        matter TEXT NOT NULL,
+        id TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX outgoing_matter ON outgoing (subject, matter);
+",
 ];
 
 /// The schema that this version reads and writes.

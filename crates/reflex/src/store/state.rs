@@ -74,6 +74,33 @@ impl Store {
         Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
     }
 
+    /// Returns what servers have kept under a name, with when that was, the newest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn states<T: DeserializeOwned>(&self, key: &str) -> Result<Vec<(Server, f64, T)>, StoreError> {
+        let query = "SELECT body, servers.pid, name, started_ns, version, at FROM state JOIN servers ON servers.id = state.server \
+                     WHERE key = ?1 ORDER BY at DESC";
+        let mut statement = self.connection().prepare_cached(query)?;
+        let rows = statement.query_map([key], |row| {
+            let server = Server {
+                pid: row.get(1)?,
+                name: row.get(2)?,
+                started_ns: row.get::<_, i64>(3)?.cast_unsigned(),
+                version: row.get(4)?,
+                ..Server::default()
+            };
+            Ok((row.get::<_, String>(0)?, server, row.get::<_, f64>(5)?))
+        })?;
+        let mut found = Vec::new();
+        for row in rows {
+            let (body, server, at) = row?;
+            // Of another shape: a newer or older observer's.
+            found.extend(serde_json::from_str(&body).ok().map(|value| (server, at, value)));
+        }
+        Ok(found)
+    }
+
     /// Returns what the last server of a pid and name has kept under a name, for who knows no more of it.
     ///
     /// # Errors

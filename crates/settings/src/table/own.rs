@@ -281,6 +281,30 @@ pub(super) const ROWS: &[Setting] = &[
     .since("0.1.0")
     .ours(),
     Setting::new(
+        "reflex_fleet",
+        STR,
+        NONE,
+        "A NATS with JetStream, by which observers of several hosts hear of each other.\n\n\
+         An address as in `nats://bus:4222`, several servers of one cluster with commas between; `tls://` encrypts. `NATS_CREDS` names a file with credentials, `NATS_CA` one with \
+         certificates to trust. Hosts then share one budget of actions, leave alone what several of them have at once, and publish incidents, \
+         changes and actions: [Several hosts](hosts.md).",
+    )
+    .flags(&["--reflex-fleet"])
+    .metavar("URL")
+    .since("0.1.0")
+    .ours()
+    .secret(),
+    Setting::new(
+        "reflex_host",
+        STR,
+        NONE,
+        "What this host is called among others, if not by its host name. See [Several hosts](hosts.md).",
+    )
+    .flags(&["--reflex-host"])
+    .metavar("NAME")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
         "workers_min",
         COUNT,
         int(0),

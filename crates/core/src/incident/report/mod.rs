@@ -170,6 +170,9 @@ fn impact(incident: &Incident, stamp: &dyn Fn(f64) -> String) -> Vec<Line> {
     if !routes.is_empty() {
         lines.push(Line::Item("routes".into(), named(&routes)));
     }
+    if !incident.hosts.is_empty() {
+        lines.push(Line::Item("also on".into(), named(&incident.hosts)));
+    }
     lines
 }
 

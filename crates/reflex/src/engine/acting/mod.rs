@@ -9,6 +9,7 @@ mod situation;
 mod switch;
 mod trial;
 
+use super::hosts::Permit;
 use super::outlet::Log;
 use super::{Engine, Key};
 use crate::act::{Cut, Deed, Done, Hands};
@@ -17,6 +18,7 @@ use crate::store::Act;
 use course::Courses;
 use ferricorn_core::change;
 use ferricorn_core::diagnosis::{Cause, Diagnosis, Finding, Fixes, reach};
+use ferricorn_core::hosts::{Limits, Purse};
 use ferricorn_core::incident::{Acted, Outcome, Sign, Trigger};
 use ferricorn_core::log::Level;
 use ferricorn_core::policy::{
@@ -60,6 +62,8 @@ struct Begun {
 #[serde(default)]
 struct Kept {
     ledger: Ledger,
+    /// What may be done while other hosts cannot be reached.
+    purse: Purse,
     begun: BTreeMap<u64, Begun>,
 }
 
@@ -104,6 +108,16 @@ impl Acting {
     /// Tells whether nothing may be done.
     pub(super) fn is_off(&self) -> bool {
         self.kept.ledger.is_off()
+    }
+
+    /// Returns what may be done while other hosts cannot be reached.
+    pub(super) fn purse(&mut self) -> &mut Purse {
+        &mut self.kept.purse
+    }
+
+    /// Returns what all hosts of the service may do together.
+    pub(super) fn of_hosts(&self) -> Limits {
+        self.policy.of_hosts()
     }
 
     /// Returns the master that has come in the place of the one that is observed.
@@ -275,7 +289,23 @@ impl Engine<'_> {
     }
 
     /// Does what was decided, or tells why not.
-    fn propose(&mut self, proposal: Proposal, deed: &Deed, incident: &str, request: Option<Key>, now_s: f64) {
+    fn propose(
+        &mut self,
+        mut proposal: Proposal,
+        deed: &Deed,
+        incident: &str,
+        request: Option<Key>,
+        now_s: f64,
+    ) {
+        if proposal.verdict == Verdict::Do {
+            let limits = self.acting.of_hosts();
+            let purse = &mut self.acting.kept.purse;
+            match self.hosts.permit(incident, proposal.step.kind, purse, &limits, now_s) {
+                Permit::Yes => {}
+                Permit::Wait => return,
+                Permit::No(why) => proposal.verdict = Verdict::Withheld(why),
+            }
+        }
         let (outcome, text) = match &proposal.verdict {
             Verdict::Do => (Outcome::Begun, proposal.why.clone()),
             Verdict::Advise(why) => (Outcome::Advised, format!("{}; {why}", proposal.why)),
@@ -430,9 +460,14 @@ impl Engine<'_> {
 
     fn tell_acted(&mut self, incident: &str, acted: Acted, now_s: f64) {
         if acted.number > 0 {
-            self.outlet.say_acted(incident, &acted);
+            self.outlet.say_acted(incident, &acted, now_s);
         }
         self.sign(Sign::Acted { incident: incident.to_owned(), acted: Box::new(acted) }, now_s);
+    }
+
+    /// What may be done by ourselves has changed.
+    pub(super) fn keep_acting(&mut self, now_s: f64) {
+        self.outlet.remember(KEY, &self.acting.kept, now_s);
     }
 
     /// Every tick: what has come to its end, and whether anything may be done at all.

@@ -68,6 +68,8 @@ impl Engine<'_> {
             memory_available: one.and_then(|_| kernel::available(&memory)),
             worker_memory: memory.rss,
             reloading: facts.is_reloading(),
+            hosts: self.hosts.with(&of_incident.evidence),
+            cut_off: self.hosts.is_cut_off(),
             scarce: self.scarce(&of_incident.evidence),
             code_differs: self.changing.as_ref().is_some_and(|changing| changing.chronicle.code_differs()),
             ..of_incident
