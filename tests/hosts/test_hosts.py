@@ -2,13 +2,17 @@
 nothing that they have to tell."""
 
 import contextlib
+import os
 import re
+import signal
 import time
 
+import psycopg2
 import pytest
 
 from harness import ctl, wait_until
 from harness.crowd import Visitors
+from harness.server import alive, children, is_observer
 
 pytestmark = [pytest.mark.only_ferricorn("its own observer"), pytest.mark.timeout(240)]
 
@@ -124,6 +128,57 @@ def test_nothing_is_lost_while_the_bus_is_away(hosts, bus):
     once = {(one["kind"], one["at"], str(one["body"])) for one in events}
     assert len(once) == len(events), "nothing arrives twice"
     assert all(one["host"] == "web-1" and one["service"] == "shop" and one["schema"] == 1 for one in events)
+
+
+def test_history_is_written_to_postgresql_once(hosts, bus, dsn):
+    words = dict(word.split("=") for word in dsn.split())
+    url = f"postgresql://{words['user']}@{words['host']}:{words['port']}/postgres"
+    two = hosts(2, "--reflex-history", url, policy=RECYCLE, mode="advise")
+    for host in two:
+        wait_until(lambda host=host: "The history is written to" in host.server.log(), 30, "the history")
+    with crowds((two[0], "/nap/north")):
+        incident = wait_until(lambda: two[0].incident(NAP % "north"), 60, "an incident")
+        done = ctl("deploy", "flag checkout on", "--state-dir", two[1].state)
+        assert done.returncode == 0, done.stderr
+        with contextlib.closing(psycopg2.connect(dsn)) as connection:
+            connection.autocommit = True
+
+            def rows(query):
+                with connection.cursor() as cursor:
+                    cursor.execute(query)
+                    return cursor.fetchall()
+
+            kept = f"select host, cause, route, body->>'id' from ferricorn.incidents where id = '{incident['id']}'"
+            wait_until(lambda: rows(kept), 30, "the incident as a row")
+            assert rows(kept) == [("web-1", "explicit_sleep", NAP % "north", incident["id"])]
+            marks = "select host, kind from ferricorn.changes where name = 'flag checkout on'"
+            wait_until(lambda: rows(marks), 30, "the mark as a row")
+            assert rows(marks) == [("web-2", "mark")]
+
+
+def test_each_message_is_a_row_whoever_is_killed(hosts, bus, dsn):
+    """Observers that write are killed in the middle of it: what they had not acknowledged comes to another."""
+    words = dict(word.split("=") for word in dsn.split())
+    url = f"postgresql://{words['user']}@{words['host']}:{words['port']}/postgres"
+    (host,) = hosts(1, "--reflex-history", url, policy=RECYCLE, mode="advise")
+    wait_until(lambda: "The history is written to" in host.server.log(), 30, "the history")
+    for number in range(40):
+        assert ctl("deploy", f"mark {number}", "--state-dir", host.state).returncode == 0
+        if number % 13 == 5:
+            observer = next(pid for pid in children(host.server.pid) if is_observer(pid))
+            os.kill(observer, signal.SIGKILL)
+            wait_until(lambda gone=observer: not alive(gone), 10, "its end")
+            wait_until(lambda: any(is_observer(pid) for pid in children(host.server.pid)), 20, "another observer")
+            wait_until(lambda: host.hears()["here"], 30, "it hears")
+    with contextlib.closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+
+        def names():
+            with connection.cursor() as cursor:
+                cursor.execute("select name from ferricorn.changes where name like 'mark %'")
+                return sorted(int(name.split()[1]) for (name,) in cursor.fetchall())
+
+        wait_until(lambda: names() == list(range(40)), 60, lambda: f"all marks; there are {names()}")
 
 
 def test_an_address_that_is_none_is_said_and_hurts_nobody(server, tmp_path):

@@ -175,6 +175,8 @@ pub struct Settings {
     pub workers_between: Option<(u32, u32)>,
     /// `reflex_fleet`, as it was said.
     pub reflex_fleet: Option<String>,
+    /// `reflex_history`, as it was said.
+    pub reflex_history: Option<String>,
     /// `reflex_host`.
     pub reflex_host: Option<String>,
     /// `reflex_database`, as it was said.
@@ -390,6 +392,7 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         reflex_policy: read.text("reflex_policy").map(PathBuf::from),
         workers_between: read.workers_between()?,
         reflex_fleet: read.text("reflex_fleet"),
+        reflex_history: read.text("reflex_history"),
         reflex_host: read.text("reflex_host"),
         reflex_database: read.list("reflex_database"),
         chdir,

@@ -5,8 +5,16 @@ use crate::setting::{Kind, Served, Setting};
 use crate::value::Value;
 
 /// What the observer does, and nobody without it.
-const OF_OBSERVER: [&str; 7] =
-    ["admin_bind", "notify", "otlp_endpoint", "reflex_fleet", "reflex_mode", "reflex_policy", "workers_max"];
+const OF_OBSERVER: [&str; 8] = [
+    "admin_bind",
+    "notify",
+    "otlp_endpoint",
+    "reflex_fleet",
+    "reflex_history",
+    "reflex_mode",
+    "reflex_policy",
+    "workers_max",
+];
 
 /// Returns a line for each setting that somebody set, to something else than its default, and that is not served.
 pub fn warnings(said: &Said) -> Vec<String> {

@@ -42,11 +42,12 @@ Examples:
 Exit status: 0 told to stop, 1 there is nothing to attach to, or it has ended, 2 wrong usage.";
 
 /// The settings of an observer that stands alone.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
     "reflex_database",
     "reflex_mode",
     "reflex_policy",
     "reflex_fleet",
+    "reflex_history",
     "reflex_host",
     "admin_bind",
     "otlp_endpoint",

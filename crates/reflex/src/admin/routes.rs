@@ -24,6 +24,8 @@ use rustix::process::{Pid, test_kill_process};
 use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// What there is.
 const PATHS: [(&str, &str); 9] = [
@@ -37,6 +39,8 @@ const PATHS: [(&str, &str); 9] = [
     ("/changes", "what has changed about the service, as JSON"),
     ("/deploys", "POST: marks a change by hand"),
 ];
+/// How long the observer has to keep a mark.
+const KEPT_WITHIN: Duration = Duration::from_secs(5);
 /// Most bytes of a mark.
 const MARK_BYTES_MAX: usize = 4 << 10;
 
@@ -175,7 +179,7 @@ async fn changes(State(shared): Place) -> Answer {
     json_of(&Known { schema: change::SCHEMA, findings: changes.standing.findings(), changes: &changes })
 }
 
-/// Takes a mark. It has an effect within a look of the observer.
+/// Takes a mark, and answers once it is kept.
 async fn deploy(State(shared): Place, body: Result<Bytes, BytesRejection>) -> Answer {
     let body = body.map_err(|rejected| Problem::new(rejected.status(), "a mark has at most 4096 bytes"))?;
     let wrong = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
@@ -185,8 +189,14 @@ async fn deploy(State(shared): Place, body: Result<Bytes, BytesRejection>) -> An
     let name = shared.latest().map(|published| published.snapshot.name.clone()).unwrap_or_default();
     let marked = mark.change(&name, clock::wall_time_s()).map_err(wrong)?;
     // With the moment at which it was asked for.
-    if !shared.mark(Mark { at: Some(marked.at), ..mark }) {
+    let Some(kept) = shared.mark(Mark { at: Some(marked.at), ..mark }) else {
         return Err(Problem::unavailable("too many marks wait for the observer: try again in a moment"));
+    };
+    // What is answered survives the observer.
+    if !matches!(timeout(KEPT_WITHIN, kept).await, Ok(Ok(true))) {
+        return Err(Problem::unavailable(
+            "the observer could not keep it: try again in a moment, and see the server's log",
+        ));
     }
     let mut answer = json_of(&marked)?;
     *answer.status_mut() = StatusCode::CREATED;

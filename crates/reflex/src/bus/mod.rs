@@ -8,11 +8,13 @@
 //! Not for: what is made of it (`crate::engine`), and not for what there is to say.
 
 mod address;
+mod history;
 mod key;
 mod serve;
 
 pub use address::{Address, AddressError};
 
+use crate::database::Target;
 use crate::store::Outgoing;
 use ferricorn_core::hosts::{Beacon, Claim, Limits};
 use ferricorn_core::log::Level;
@@ -92,16 +94,16 @@ pub(crate) struct Bus {
 }
 
 impl Bus {
-    /// Begins to connect.
+    /// Begins to connect; `history` is where the stream is written to.
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub(crate) fn start(address: Address, own: Own) -> io::Result<Self> {
+    pub(crate) fn start(address: Address, own: Own, history: Option<Target>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let (orders, heard) = mpsc::channel(ORDERS_MAX);
         let (tell, news) = std_mpsc::channel();
         let work = move || {
-            runtime.block_on(serve::serve(&address, &own, heard, &tell));
+            runtime.block_on(serve::serve(&address, &own, history, heard, &tell));
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("bus".to_owned()).spawn(work)?;

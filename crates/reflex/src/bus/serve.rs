@@ -1,7 +1,8 @@
 //! The thread's work: connects, does what was ordered, hears what others tell. Not for: what that means.
 
 use super::key::part;
-use super::{Address, News, Order, Own};
+use super::{Address, News, Order, Own, history};
+use crate::database::Target;
 use crate::store::Outgoing;
 use async_nats::HeaderMap;
 use async_nats::connection::State;
@@ -38,7 +39,7 @@ const DUPLICATES: Duration = Duration::from_secs(3600);
 
 const HOSTS: &str = "ferricorn_hosts";
 const BUDGETS: &str = "ferricorn_budgets";
-const STREAM: &str = "FERRICORN";
+pub(super) const STREAM: &str = "FERRICORN";
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -51,7 +52,13 @@ struct Opened {
 }
 
 /// Serves until nobody orders anything any more.
-pub(super) async fn serve(address: &Address, own: &Own, mut orders: Receiver<Order>, tell: &Sender<News>) {
+pub(super) async fn serve(
+    address: &Address,
+    own: &Own,
+    history: Option<Target>,
+    mut orders: Receiver<Order>,
+    tell: &Sender<News>,
+) {
     let client = match connect(address, own).await {
         Ok(client) => client,
         Err(error) => {
@@ -65,7 +72,8 @@ pub(super) async fn serve(address: &Address, own: &Own, mut orders: Receiver<Ord
             return;
         }
     };
-    let mut serving = Serving { address, own, client, tell, opened: None, said: None, begun: Instant::now() };
+    let mut serving =
+        Serving { address, own, client, tell, opened: None, history, said: None, begun: Instant::now() };
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -119,6 +127,8 @@ struct Serving<'a> {
     client: Client,
     tell: &'a Sender<News>,
     opened: Option<Opened>,
+    /// Where the stream is written to; nothing once that has begun.
+    history: Option<Target>,
     /// What was said last: why the bus cannot be used, or nothing if it can.
     said: Option<Option<String>>,
     begun: Instant,
@@ -164,6 +174,10 @@ impl Serving<'_> {
         } else if self.opened.is_none() {
             match open(&self.client).await {
                 Ok(opened) => {
+                    if let Some(target) = self.history.take() {
+                        // It ends with the runtime.
+                        tokio::spawn(history::write(opened.context.clone(), target, self.tell.clone()));
+                    }
                     self.opened = Some(opened);
                     self.here();
                 }

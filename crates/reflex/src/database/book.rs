@@ -14,7 +14,7 @@ const ADDRESSES_MAX: usize = 64;
 
 /// The places of one database. Names are looked up where connections are made, and what they lead to is learnt here.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(crate) struct Book {
     pub service: Service,
     places: Mutex<Places>,
 }
@@ -28,7 +28,7 @@ struct Places {
 }
 
 impl Book {
-    pub(super) fn of(target: &Target) -> Self {
+    pub(crate) fn of(target: &Target) -> Self {
         let book = Self { service: target.service, places: Mutex::default() };
         for place in &target.places {
             match place {

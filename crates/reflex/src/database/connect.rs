@@ -23,7 +23,7 @@ pub(super) const APPLICATION: &str = "ferricorn-reflex";
 const TRIED_MAX: usize = 8;
 
 /// A connection.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     pub client: Client,
     /// Ends with the connection.
     pub ended: JoinHandle<()>,
@@ -41,7 +41,7 @@ impl Drop for Wire {
 ///
 /// # Errors
 /// When there is none: why the last one failed, in words and without secrets.
-pub(super) async fn connect(target: &Target, book: &Book) -> Result<Wire, String> {
+pub(crate) async fn connect(target: &Target, book: &Book) -> Result<Wire, String> {
     let mut why = "no place is said".to_owned();
     for place in &target.places {
         let tried = timeout(target.patience, reach(target, place, book)).await;
@@ -118,7 +118,7 @@ impl Failure {
 }
 
 /// Says an error with what lies behind it.
-pub(super) fn words(error: &Error) -> String {
+pub(crate) fn words(error: &Error) -> String {
     if let Some(said) = error.as_db_error() {
         return format!("{} ({})", said.message(), said.code().code());
     }

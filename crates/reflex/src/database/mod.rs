@@ -33,7 +33,9 @@ mod target;
 mod tls;
 mod url;
 
+pub(crate) use book::Book;
 pub use cancel::{Cancelled, Victim};
+pub(crate) use connect::{Wire, connect, words};
 pub use databases::{Databases, QUESTIONS_MAX};
 pub use facts::{Capacity, Facts, Limit, facts};
 pub use line::Rhythm;

@@ -3,8 +3,9 @@
 
 use super::Engine;
 use crate::changes::{self, Chronicle, Keep, Scene};
-use ferricorn_core::change::{Change, Mark, Standing};
+use ferricorn_core::change::{Change, Standing};
 use ferricorn_core::log::Level;
+use tokio::sync::oneshot;
 
 /// Changes that are taken up from the store: as many as an engine remembers.
 const TAKEN_UP: usize = 256;
@@ -36,15 +37,22 @@ impl Engine<'_> {
     pub(super) fn hear_changes(&mut self, now_s: f64) {
         let marks = self.outlet.marks();
         let Some(changing) = &mut self.changing else { return };
-        let mut keep = changing.chronicle.take();
-        let server = &self.server.name;
-        let marked = marks.iter().filter_map(|mark: &Mark| mark.change(server, now_s).ok());
-        keep.extend(marked.map(|change| changing.chronicle.mark(change)).collect::<Vec<_>>());
+        let noticed = changing.chronicle.take().into_iter().map(|keep| (keep, None));
+        let mut keep: Vec<(Keep, Option<oneshot::Sender<bool>>)> = noticed.collect();
+        for (mark, done) in marks {
+            if let Ok(change) = mark.change(&self.server.name, now_s) {
+                keep.push((changing.chronicle.mark(change), Some(done)));
+            }
+        }
         let (standing, before) = changing.chronicle.standing();
         let service = changing.service.clone();
         let is_news = !keep.is_empty() || before.is_some();
-        for keep in keep {
-            self.keep_change(&service, keep, now_s);
+        for (keep, done) in keep {
+            let kept = self.keep_change(&service, keep, now_s);
+            if let Some(done) = done {
+                // Who has marked it may not wait any more.
+                let _ = done.send(kept);
+            }
         }
         if let Some(before) = before {
             self.say_standing(&before, &standing);
@@ -54,7 +62,7 @@ impl Engine<'_> {
         }
     }
 
-    fn keep_change(&mut self, service: &str, keep: Keep, now_s: f64) {
+    fn keep_change(&mut self, service: &str, keep: Keep, now_s: f64) -> bool {
         let (change, instead_of) = match keep {
             Keep::New(change) => (change, None),
             Keep::Instead(part, change) => (change, Some(part)),
@@ -62,8 +70,9 @@ impl Engine<'_> {
         if change.is_news() {
             self.outlet.say(Level::Info, &format!("Change: {}", change.name));
         }
-        self.outlet.keep_deploy(service, &change, instead_of.as_deref(), now_s);
+        let kept = self.outlet.keep_deploy(service, &change, instead_of.as_deref(), now_s);
         self.keep_service(now_s);
+        kept
     }
 
     /// Says a finding once, when it is new.

@@ -6,7 +6,9 @@
 use super::outlet::Log;
 use super::{Engine, Outlet};
 use crate::bus::{Address, Bus, News, Order, Own};
+use crate::database::Target;
 use crate::store::{HOSTS as KEY, Neighbours};
+use ferricorn_core::evidence::Service;
 use ferricorn_core::hosts::{Beacon, Claim, Limits, Purse, STALE_S, elsewhere};
 use ferricorn_core::log::Level;
 use ferricorn_core::policy::Kind;
@@ -77,7 +79,10 @@ impl Hosts {
         outlet.stream_as(own.clone());
         let opened = Address::parse(said, |name| env::var(name).ok())
             .map_err(|error| error.to_string())
-            .and_then(|address| Bus::start(address, own.clone()).map_err(|error| error.to_string()));
+            .and_then(|address| {
+                let history = history(settings)?;
+                Bus::start(address, own.clone(), history).map_err(|error| error.to_string())
+            });
         let wrong = |error: &String| log(Level::Error, &format!("Other hosts are not heard of: {error}"));
         Self { own: Some(own), bus: opened.inspect_err(wrong).ok(), ..Self::default() }
     }
@@ -194,6 +199,16 @@ impl Hosts {
         self.others.retain(|_, (at, _)| now_s - *at < STALE_S);
         self.asked.retain(|_, (at_s, _)| now_s - *at_s < REFUSED_S.max(ANSWER_S) * 2.0);
         (lines, arrived)
+    }
+}
+
+/// Returns where the stream is to be written to.
+fn history(settings: &Settings) -> Result<Option<Target>, String> {
+    let Some(said) = &settings.reflex_history else { return Ok(None) };
+    let targets = Target::all(std::slice::from_ref(said)).map_err(|wrong| wrong.to_string())?;
+    match targets.into_iter().next() {
+        Some(target) if target.service == Service::Postgres => Ok(Some(target)),
+        _ => Err("the history is written to a PostgreSQL: `reflex_history` names another kind".to_owned()),
     }
 }
 

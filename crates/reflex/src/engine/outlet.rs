@@ -19,6 +19,7 @@ use std::env;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// Incidents that are over and still published.
 const OVER_MAX: usize = 32;
@@ -216,16 +217,18 @@ impl<'a> Outlet<'a> {
         self.write(now_s, |store, _| store.deploys(Some(service), since_s, limit)).unwrap_or_default()
     }
 
-    /// Keeps a change of a service, in the place of one that was a part of it.
+    /// Keeps a change of a service, in the place of one that was a part of it. False if it could not be written; without a store
+    /// nothing is.
     pub(crate) fn keep_deploy(
         &mut self,
         service: &str,
         change: &Deploy,
         instead_of: Option<&Deploy>,
         now_s: f64,
-    ) {
-        self.write(now_s, |store, _| store.keep_deploy(service, change, instead_of));
+    ) -> bool {
+        let kept = self.write(now_s, |store, _| store.keep_deploy(service, change, instead_of)).is_some();
         self.stream("change", &format!("{}-{}", change.at, change.name), change, now_s);
+        kept || self.scribe.is_none()
     }
 
     /// Keeps what a service is made of.
@@ -239,7 +242,7 @@ impl<'a> Outlet<'a> {
     }
 
     /// Returns what others have marked.
-    pub(crate) fn marks(&self) -> Vec<Mark> {
+    pub(crate) fn marks(&self) -> Vec<(Mark, oneshot::Sender<bool>)> {
         self.shared.marks()
     }
 

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Most lines for the log that wait; more are lost.
 const LINES_MAX: usize = 64;
@@ -50,7 +50,7 @@ pub struct Shared {
     counts: Counts,
     lines: Mutex<VecDeque<(Level, String)>>,
     changes: Mutex<Arc<Changes>>,
-    marks: Mutex<VecDeque<Mark>>,
+    marks: Mutex<VecDeque<(Mark, oneshot::Sender<bool>)>>,
 }
 
 /// What has changed about the service, the newest first, and what its workers run.
@@ -139,18 +139,21 @@ impl Shared {
         locked(&self.changes).clone()
     }
 
-    /// Takes what somebody has marked; false if too many wait.
-    pub(crate) fn mark(&self, mark: Mark) -> bool {
+    /// Takes what somebody has marked; none if too many wait. The answer tells whether it was taken in, and kept.
+    pub(crate) fn mark(&self, mark: Mark) -> Option<oneshot::Receiver<bool>> {
         let mut marks = locked(&self.marks);
-        let has_room = marks.len() < MARKS_MAX;
-        if has_room {
-            marks.push_back(mark);
+        if marks.len() >= MARKS_MAX {
+            return None;
         }
-        has_room
+        let (done, heard) = oneshot::channel();
+        marks.push_back((mark, done));
+        drop(marks);
+        self.ask();
+        Some(heard)
     }
 
-    /// Returns the marks that have come. For the observer, at each look.
-    pub(crate) fn marks(&self) -> Vec<Mark> {
+    /// Returns the marks that have come, each with whom to tell that it is kept. For the observer, at each look.
+    pub(crate) fn marks(&self) -> Vec<(Mark, oneshot::Sender<bool>)> {
         locked(&self.marks).drain(..).collect()
     }
 

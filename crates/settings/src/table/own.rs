@@ -295,6 +295,19 @@ pub(super) const ROWS: &[Setting] = &[
     .ours()
     .secret(),
     Setting::new(
+        "reflex_history",
+        STR,
+        NONE,
+        "A PostgreSQL to which what happens on all hosts is written, as in `postgresql://history@db/ops`.\n\n\
+         Incidents, changes and actions become rows of the schema `ferricorn`; it needs `reflex_fleet`. One host with it is enough, several share the \
+         work. See [Several hosts](hosts.md#history).",
+    )
+    .flags(&["--reflex-history"])
+    .metavar("URL")
+    .since("0.1.0")
+    .ours()
+    .secret(),
+    Setting::new(
         "reflex_host",
         STR,
         NONE,
