@@ -56,6 +56,16 @@ def slowly():
     return fetched("select pg_sleep(2)")
 
 
+# What was read before; nobody asks for it again.
+KEPT = []
+
+
+@app.get("/feed")
+def feed():
+    KEPT.append(fetched("select body from feeds, pg_sleep(0.5)"))
+    return "fed"
+
+
 @app.get("/stock")
 def stock():
     return fetched("update stock set count = count - 1 where id = 1 returning count")
