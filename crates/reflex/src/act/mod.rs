@@ -5,6 +5,7 @@
 //! Not for: deciding ([`ferricorn_core::policy`]), and not for writing down ([`crate::engine`]).
 
 mod cut;
+mod launch;
 mod succession;
 
 pub(crate) use cut::Cut;

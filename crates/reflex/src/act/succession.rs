@@ -6,33 +6,16 @@
 //! ([`crate::engine`]).
 
 use super::Done;
+use super::launch::Copy;
+use crate::pidfile::Moved;
 use crate::process::{self, Process};
 use crate::source::gunicorn::Serving;
-use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::net::sockopt::socket_acceptconn;
 use rustix::process::Signal;
-use std::fs;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 /// How long a new master has until its workers serve, and how long they must have served; seconds.
 const BOOT_S: f64 = 120.0;
 const SERVED_S: f64 = 3.0;
-/// Runs in the old master's interpreter: puts the listening sockets where socket activation has them (sd_listen_fds(3)), which
-/// Gunicorn has known since version 19, and becomes the old command.
-const LAUNCH: &str = "\
-import fcntl, os, sys
-high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 512) for fd in sys.argv[1].split(',')]
-for at, fd in enumerate(high):
-    os.dup2(fd, 3 + at)
-os.closerange(3 + len(high), 1024)
-os.setsid()
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)))
-os.execvp(sys.argv[2], sys.argv[2:])
-";
-
 /// A succession that is under way.
 #[derive(Debug)]
 pub(super) struct Succession {
@@ -101,7 +84,8 @@ impl Succession {
         let pidfile = pidfile.and_then(|path| Moved::of(path, old.pid));
         let how = How::Beside { switches, pidfile };
         let mut it = Self { old, begun_s: now_s, workers, next: None, how, successor: None };
-        match copy.start() {
+        let at_once = || "the new master has ended at once".to_owned();
+        match copy.start().and_then(|next| Next::of(next).ok_or_else(at_once)) {
             Ok(next) => {
                 it.next = Some(next);
                 Ok(it)
@@ -205,102 +189,4 @@ fn successor(old: &Process, before: &[u32]) -> Option<Next> {
     let new = process::children(old.pid).into_iter().filter(|pid| !before.contains(pid));
     // Workers have no children that serve.
     new.filter(|pid| !process::children(*pid).is_empty()).filter_map(Process::open).find_map(Next::of)
-}
-
-/// What a master was started with.
-struct Copy {
-    command: Vec<String>,
-    environment: Vec<(String, String)>,
-    folder: PathBuf,
-    listeners: Vec<OwnedFd>,
-    output: [Option<OwnedFd>; 2],
-}
-
-impl Copy {
-    fn of(old: &Process) -> Result<Self, String> {
-        let pid = old.pid;
-        let ours = std::process::id();
-        if process::owner(pid) != process::owner(ours) {
-            return Err(format!(
-                "master {pid} is another user's: its like can be started by that user alone"
-            ));
-        }
-        if process::control_group(pid) != process::control_group(ours) {
-            let text = "a service, or container, of its own: restart that";
-            return Err(format!("master {pid} is in another control group than the observer, {text}"));
-        }
-        let command = process::command_line(pid);
-        // setproctitle has written over it.
-        if command.len() < 2 || command[0].starts_with("gunicorn: ") {
-            return Err(format!("the command line of master {pid} cannot be read any more (setproctitle)"));
-        }
-        let unseen = || format!("the environment of master {pid} may not be seen");
-        let environment = process::whole_environment(pid).ok_or_else(unseen)?;
-        let folder = fs::read_link(format!("/proc/{pid}/cwd")).map_err(|_| unseen())?;
-        let of = |error: io::Error| format!("the sockets of master {pid} cannot be had: {error}");
-        let mut listeners = Vec::new();
-        for (fd, what) in process::descriptors(pid).ok_or_else(unseen)? {
-            if what.starts_with("socket:") {
-                let socket = old.borrow(fd).map_err(of)?;
-                if socket_acceptconn(&socket) == Ok(true) && !is_control(&socket) {
-                    listeners.push(socket);
-                }
-            }
-        }
-        if listeners.is_empty() {
-            return Err(format!("master {pid} listens nowhere"));
-        }
-        Ok(Self { command, environment, folder, listeners, output: [1, 2].map(|fd| old.borrow(fd).ok()) })
-    }
-
-    fn start(self) -> Result<Next, String> {
-        let name = self.command[0].clone();
-        let cannot = |error: io::Error| format!("{name} cannot be started: {error}");
-        let numbers: Vec<String> = self.listeners.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
-        let [out, err] = self.output.map(|fd| fd.map_or_else(Stdio::null, Stdio::from));
-        let mut command = Command::new(&name);
-        command.args(["-I", "-c", LAUNCH]).arg(numbers.join(",")).args(&self.command);
-        command.env_clear().envs(self.environment).current_dir(&self.folder);
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
-        for fd in &self.listeners {
-            fcntl_setfd(fd, FdFlags::empty()).map_err(|error| cannot(error.into()))?;
-        }
-        let child = command.spawn().map_err(cannot)?;
-        // It lives on without us.
-        let next = Process::open(child.id()).and_then(Next::of);
-        next.ok_or_else(|| "the new master has ended at once".to_owned())
-    }
-}
-
-/// Tells whether it is the socket of Gunicorn's own control interface (from version 25 on), which each master makes anew.
-fn is_control(socket: &OwnedFd) -> bool {
-    let Ok(address) = rustix::net::getsockname(socket) else { return false };
-    let Ok(unix) = rustix::net::SocketAddrUnix::try_from(address) else { return false };
-    unix.path_bytes().is_some_and(|path| path.ends_with(b".ctl"))
-}
-
-/// A pidfile that was put aside, so that another master may write its own.
-#[derive(Debug)]
-struct Moved {
-    path: PathBuf,
-    aside: PathBuf,
-}
-
-impl Moved {
-    /// None if that process's pid does not stand there.
-    fn of(path: &Path, pid: u32) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
-        let aside = PathBuf::from(format!("{}.wedged", path.display()));
-        (text.trim() == pid.to_string() && fs::rename(path, &aside).is_ok())
-            .then(|| Self { path: path.to_owned(), aside })
-    }
-
-    fn back(self) {
-        // Whoever cannot write there any more has lost it anyway.
-        let _ = fs::rename(&self.aside, &self.path);
-    }
-
-    fn drop_old(self) {
-        let _ = fs::remove_file(&self.aside);
-    }
 }
