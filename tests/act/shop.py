@@ -17,6 +17,8 @@ VERSION = os.environ.get("VERSION_FILE")
 CODE = Path(VERSION).read_text().strip() if VERSION else "good"
 if CODE == "broken":
     raise RuntimeError("this version does not even load")
+if CODE == "slow":
+    time.sleep(4)
 
 
 def session():

@@ -16,28 +16,67 @@ pub(crate) fn read(path: &Path) -> Result<u32, String> {
     text.trim().parse().map_err(|_| "there is no pid in it".to_owned())
 }
 
-/// A pidfile that was put aside, so that another master may write its own.
-#[derive(Debug)]
-pub(crate) struct Moved {
-    path: PathBuf,
-    aside: PathBuf,
+/// Returns where it is while it is aside.
+pub(crate) fn aside(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.wedged", path.display()))
 }
 
-impl Moved {
-    /// None if that process's pid does not stand there.
-    pub(crate) fn of(path: &Path, pid: u32) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
-        let aside = PathBuf::from(format!("{}.wedged", path.display()));
-        (text.trim() == pid.to_string() && fs::rename(path, &aside).is_ok())
-            .then(|| Self { path: path.to_owned(), aside })
+/// Puts it aside, if that process's pid stands there. Whoever cannot write there any more has lost it anyway, here and below.
+pub(crate) fn put_aside(path: &Path, pid: u32) {
+    if read(path) == Ok(pid) {
+        let _ = fs::rename(path, aside(path));
     }
+}
 
-    pub(crate) fn back(self) {
-        // Whoever cannot write there any more has lost it anyway.
-        let _ = fs::rename(&self.aside, &self.path);
+/// Puts it back, if it is that process's.
+pub(crate) fn put_back(path: &Path, pid: u32) {
+    if read(&aside(path)) == Ok(pid) {
+        let _ = fs::rename(aside(path), path);
     }
+}
 
-    pub(crate) fn drop_old(self) {
-        let _ = fs::remove_file(&self.aside);
+/// Removes it where it is aside, if it is that process's.
+pub(crate) fn drop_aside(path: &Path, pid: u32) {
+    if read(&aside(path)) == Ok(pid) {
+        let _ = fs::remove_file(aside(path));
+    }
+}
+
+/// Returns the pid of the process that is meant: that in the file; where there is none, or it has ended, and the file of another was put
+/// aside, that of the other.
+pub(crate) fn meant(path: &Path, lives: impl Fn(u32) -> bool) -> Result<u32, String> {
+    let named = read(path);
+    if matches!(named, Ok(pid) if lives(pid)) {
+        return named;
+    }
+    read(&aside(path)).ok().filter(|pid| lives(*pid)).map_or(named, Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_put_aside_and_back_for_the_process_that_it_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gunicorn.pid");
+        let seen = || (read(&path).ok(), read(&aside(&path)).ok());
+        let meant = |living: &[u32]| meant(&path, |pid| living.contains(&pid)).ok();
+        assert_eq!(meant(&[1]), None);
+        fs::write(&path, "1\n").expect("written");
+        put_aside(&path, 2);
+        assert_eq!((seen(), meant(&[1])), ((Some(1), None), Some(1)));
+        put_aside(&path, 1);
+        assert_eq!((seen(), meant(&[1])), ((None, Some(1)), Some(1)));
+        fs::write(&path, "2\n").expect("written");
+        assert_eq!([meant(&[1, 2]), meant(&[1]), meant(&[])], [Some(2), Some(1), Some(2)]);
+        drop_aside(&path, 3);
+        put_back(&path, 3);
+        assert_eq!(seen(), (Some(2), Some(1)));
+        put_back(&path, 1);
+        assert_eq!(seen(), (Some(1), None));
+        put_aside(&path, 1);
+        drop_aside(&path, 1);
+        assert_eq!(seen(), (None, None));
     }
 }

@@ -5,15 +5,18 @@ use crate::process::{self, Process};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::sockopt::socket_acceptconn;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 
 /// Runs in the old master's interpreter: puts the listening sockets where socket activation has them (sd_listen_fds(3)), which
-/// Gunicorn has known since version 19, and becomes the old command.
+/// Gunicorn has known since version 19, and becomes the old command. Before it does any of that it waits for a word; who would give
+/// it may end before, and then it ends, too.
 const LAUNCH: &str = "\
 import fcntl, os, sys
+os.read(0, 1) or sys.exit()
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 512) for fd in sys.argv[1].split(',')]
 for at, fd in enumerate(high):
     os.dup2(fd, 3 + at)
@@ -22,6 +25,20 @@ os.setsid()
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)))
 os.execvp(sys.argv[2], sys.argv[2:])
 ";
+
+/// A new master that waits to be let go; it ends if it is dropped before.
+#[derive(Debug)]
+pub(super) struct Held(ChildStdin);
+
+impl Held {
+    /// Lets it begin.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) fn let_go(mut self) -> io::Result<()> {
+        self.0.write_all(b".")
+    }
+}
 
 /// What a master was started with.
 pub(super) struct Copy {
@@ -73,11 +90,11 @@ impl Copy {
         Ok(Self { command, environment, folder, listeners, output: [1, 2].map(|fd| old.borrow(fd).ok()) })
     }
 
-    /// Starts another.
+    /// Starts another, which does nothing until it is let go.
     ///
     /// # Errors
     /// It cannot be started, or has ended at once.
-    pub(super) fn start(self) -> Result<Process, String> {
+    pub(super) fn start(self) -> Result<(Process, Held), String> {
         let name = self.command[0].clone();
         let cannot = |error: io::Error| format!("{name} cannot be started: {error}");
         let numbers: Vec<String> = self.listeners.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
@@ -85,13 +102,15 @@ impl Copy {
         let mut command = Command::new(&name);
         command.args(["-I", "-c", LAUNCH]).arg(numbers.join(",")).args(&self.command);
         command.env_clear().envs(self.environment).current_dir(&self.folder);
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        command.stdin(Stdio::piped()).stdout(out).stderr(err);
         for fd in &self.listeners {
             fcntl_setfd(fd, FdFlags::empty()).map_err(|error| cannot(error.into()))?;
         }
-        let child = command.spawn().map_err(cannot)?;
+        let mut child = command.spawn().map_err(cannot)?;
+        let at_once = || "the new master has ended at once".to_owned();
+        let held = child.stdin.take().map(Held).ok_or_else(at_once)?;
         // It lives on without us.
-        Process::open(child.id()).ok_or_else(|| "the new master has ended at once".to_owned())
+        Ok((Process::open(child.id()).ok_or_else(at_once)?, held))
     }
 }
 

@@ -12,6 +12,8 @@ pub const COURSES: &str = "memory";
 
 /// Bytes of a value.
 const BYTES_MAX: usize = 1 << 20;
+/// Other servers whose values are read.
+const OTHERS_MAX: i64 = 64;
 
 /// Returns a value as it is kept.
 pub(super) fn as_body(value: &impl Serialize) -> Result<String, StoreError> {
@@ -74,6 +76,36 @@ impl Store {
         Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
     }
 
+    /// Returns what other servers have kept under a name, the newest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn remembered_by_others<T: DeserializeOwned>(
+        &self,
+        server: &Server,
+        key: &str,
+    ) -> Result<Vec<(Server, T)>, StoreError> {
+        let query = "SELECT pid, name, version, started_ns, body FROM state \
+                     JOIN servers ON servers.id = state.server \
+                     WHERE key = ?1 AND NOT (pid = ?2 AND started_ns = ?3) ORDER BY state.at DESC LIMIT ?4";
+        let mut statement = self.connection().prepare_cached(query)?;
+        let key = params![key, server.pid, server.started_ns.cast_signed(), OTHERS_MAX];
+        let rows = statement.query_map(key, |row| {
+            let started_ns: i64 = row.get(3)?;
+            let other = Server {
+                pid: row.get(0)?,
+                name: row.get(1)?,
+                version: row.get(2)?,
+                started_ns: started_ns.cast_unsigned(),
+                ..Server::default()
+            };
+            Ok((other, row.get::<_, String>(4)?))
+        })?;
+        let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        let value = |(server, body): (Server, String)| Some((server, serde_json::from_str(&body).ok()?));
+        Ok(rows.into_iter().filter_map(value).collect())
+    }
+
     /// Returns what the last server of a pid and name has kept under a name, for who knows no more of it.
     ///
     /// # Errors
@@ -98,6 +130,7 @@ mod tests {
     use super::*;
     use crate::store::bounds::Bounds;
     use crate::store::tests::{opened, server};
+    use ferricorn_core::snapshot::Kind;
 
     #[test]
     fn values_of_servers_that_came_and_went_make_room() {
@@ -121,6 +154,10 @@ mod tests {
             None,
             "another shape"
         );
+        let others =
+            |number| store.remembered_by_others::<Vec<u32>>(&server(number), "baseline").expect("read");
+        assert_eq!(others(2), [(Server { kind: Kind::default(), ..server(1) }, vec![3])]);
+        assert_eq!(others(1), []);
         assert_eq!(store.remembered::<String>(&server(1), "other").expect("read"), None);
         let Server { pid, name, .. } = server(1);
         assert_eq!(store.last_remembered::<Vec<u32>>(pid, &name, "baseline").expect("read"), Some(vec![3]));

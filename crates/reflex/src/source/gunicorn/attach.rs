@@ -80,9 +80,8 @@ pub enum AttachError {
 pub(super) fn master(options: &Options) -> Result<Process, AttachError> {
     let pid = match (options.pid, &options.pidfile) {
         (Some(pid), _) => pid,
-        (None, Some(path)) => {
-            pidfile::read(path).map_err(|why| AttachError::PidFile { path: path.clone(), why })?
-        }
+        (None, Some(path)) => pidfile::meant(path, |pid| Process::open(pid).is_some())
+            .map_err(|why| AttachError::PidFile { path: path.clone(), why })?,
         (None, None) => return Err(AttachError::Nobody),
     };
     let named = Process::open(pid).ok_or(AttachError::NoProcess { pid })?;
