@@ -92,10 +92,3 @@ def stuck():
     lock = threading.Lock()
     lock.acquire()
     lock.acquire()
-
-
-@app.get("/fresh")
-def fresh():
-    if CODE == "bad":
-        raise RuntimeError("the new version is broken")
-    return "fine"
