@@ -198,9 +198,9 @@ class Stock:
             return False
         return True
 
-    def attach(self, words):
+    def attach(self, words, who=None):
         log = self.folder / "observer.log"
-        command = [CTL, "attach", "--pid", self.pid, "--access-log", self.folder / "access.log"]
+        command = [CTL, "attach", *(who or ("--pid", self.pid)), "--access-log", self.folder / "access.log"]
         command += ["--error-log", self.folder / "error.log", *words]
         with log.open("w") as output:
             self.observer = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)

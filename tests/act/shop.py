@@ -17,6 +17,8 @@ VERSION = os.environ.get("VERSION_FILE")
 CODE = Path(VERSION).read_text().strip() if VERSION else "good"
 if CODE == "broken":
     raise RuntimeError("this version does not even load")
+if CODE == "slow":
+    time.sleep(4)
 
 
 def session():
@@ -56,6 +58,16 @@ def slowly():
     return fetched("select pg_sleep(2)")
 
 
+# What was read before; nobody asks for it again.
+KEPT = []
+
+
+@app.get("/feed")
+def feed():
+    KEPT.append(fetched("select body from feeds, pg_sleep(0.5)"))
+    return "fed"
+
+
 @app.get("/stock")
 def stock():
     return fetched("update stock set count = count - 1 where id = 1 returning count")
@@ -80,10 +92,3 @@ def stuck():
     lock = threading.Lock()
     lock.acquire()
     lock.acquire()
-
-
-@app.get("/fresh")
-def fresh():
-    if CODE == "bad":
-        raise RuntimeError("the new version is broken")
-    return "fine"

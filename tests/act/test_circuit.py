@@ -20,14 +20,16 @@ CLASSES = {
     "sync": ["-k", "sync", "--workers", 4],
     "gthread": ["-k", "gthread", "--threads", 4, "--workers", 2],
     "gevent": ["-k", "gevent", "--workers", 1],
+    "asgi": ["-k", "asgi", "--workers", 1],
 }
+APPS = {"asgi": "rates:app"}
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_route_that_only_loses_requests_is_not_served_for_a_while(case, name):
     if case.host != "ferricorn":
         pytest.skip("a stock Gunicorn cannot leave a route unserved")
-    one = case(*CLASSES[name], "--timeout", 2, mode=None, policy=RULE)
+    one = case(*CLASSES[name], "--timeout", 2, mode=None, policy=RULE, app=APPS.get(name, "shop:app"))
     crowd = Visitors(one.server, "/rates", 4)
     action = one.wait_action("open_circuit", "done", 60)
     assert action["target"] == "GET /rates"

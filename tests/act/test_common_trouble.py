@@ -1,5 +1,5 @@
-"""What is done about trouble that many requests have: workers added where that helps, reloads halted, and what becomes
-of it when the observer ends. Where workers would hurt is in `scenarios.toml`."""
+"""What is done about trouble that many requests have: workers added where that helps, and what becomes of it when the observer ends.
+Where workers would hurt, and reloads that are halted, are in `scenarios.toml`."""
 
 import os
 import signal
@@ -47,25 +47,6 @@ def test_a_worker_that_nobody_would_end_is_ended(case):
     one.wait_action("kill_worker", "done", 60)
     wait_until(lambda: one.server.workers() and one.server.workers() != before, 20, "another worker")
     assert one.server.get("/").status == 200
-
-
-def test_a_reload_that_is_worse_is_halted(case, tmp_path):
-    if case.host != "ferricorn":
-        pytest.skip("a stock Gunicorn's reload cannot be halted")
-    version = tmp_path / "version"
-    version.write_text("good")
-    one = case("--workers", 2, "--reload-soak", 30, "--timeout", 5, env={"VERSION_FILE": str(version)})
-    old = one.server.wait_serving(2)
-    version.write_text("bad")
-    one.server.kill(signal.SIGHUP)
-    one.server.wait_log("serves beside all old ones for 30 s")
-    crowd = Visitors(one.server, "/fresh", 4)
-    action = one.wait_action("halt_reload", "done", 30)
-    assert action["rule"] == "bad-reload"
-    one.server.wait_log("Reload halted: the new workers are worse than the old; 2 workers go on serving")
-    wait_until(lambda: sorted(one.server.workers()) == sorted(old), 20, "the old workers alone")
-    crowd.leave()
-    assert one.server.get("/fresh").status == 200
 
 
 def test_an_observer_that_ends_in_the_middle_leaves_nothing_unsaid(case, database):

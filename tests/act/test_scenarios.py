@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 ROWS = tomllib.loads((HERE / "scenarios.toml").read_text())["scenario"]
 KNOWN = set(
     "name app args mode policy path visitors calm fault verdict change not_change actions forbidden log workers answer bystander"
-    " serves hosts gunicorn xfail".split()
+    " spared serves hosts gunicorn xfail".split()
 )
 # With the pid of who answers and how long it took: by these the observer tells versions apart.
 ACCESS = ["--access-logformat", '%(p)s %(t)s "%(r)s" %(s)s %(D)s']
@@ -78,7 +78,8 @@ def test_scenario(case, row, checkout, database, partner, request):
             if "log" in row:
                 wait_until(lambda: row["log"] in one.server.log(), 20, "the line in the log")
             if bystanders:
-                assert set(bystanders.leave()) == {200}, "a bystander was lost"
+                passed = bystanders.leave()
+                assert passed.count(200) >= row.get("spared", 1) * len(passed), f"bystanders were lost: {set(passed)}"
             kept(one, row, before)
         if "serves" in row:
             wait_until(lambda: answers(one, row["serves"]) == 200, 40, f"{row['serves']} is served again")

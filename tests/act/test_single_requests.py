@@ -1,5 +1,5 @@
-"""What is done about a request whose time is over: its statement or its connection is ended, its worker lives. A lock is
-a row of `scenarios.toml`."""
+"""What is done about a request whose time is over: its statement or its connection is ended, its worker lives. A lock
+and a silent service are rows of `scenarios.toml`."""
 
 import os
 import signal
@@ -31,16 +31,6 @@ def test_a_stuck_statement_is_ended_and_its_worker_lives(case, database):
     assert [word.split(":")[0] for word in what[:2]] == ["cancel_query begun", "cancel_query done"], what
     report = ctl("why", one.incidents()[0]["id"], "--state-dir", one.state).stdout
     assert "cancel_query (backend" in report and "by rule stuck-query" in report, report
-
-
-def test_a_silent_service_is_hung_up_on(case):
-    one = case("--workers", 1, "--timeout", 4)
-    before = one.server.workers()
-    answers = one.later("/rates")
-    action = one.wait_action("shut_socket", "done|better|over")
-    wait_until(lambda: answers, 20, "an answer")
-    assert answers == [504 if one.host == "ferricorn" else 502]
-    assert one.server.get("/").status == 200 and one.server.workers() == before, action
 
 
 def test_what_is_only_advised_is_not_done(case, database):

@@ -227,24 +227,3 @@ def numbers(snapshot):
 
 def may_become_another_user():
     return os.geteuid() == 0 and shutil.which("setpriv")
-
-
-@contextlib.contextmanager
-def memory_limit(megabytes):
-    """What makes a command run with so much memory at most; none where that cannot be had."""
-    first = Path("/sys/fs/cgroup/memory")
-    folder, limit = (first, "memory.limit_in_bytes") if first.exists() else (Path("/sys/fs/cgroup"), "memory.max")
-    folder = folder / f"ferricorn-test-{os.getpid()}"
-    try:
-        folder.mkdir()
-        (folder / limit).write_text(str(megabytes << 20))
-    except OSError:
-        if folder.exists():
-            folder.rmdir()
-        yield None
-        return
-    try:
-        yield ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
-    finally:
-        wait(lambda: not (folder / "cgroup.procs").read_text(), 20, "the group is not empty")
-        folder.rmdir()

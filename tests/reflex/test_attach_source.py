@@ -8,7 +8,9 @@ import subprocess
 import time
 
 import pytest
-from attached import VERSIONS, Stock, Watch, free_port, may_become_another_user, memory_limit, numbers, title_library, wait, watcher
+from attached import VERSIONS, Stock, Watch, free_port, may_become_another_user, numbers, title_library, wait, watcher
+
+from harness.memory import memory_limit
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -147,7 +149,7 @@ def test_a_worker_that_needs_too_much_memory_is_out_of_memory(stock, watch):
     with memory_limit(200) as limited:
         if limited is None:
             pytest.skip("needs the right to limit memory")
-        server = stock("27", "-w", "1", prefix=limited)
+        server = stock("27", "-w", "1", prefix=limited.prefix)
         watching = watch("--pid", server.pid)
         watching.until(ready(1), "the worker")
         server.later("/eat/500")

@@ -19,6 +19,7 @@ pub mod export;
 mod kernel;
 mod object;
 pub mod observer;
+mod pidfile;
 mod process;
 mod rhythm;
 pub mod source;

@@ -5,9 +5,11 @@
 //! Not for: deciding ([`ferricorn_core::policy`]), and not for writing down ([`crate::engine`]).
 
 mod cut;
+mod launch;
 mod succession;
 
 pub(crate) use cut::Cut;
+pub(crate) use succession::UnderWay;
 
 use crate::database::{Cancelled, Victim};
 use crate::process::Process;
@@ -118,7 +120,7 @@ pub(crate) struct Hands {
     circuits: Option<&'static Circuits>,
     /// Where a stock Gunicorn writes its pid, as far as that was said.
     pidfile: Option<PathBuf>,
-    /// The master that has come in the place of its one.
+    /// The master that is left in the place of its one.
     successor: Option<u32>,
     /// By number, with when it was begun.
     open: BTreeMap<u64, (f64, Open)>,
@@ -135,7 +137,7 @@ impl Hands {
         }
     }
 
-    /// Returns the master that has come in the place of the one that is observed.
+    /// Returns the master that is left in the place of the one that is observed.
     pub(crate) fn successor(&self) -> Option<u32> {
         self.successor
     }
@@ -236,8 +238,8 @@ impl Hands {
             return Some(Done::Over("the master has ended".to_owned()));
         };
         let begun = match wedged {
-            Some(switches) => Succession::beside(old, switches, self.pidfile.as_deref(), now_s),
-            None => Succession::upgrade(old, now_s),
+            Some(switches) => Succession::beside(old, switches, self.pidfile.clone(), now_s),
+            None => Ok(Succession::upgrade(old, now_s)),
         };
         match begun {
             Ok(succession) => {
@@ -246,6 +248,34 @@ impl Hands {
             }
             Err(why) => Some(Done::Failed(why)),
         }
+    }
+
+    /// Returns what has to be written down of a succession before it goes on.
+    pub(crate) fn under_way(&self, id: u64) -> Option<&UnderWay> {
+        match self.open.get(&id) {
+            Some((_, Open::Restart(succession))) => Some(succession.known()),
+            _ => None,
+        }
+    }
+
+    /// That is written down, or cannot be: a succession that has waited for it begins, or does not.
+    pub(crate) fn written_down(&mut self, id: u64, is_written: bool) -> Option<Done> {
+        let Some((_, Open::Restart(succession))) = self.open.get_mut(&id) else { return None };
+        if !succession.waits() {
+            return None;
+        }
+        let begun = match is_written {
+            true => succession.proceed(),
+            false => Err("it cannot be written down, and what is not written down is not done".to_owned()),
+        };
+        let why = begun.err()?;
+        self.open.remove(&id);
+        Some(Done::Failed(why))
+    }
+
+    /// Goes on with a succession that another observer has begun.
+    pub(crate) fn resume(&mut self, id: u64, known: UnderWay, now_s: f64) {
+        self.open.insert(id, (now_s, Open::Restart(Box::new(Succession::resume(known, now_s)))));
     }
 
     fn halt(&self, generation: u32) -> Done {
@@ -279,6 +309,7 @@ impl Hands {
                 ended.push((id, of_cancelled(what)));
             }
         }
+        let observed = self.arbiter.as_ref().map(|arbiter| arbiter.pid);
         for (id, (begun_s, open)) in &mut self.open {
             let lasted_s = now_s - *begun_s;
             match open {
@@ -304,7 +335,8 @@ impl Hands {
                 Open::End { .. } => {}
                 Open::Restart(succession) => {
                     ended.extend(succession.tick(now_s).map(|done| (*id, done)));
-                    self.successor = succession.successor().or(self.successor);
+                    let other = succession.left().filter(|left| Some(*left) != observed);
+                    self.successor = other.or(self.successor);
                 }
             }
         }

@@ -120,3 +120,22 @@ fn the_arbiter_is_told_by_signals_while_it_lives() {
         Some(Done::Over("the arbiter has ended".into()))
     );
 }
+
+#[test]
+fn a_new_master_does_nothing_until_it_is_let_go_and_ends_with_who_would_let_it() {
+    let code = "import socket, time; listens = socket.create_server(('127.0.0.1', 0)); time.sleep(60)";
+    let mut old = Command::new("python3").args(["-c", code]).spawn().expect("a child");
+    let pid = old.id();
+    let copy = || until(|| Process::open(pid).and_then(|old| launch::Copy::of(&old).ok()));
+    let (process, held) = copy().start().expect("started");
+    assert!(process.lives());
+    drop(held);
+    until(|| (!process.lives()).then_some(()));
+    let (process, held) = copy().start().expect("started");
+    let words = |pid: u32| crate::process::command_line(pid);
+    assert_ne!(words(process.pid), words(pid));
+    held.let_go().expect("let go");
+    until(|| (words(process.pid) == words(pid)).then_some(()));
+    process.send(Signal::KILL).expect("ended");
+    old.kill().and_then(|()| old.wait()).expect("ended");
+}

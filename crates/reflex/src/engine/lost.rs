@@ -40,6 +40,10 @@ impl Engine<'_> {
         watch.late = Some(late.clone());
         watch.lost_s = Some(at_s);
         self.lost(&late.request, late.pid, &late.answer, now_s);
+        // What is lost with a worker that was ended for something else tells nothing of the next one.
+        if !matches!(late.by.as_str(), "kernel" | "nobody") {
+            self.count_fate(&late.request, late.pid, now_s);
+        }
         self.act_on_request(key, now_s);
     }
 
@@ -50,13 +54,16 @@ impl Engine<'_> {
         let request = self.facts.routed(request);
         self.count_lost(&request, pid);
         let (id, request) = (request.id.clone(), Box::new(request));
-        let lost = request.clone();
-        self.sign(Sign::Lost { id: id.clone(), request, pid, answer: answer.to_owned() }, now_s);
+        self.sign(Sign::Lost { id, request, pid, answer: answer.to_owned() }, now_s);
+    }
+
+    /// A request was lost for what it was at: those that follow it may be, too.
+    fn count_fate(&mut self, request: &Request, pid: u32, now_s: f64) {
         // What we have touched tells nothing of the others.
         let touched =
-            self.watches.of_worker(pid).any(|watch| watch.running.request.id == id && watch.touched);
-        if let Some(incident) = self.desk.of_request(&id).map(str::to_owned).filter(|_| !touched) {
-            self.fates.lost(&incident, &lost, now_s);
+            self.watches.of_worker(pid).any(|watch| watch.running.request.id == request.id && watch.touched);
+        if let Some(incident) = self.desk.of_request(&request.id).map(str::to_owned).filter(|_| !touched) {
+            self.fates.lost(&incident, &self.facts.routed(request), now_s);
         }
     }
 
@@ -74,7 +81,8 @@ impl Engine<'_> {
         self.sign(Sign::Stuck(Box::new(Troubled { request, worker, diagnosis, source, frames })), now_s);
     }
 
-    /// Requests that nobody has looked at were lost for what their worker has died of, if that is known.
+    /// Requests that nobody has looked at were lost for what their worker has died of, if that is known. For want of memory, all
+    /// were: the kernel ends who has most of it, whatever that is at.
     fn explain_orphans(&mut self, died: &Died, diagnosis: &Diagnosis, now_s: f64) {
         if diagnosis.cause == Cause::Unknown {
             return;
@@ -85,9 +93,15 @@ impl Engine<'_> {
         for watch in self.watches.of_worker(pid).filter(|watch| watch.lost_s.is_some()) {
             orphans.insert(watch.running.request.id.clone(), watch.running.request.clone());
         }
-        let is_known = |watch: &&Watch| watch.diagnosis.is_some();
-        for watch in self.watches.of_worker(pid).filter(is_known) {
-            orphans.remove(&watch.running.request.id);
+        let with_it: Vec<&str> = match died.exit {
+            Exit::OutOfMemory => died.requests.iter().map(|request| request.id.as_str()).collect(),
+            _ => Vec::new(),
+        };
+        for watch in self.watches.of_worker(pid).filter(|watch| watch.diagnosis.is_some()) {
+            let id = watch.running.request.id.as_str();
+            if !with_it.contains(&id) {
+                orphans.remove(id);
+            }
         }
         for request in orphans.into_values() {
             let (request, worker) = (self.facts.routed(&request), self.facts.worker(pid));
@@ -112,6 +126,9 @@ impl Engine<'_> {
             .collect();
         for request in died.requests.iter().filter(|request| !answered.contains(&request.id)) {
             self.lost(request, pid, "lost with its worker", now_s);
+            if died.exit == Exit::Timeout {
+                self.count_fate(request, pid, now_s);
+            }
         }
         if died.exit != Exit::Planned {
             let at = self.watches.keeper(pid).and_then(|watch| watch.diagnosis.as_ref());

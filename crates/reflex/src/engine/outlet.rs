@@ -106,6 +106,25 @@ impl<'a> Outlet<'a> {
         self.write(now_s, |store, server| store.remembered(server, name)).flatten()
     }
 
+    /// Returns what other servers have kept under a name.
+    pub(crate) fn remembered_by_others<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+        now_s: f64,
+    ) -> Vec<(Server, T)> {
+        self.write(now_s, |store, server| store.remembered_by_others(server, name)).unwrap_or_default()
+    }
+
+    /// Keeps in the name of another server what it has to know.
+    pub(crate) fn remember_for(&mut self, other: &Server, name: &str, value: &impl Serialize, now_s: f64) {
+        self.write(now_s, |store, _| store.remember(other, name, now_s, value));
+    }
+
+    /// Returns the incidents that the observer of another server has left open.
+    pub(crate) fn unfinished_of(&mut self, other: &Server, now_s: f64) -> Vec<Incident> {
+        self.write(now_s, |store, _| store.unfinished(other)).unwrap_or_default()
+    }
+
     /// Writes down what is done; its number, or none if it could not be written.
     pub(crate) fn audit(&mut self, act: &Act, now_s: f64) -> Option<u64> {
         self.write(now_s, |store, _| store.audit(act)).map(i64::unsigned_abs)

@@ -12,6 +12,8 @@ pub const COURSES: &str = "memory";
 
 /// Bytes of a value.
 const BYTES_MAX: usize = 1 << 20;
+/// Other servers whose values are read.
+const OTHERS_MAX: usize = 64;
 
 /// Returns a value as it is kept.
 pub(super) fn as_body(value: &impl Serialize) -> Result<String, StoreError> {
@@ -101,6 +103,21 @@ impl Store {
         Ok(found)
     }
 
+    /// Returns what other servers have kept under a name, the newest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn remembered_by_others<T: DeserializeOwned>(
+        &self,
+        server: &Server,
+        key: &str,
+    ) -> Result<Vec<(Server, T)>, StoreError> {
+        let is_other =
+            |(other, ..): &(Server, f64, T)| (other.pid, other.started_ns) != (server.pid, server.started_ns);
+        let others = self.states(key)?.into_iter().filter(is_other).take(OTHERS_MAX);
+        Ok(others.map(|(other, _, value)| (other, value)).collect())
+    }
+
     /// Returns what the last server of a pid and name has kept under a name, for who knows no more of it.
     ///
     /// # Errors
@@ -125,6 +142,7 @@ mod tests {
     use super::*;
     use crate::store::bounds::Bounds;
     use crate::store::tests::{opened, server};
+    use ferricorn_core::snapshot::Kind;
 
     #[test]
     fn values_of_servers_that_came_and_went_make_room() {
@@ -148,6 +166,10 @@ mod tests {
             None,
             "another shape"
         );
+        let others =
+            |number| store.remembered_by_others::<Vec<u32>>(&server(number), "baseline").expect("read");
+        assert_eq!(others(2), [(Server { kind: Kind::default(), ..server(1) }, vec![3])]);
+        assert_eq!(others(1), []);
         assert_eq!(store.remembered::<String>(&server(1), "other").expect("read"), None);
         let Server { pid, name, .. } = server(1);
         assert_eq!(store.last_remembered::<Vec<u32>>(pid, &name, "baseline").expect("read"), Some(vec![3]));

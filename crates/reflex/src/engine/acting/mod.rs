@@ -2,9 +2,10 @@
 //! whether it has helped, and takes back what has not. Whatever is done has a row in the audit before it begins; without a store
 //! nothing is done.
 //!
-//! [`situation`] is what the policy is told. Not for: deciding ([`ferricorn_core::policy`]), and not for how things are done.
+//! [`situation`] is what the policy is told, [`resuming`] what the next observer goes on with. Not for: deciding ([`ferricorn_core::policy`]), and not for how things are done.
 
 mod course;
+mod resuming;
 mod situation;
 mod switch;
 mod trial;
@@ -12,7 +13,7 @@ mod trial;
 use super::hosts::Permit;
 use super::outlet::Log;
 use super::{Engine, Key};
-use crate::act::{Cut, Deed, Done, Hands};
+use crate::act::{Cut, Deed, Done, Hands, UnderWay};
 use crate::database::Victim;
 use crate::store::Act;
 use course::Courses;
@@ -55,6 +56,9 @@ struct Begun {
     request: Option<Key>,
     /// It has come to its end.
     ended: bool,
+    /// How to go on with it.
+    #[serde(default)]
+    succession: Option<UnderWay>,
 }
 
 /// What survives the observer.
@@ -76,6 +80,11 @@ impl Kept {
         }
         self.begun.insert(number, begun);
         self
+    }
+
+    /// Returns the numbers of those that have not come to their end.
+    fn open(&self) -> Vec<u64> {
+        self.begun.iter().filter(|(_, begun)| !begun.ended).map(|(number, _)| *number).collect()
     }
 }
 
@@ -143,18 +152,6 @@ impl Acting {
 }
 
 impl Engine<'_> {
-    /// Takes up what the last observer has left: what it had begun, nobody knows the end of.
-    pub(super) fn resume_acting(&mut self, now_s: f64) {
-        let Some(kept) = self.outlet.remembered(KEY, now_s) else { return };
-        self.acting.kept = serde_json::from_value(kept).unwrap_or_default();
-        let open: Vec<u64> =
-            self.acting.kept.begun.iter().filter(|(_, begun)| !begun.ended).map(|(id, _)| *id).collect();
-        for id in open {
-            let why = "the observer has ended in the middle of it: whether it was done is not known";
-            self.ended(id, &Done::Failed(why.to_owned()), now_s);
-        }
-    }
-
     /// Something may have to be done about a request.
     pub(super) fn act_on_request(&mut self, key: Key, now_s: f64) {
         let Some(watch) = self.watches.get(key).filter(|watch| watch.diagnosis.is_some()) else { return };
@@ -329,7 +326,7 @@ impl Engine<'_> {
                 target: acted.target.clone(),
                 incident: incident.to_owned(),
                 request,
-                ended: false,
+                ..Begun::default()
             };
             // In one go, and before it is done: who comes after us must know of it, and must not do it once more.
             let row = act("begun", &acted, &why, &before, "");
@@ -357,8 +354,9 @@ impl Engine<'_> {
         if let Some(watch) = request.and_then(|key| self.watches.get_mut(key)) {
             watch.touched = true;
         }
-        if let Some(done) = self.acting.hands.begin(number, deed, &self.asking, now_s) {
-            self.ended(number, &done, now_s);
+        match self.acting.hands.begin(number, deed, &self.asking, now_s) {
+            Some(done) => self.ended(number, &done, now_s),
+            None => self.write_down(number, "", now_s),
         }
     }
 
@@ -439,8 +437,8 @@ impl Engine<'_> {
         self.tell_end(number, begun, Outcome::Undone, &text, now_s);
     }
 
-    /// Tells how far an action is: the audit, the incident, the log.
-    fn tell_end(&mut self, number: u64, begun: &Begun, outcome: Outcome, text: &str, now_s: f64) {
+    /// Tells how far an action is: the audit, the incident, the log. False if it could not be written down.
+    fn tell_end(&mut self, number: u64, begun: &Begun, outcome: Outcome, text: &str, now_s: f64) -> bool {
         let acted = Acted {
             at: now_s,
             number,
@@ -454,8 +452,9 @@ impl Engine<'_> {
         let after = self.situation_now();
         let row = act(outcome.name(), &acted, &why, "", &format!("{text}; {after}"));
         let kept = &self.acting.kept;
-        self.outlet.audit_and_remember(&row, KEY, now_s, |_| kept);
+        let written = self.outlet.audit_and_remember(&row, KEY, now_s, |_| kept);
         self.tell_acted(&begun.incident.clone(), acted, now_s);
+        written.is_some()
     }
 
     fn tell_acted(&mut self, incident: &str, acted: Acted, now_s: f64) {
@@ -483,7 +482,11 @@ impl Engine<'_> {
             self.outlet.say_switched(on);
             self.outlet.remember(KEY, &self.acting.kept, now_s);
         }
-        for (number, done) in self.acting.hands.tick(&self.asking, now_s) {
+        let ended = self.acting.hands.tick(&self.asking, now_s);
+        for number in self.acting.kept.open() {
+            self.write_down(number, "", now_s);
+        }
+        for (number, done) in ended {
             self.ended(number, &done, now_s);
         }
     }

@@ -21,14 +21,18 @@ impl Switch {
         Self { file: folder.map(|folder| folder.join(OFF)), ..Self::default() }
     }
 
+    /// Tells whether it is there. What cannot be looked at might be.
+    pub(super) fn is_off(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| !matches!(file.try_exists(), Ok(false)))
+    }
+
     /// Tells whether actions may be done now, if that has changed since it was last asked. A clock that was set back looks at once.
     pub(super) fn turned(&mut self, now_s: f64) -> Option<bool> {
         if (0.0..LOOK_S).contains(&(now_s - self.looked_s)) {
             return None;
         }
         self.looked_s = now_s;
-        // What cannot be looked at might be there.
-        let on = self.file.as_ref().is_none_or(|file| matches!(file.try_exists(), Ok(false)));
+        let on = !self.is_off();
         let before = self.on.replace(on);
         // At first it is on.
         (before.unwrap_or(true) != on).then_some(on)

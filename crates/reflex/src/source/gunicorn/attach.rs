@@ -6,13 +6,11 @@ use super::heartbeat::{Found, Heartbeat};
 use super::requests::Requests;
 use super::settings::Settings;
 use super::tree::Tree;
+use crate::pidfile;
 use crate::process::{self, Process};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Most bytes of a pidfile or of a file of Gunicorn's that are read.
-const FILE_MAX: u64 = 4096;
 
 /// What is attached to, and how.
 #[derive(Clone, Debug, Default)]
@@ -82,9 +80,8 @@ pub enum AttachError {
 pub(super) fn master(options: &Options) -> Result<Process, AttachError> {
     let pid = match (options.pid, &options.pidfile) {
         (Some(pid), _) => pid,
-        (None, Some(path)) => {
-            read_pidfile(path).map_err(|why| AttachError::PidFile { path: path.clone(), why })?
-        }
+        (None, Some(path)) => pidfile::meant(path, |pid| Process::open(pid).is_some())
+            .map_err(|why| AttachError::PidFile { path: path.clone(), why })?,
         (None, None) => return Err(AttachError::Nobody),
     };
     let named = Process::open(pid).ok_or(AttachError::NoProcess { pid })?;
@@ -94,15 +91,6 @@ pub(super) fn master(options: &Options) -> Result<Process, AttachError> {
         .zip(Heartbeat::inodes(above))
         .is_some_and(|(own, all)| own.len() == 1 && own.is_subset(&all));
     Ok(if is_worker { Process::open(above).unwrap_or(named) } else { named })
-}
-
-/// Reads the pid in a file.
-pub(super) fn read_pidfile(path: &Path) -> Result<u32, String> {
-    use std::io::Read;
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(|error| error.to_string())?;
-    file.take(FILE_MAX).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    text.trim().parse().map_err(|_| "there is no pid in it".to_owned())
 }
 
 /// Tells whether a process is a Gunicorn at all: by its words, its children, or its heartbeats.

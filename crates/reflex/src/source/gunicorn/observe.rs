@@ -10,6 +10,7 @@ use super::settings::Settings;
 use super::statsd::Statsd;
 use super::tree::Tree;
 use crate::changes::Scene;
+use crate::pidfile;
 use crate::process::Process;
 use crate::stack::Stacks;
 use ferricorn_core::event::{Died, Late};
@@ -223,7 +224,7 @@ impl Gunicorn {
     fn follow_pidfile(&mut self) {
         let Some(path) = &self.options.pidfile else { return };
         let known = self.tree.masters.first().map(|master| (master.process.pid, master.process.started));
-        let next = attach::read_pidfile(path).ok().and_then(Process::open);
+        let next = pidfile::read(path).ok().and_then(Process::open);
         let Some(next) = next.filter(|next| Some((next.pid, next.started)) != known) else { return };
         let pid = next.pid;
         let generation = self.tree.generation + 1;
