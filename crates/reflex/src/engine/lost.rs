@@ -62,7 +62,11 @@ impl Engine<'_> {
         // What we have touched tells nothing of the others.
         let touched =
             self.watches.of_worker(pid).any(|watch| watch.running.request.id == request.id && watch.touched);
-        if let Some(incident) = self.desk.of_request(&request.id).map(str::to_owned).filter(|_| !touched) {
+        let incident = self.desk.of_request(&request.id).and_then(|id| self.desk.incident(id));
+        // A process that is stopped, a host without a processor: the next request may find another.
+        let of_host = incident.is_some_and(|incident| incident.cause.family() == "host");
+        if let Some(incident) = incident.map(|incident| incident.id.clone()).filter(|_| !touched && !of_host)
+        {
             self.fates.lost(&incident, &self.facts.routed(request), now_s);
         }
     }
