@@ -199,7 +199,10 @@ impl Desk {
     pub fn on(&mut self, sign: Sign, now: f64) -> Vec<Effect> {
         let mut dropped = Vec::new();
         match sign {
-            Sign::Stuck(troubled) => dropped.extend(self.stuck(&troubled, now)),
+            Sign::Stuck(troubled) => {
+                dropped.extend(self.stuck(&troubled, now));
+                dropped.extend(self.absorb(&troubled));
+            }
             Sign::Lost { id, request, pid, answer } => self.lost(&id, &request, pid, &answer, now),
             Sign::Worker { worker, diagnosis, text, grave } => {
                 self.worker(&worker, &diagnosis, text, grave, now)
@@ -316,6 +319,40 @@ impl Desk {
         left.turn(State::Closed, now, &format!("it turned out to be incident {}", kept.incident.id));
         self.kept.insert(before?.fingerprint, left);
         None
+    }
+
+    /// A route always takes as long as that: what was taken for slow before it was known how long is usual is the same. Returns notes
+    /// that are none any more.
+    fn absorb(&mut self, troubled: &Troubled) -> Vec<String> {
+        let Some(because) = &troubled.diagnosis.because else { return Vec::new() };
+        if troubled.diagnosis.cause != Cause::TimeoutTooLow {
+            return Vec::new();
+        }
+        let route = route_of(&troubled.request);
+        let is_same = |kept: &Kept| {
+            let incident = &kept.incident;
+            let is_of_route = !kept.routes.is_empty() && kept.routes.keys().all(|known| *known == route);
+            incident.state == State::Note
+                && incident.cause == because.cause
+                && incident.confidence < SURE
+                && is_of_route
+        };
+        let found: Vec<String> =
+            self.kept.iter().filter(|(_, kept)| is_same(kept)).map(|(name, _)| name.clone()).collect();
+        let fingerprint = fingerprint(&troubled.diagnosis, &troubled.request);
+        let mut absorbed = Vec::new();
+        for name in found {
+            let Some(note) = self.kept.remove(&name) else { continue };
+            let Some(kept) = self.kept.get_mut(&fingerprint) else { continue };
+            let into = kept.incident.id.clone();
+            for assigned in self.requests.values_mut().filter(|assigned| assigned.fingerprint == name) {
+                assigned.fingerprint.clone_from(&fingerprint);
+                assigned.incident.clone_from(&into);
+            }
+            absorbed.push(note.incident.id.clone());
+            kept.take_in(note);
+        }
+        absorbed
     }
 
     /// What is known of a trouble's only request changes its fingerprint: it is the same trouble. False if it is not alone, or if

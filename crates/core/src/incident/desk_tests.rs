@@ -1,7 +1,7 @@
 //! The course of incidents: what opens them, what they count, when they end.
 
 use super::*;
-use crate::diagnosis::{Diagnosis, Subject};
+use crate::diagnosis::{Because, Diagnosis, Subject};
 use proptest::prelude::*;
 
 fn troubled(id: &str, cause: Cause, peer: &str, route: &str, app_s: f64) -> Sign {
@@ -96,6 +96,48 @@ fn who_turns_out_to_be_in_another_trouble_is_counted_there() {
     assert!(effects.contains(&Effect::Drop("20261126-2".to_owned())), "{effects:?}");
     let [incident] = desk.incidents()[..] else { panic!("{:?}", desk.incidents()) };
     assert_eq!((incident.cause, incident.requests_stuck), (Cause::DbSlowQuery, 2));
+}
+
+#[test]
+fn what_was_taken_for_slow_before_the_usual_was_known_is_the_same() {
+    let mut desk = desk();
+    let unsure = |id: &str, route: &str| match troubled(id, Cause::ExternalTimeoutTooLong, API, route, 4.0) {
+        Sign::Stuck(mut troubled) => {
+            troubled.diagnosis.confidence = 0.6;
+            Sign::Stuck(troubled)
+        }
+        other => other,
+    };
+    for id in ["7-1", "7-2", "7-3"] {
+        desk.on(unsure(id, "/a"), 100.0);
+    }
+    let usual = |id: &str| match troubled(id, Cause::TimeoutTooLow, API, "/a", 5.0) {
+        Sign::Stuck(mut troubled) => {
+            let because = Because { cause: Cause::ExternalTimeoutTooLong, text: String::new() };
+            troubled.diagnosis.because = Some(because);
+            Sign::Stuck(troubled)
+        }
+        other => other,
+    };
+    let effects = desk.on(usual("7-4"), 110.0);
+    assert!(effects.contains(&Effect::Drop("20261126-1".to_owned())), "{effects:?}");
+    let [incident] = desk.incidents()[..] else { panic!("{:?}", desk.incidents()) };
+    assert_eq!(
+        (incident.cause, incident.requests_stuck, incident.noted_at),
+        (Cause::TimeoutTooLow, 4, 100.0)
+    );
+    assert_eq!(desk.desk.of_request("7-1"), Some(incident.id.as_str()));
+    // What is lost of it later is lost here.
+    let id = incident.id.clone();
+    desk.on(lost("7-1"), 111.0);
+    assert_eq!(
+        desk.incidents().iter().map(|one| (&one.id, one.requests_lost)).collect::<Vec<_>>(),
+        [(&id, 1)]
+    );
+    // Of another route it is another matter.
+    desk.on(unsure("7-5", "/b"), 112.0);
+    desk.on(usual("7-6"), 113.0);
+    assert_eq!(desk.incidents().len(), 2);
 }
 
 #[test]

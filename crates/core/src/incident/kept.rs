@@ -85,6 +85,25 @@ impl Kept {
         self.dirty = true;
     }
 
+    /// Takes in a note that turned out to be the same.
+    pub(super) fn take_in(&mut self, note: Self) {
+        for (cause, score) in note.scores {
+            *self.scores.entry(cause).or_default() += score;
+        }
+        for (route, count) in note.routes {
+            *self.routes.entry(route).or_default() += count;
+        }
+        note.incident.workers.iter().for_each(|pid| self.worker(*pid));
+        let incident = &mut self.incident;
+        incident.requests_stuck += note.incident.requests_stuck;
+        incident.requests_lost += note.incident.requests_lost;
+        incident.noted_at = incident.noted_at.min(note.incident.noted_at);
+        incident.timeline.extend(note.incident.timeline);
+        incident.timeline.sort_by(|one, other| one.at.total_cmp(&other.at));
+        incident.timeline.truncate(MOMENTS_MAX);
+        self.dirty = true;
+    }
+
     pub(super) fn seen(&mut self, now: f64) {
         self.incident.last_at = now;
         if self.incident.state == State::Mitigated {
