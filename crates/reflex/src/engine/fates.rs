@@ -4,8 +4,9 @@
 use ferricorn_core::record::Request;
 use std::collections::BTreeMap;
 
-/// So many in a row are no accident.
+/// So many in a row are no accident; fewer, where that is all that a server can be at.
 const ROW: u32 = 3;
+const ROW_MIN: u32 = 2;
 /// Without one more in so long it is not known any more, seconds.
 const FORGET_S: f64 = 60.0;
 /// Incidents that are followed.
@@ -21,12 +22,25 @@ struct Fate {
 }
 
 /// By incident.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fates {
     by: BTreeMap<String, Fate>,
+    /// How many in a row are no accident here.
+    row: u32,
+}
+
+impl Default for Fates {
+    fn default() -> Self {
+        Self { by: BTreeMap::new(), row: ROW }
+    }
 }
 
 impl Fates {
+    /// The server has so many threads, 0 if that is not known: if all of them were lost to the same, the next one will be.
+    pub(super) fn among(&mut self, threads: u32) {
+        self.row = if threads == 0 { ROW } else { threads.clamp(ROW_MIN, ROW) };
+    }
+
     /// A request of an incident was lost.
     pub(super) fn lost(&mut self, incident: &str, request: &Request, now_s: f64) {
         self.forget(now_s);
@@ -46,18 +60,18 @@ impl Fates {
 
     /// Tells whether all of an incident were lost.
     pub(super) fn all_lost(&self, incident: &str) -> bool {
-        self.by.get(incident).is_some_and(|fate| fate.lost >= ROW)
+        self.by.get(incident).is_some_and(|fate| fate.lost >= self.row)
     }
 
     /// Tells whether a request is of a route where all were lost.
     pub(super) fn is_hopeless(&self, request: &Request) -> bool {
         let route = route_of(request);
-        self.by.values().any(|fate| fate.lost >= ROW && fate.route == route)
+        self.by.values().any(|fate| fate.lost >= self.row && fate.route == route)
     }
 
     /// Tells whether there is such a route.
     pub(super) fn are_hopeless(&self) -> bool {
-        self.by.values().any(|fate| fate.lost >= ROW)
+        self.by.values().any(|fate| fate.lost >= self.row)
     }
 
     /// Forgets what has not been seen for long.
@@ -84,6 +98,14 @@ mod tests {
         }
         assert!(fates.is_hopeless(&request("/rates")) && !fates.is_hopeless(&request("/orders")));
         assert!(!fates.all_lost("20200101-2"));
+        // Two sync workers are at two requests at most.
+        fates.lost("20200101-3", &request("/a"), 3.0);
+        fates.lost("20200101-3", &request("/a"), 3.0);
+        assert!(!fates.all_lost("20200101-3"));
+        fates.among(2);
+        assert!(fates.all_lost("20200101-3"));
+        fates.survived("20200101-3");
+        fates.among(40);
         fates.survived("20200101-1");
         assert!(!fates.are_hopeless());
         (0..3).for_each(|_| fates.lost("20200101-1", &request("/rates"), 10.0));
