@@ -335,7 +335,8 @@ impl<'a> Engine<'a> {
     /// Once a second: server and workers, with or without their requests and routes.
     pub(crate) fn second(&mut self, snapshot: &Snapshot, now_s: f64) {
         self.facts.update(snapshot, now_s);
-        self.fates.among(self.facts.threads);
+        // Tasks are many on one.
+        self.fates.among(if self.facts.is_nested() { 0 } else { self.facts.threads });
         self.courses.observe(&samples(snapshot));
         if let Some(changing) = &mut self.changing {
             changing.chronicle.second(snapshot);
