@@ -331,7 +331,9 @@ impl Desk {
         let route = route_of(&troubled.request);
         let is_same = |kept: &Kept| {
             let incident = &kept.incident;
-            let is_of_route = !kept.routes.is_empty() && kept.routes.keys().all(|known| *known == route);
+            // The first requests of a route are told by their paths.
+            let of_route = kept.routes.get(&route).copied().unwrap_or(0);
+            let is_of_route = of_route * 2 > kept.routes.values().sum();
             incident.state == State::Note
                 && incident.cause == because.cause
                 && incident.confidence < SURE
