@@ -10,11 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from harness import ctl, wait_until
 from harness.ctl import CTL
+from harness.postgres import connected, parts
 from harness.server import children, is_observer
 
 HERE = Path(__file__).parent
@@ -34,18 +34,11 @@ def database(dsn):
     owner.close()
 
 
-def connected(dsn):
-    """A session; None while the database starts."""
-    with contextlib.suppress(psycopg2.OperationalError):
-        return psycopg2.connect(dsn)
-    return None
-
-
 class Database:
     """What the applications ask, and who watches it."""
 
     def __init__(self, dsn, owner):
-        words = dict(word.split("=") for word in dsn.split())
+        words = parts(dsn)
         self.shop = f"host={words['host']} port={words['port']} user=shop dbname=postgres"
         self.watch = f"postgresql://watch@{words['host']}:{words['port']}/postgres"
         self.owner = owner

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from harness.server import free_port, wait_until
@@ -42,6 +43,18 @@ def dsn(tmp_path_factory):
             os.kill(pid, signal.SIGINT)
             process.wait(20)
             subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def parts(dsn):
+    """Its words by name: host, port, user, dbname."""
+    return dict(word.split("=") for word in dsn.split())
+
+
+def connected(dsn):
+    """A session; None while the database starts."""
+    with contextlib.suppress(psycopg2.OperationalError):
+        return psycopg2.connect(dsn)
+    return None
 
 
 def accepts(port):

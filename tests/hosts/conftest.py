@@ -9,9 +9,11 @@ import subprocess
 import threading
 from pathlib import Path
 
+import nats
 import pytest
 
 from harness import ctl, wait_until
+from harness.postgres import connected, parts
 from harness.server import free_port
 
 HERE = Path(__file__).parent
@@ -27,6 +29,10 @@ class Bus:
     @property
     def address(self):
         return "127.0.0.1", self.port
+
+    @property
+    def url(self):
+        return f"nats://127.0.0.1:{self.port}"
 
     def start(self):
         command = [NATS, "--addr", "127.0.0.1", "--port", self.port, "--jetstream", "--store_dir", self.folder / "bus"]
@@ -47,14 +53,20 @@ class Bus:
             return True
         return False
 
+    def publish(self, subject, payload):
+        async def send():
+            client = await nats.connect(self.url)
+            await client.jetstream().publish(subject, payload)
+            await client.close()
+
+        asyncio.run(send())
+
     def events(self):
         """All that is in the stream, the oldest first."""
         return asyncio.run(self._events())
 
     async def _events(self):
-        import nats
-
-        client = await nats.connect(f"nats://127.0.0.1:{self.port}")
+        client = await nats.connect(self.url)
         try:
             stream = client.jetstream()
             state = (await stream.stream_info("FERRICORN")).state
@@ -151,6 +163,10 @@ class Host:
         rows = json.loads(ctl("actions", "--json", "--state-dir", self.state).stdout)["actions"]
         return [row["at"] for row in rows if " begun" in row["what"]]
 
+    def mark(self, name):
+        done = ctl("deploy", name, "--state-dir", self.state)
+        assert done.returncode == 0, done.stderr
+
     def hears(self):
         done = ctl("hosts", "--json", "--state-dir", self.state)
         return json.loads(done.stdout) if done.returncode == 0 else {"here": False, "servers": []}
@@ -167,6 +183,27 @@ def bus(tmp_path):
     bus = Bus(tmp_path)
     yield bus.start()
     bus.stop()
+
+
+class History:
+    """A PostgreSQL to which observers write."""
+
+    def __init__(self, dsn, connection):
+        words = parts(dsn)
+        self.url = f"postgresql://{words['user']}@{words['host']}:{words['port']}/{words['dbname']}"
+        self.connection = connection
+
+    def rows(self, query):
+        with self.connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchall()
+
+
+@pytest.fixture
+def history(dsn):
+    with contextlib.closing(wait_until(lambda: connected(dsn), what="a session")) as connection:
+        connection.autocommit = True
+        yield History(dsn, connection)
 
 
 @pytest.fixture

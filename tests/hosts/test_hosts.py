@@ -2,12 +2,13 @@
 nothing that they have to tell."""
 
 import contextlib
+import json
 import os
 import re
 import signal
 import time
+from pathlib import Path
 
-import psycopg2
 import pytest
 
 from harness import ctl, wait_until
@@ -105,8 +106,7 @@ def test_one_budget_for_all_on_whatever_side_of_a_cut(hosts):
 
 def test_nothing_is_lost_while_the_bus_is_away(hosts, bus):
     (host,) = hosts(1, policy=RECYCLE, mode="advise")
-    done = ctl("deploy", "flag checkout on", "--state-dir", host.state)
-    assert done.returncode == 0, done.stderr
+    host.mark("flag checkout on")
 
     def told(kind):
         return [body for subject, body in bus.events() if subject == f"ferricorn.shop.web-1.{kind}"]
@@ -130,59 +130,64 @@ def test_nothing_is_lost_while_the_bus_is_away(hosts, bus):
     assert all(one["host"] == "web-1" and one["service"] == "shop" and one["schema"] == 1 for one in events)
 
 
-def test_history_is_written_to_postgresql_once(hosts, bus, dsn):
-    words = dict(word.split("=") for word in dsn.split())
-    url = f"postgresql://{words['user']}@{words['host']}:{words['port']}/postgres"
-    two = hosts(2, "--reflex-history", url, policy=RECYCLE, mode="advise")
+def test_history_is_written_to_postgresql_once(hosts, history):
+    two = hosts(2, "--reflex-history", history.url, policy=RECYCLE, mode="advise")
     for host in two:
         wait_until(lambda host=host: "The history is written to" in host.server.log(), 30, "the history")
     with crowds((two[0], "/nap/north")):
         incident = wait_until(lambda: two[0].incident(NAP % "north"), 60, "an incident")
-        done = ctl("deploy", "flag checkout on", "--state-dir", two[1].state)
-        assert done.returncode == 0, done.stderr
-        with contextlib.closing(psycopg2.connect(dsn)) as connection:
-            connection.autocommit = True
-
-            def rows(query):
-                with connection.cursor() as cursor:
-                    cursor.execute(query)
-                    return cursor.fetchall()
-
-            kept = f"select host, cause, route, body->>'id' from ferricorn.incidents where id = '{incident['id']}'"
-            wait_until(lambda: rows(kept), 30, "the incident as a row")
-            assert rows(kept) == [("web-1", "explicit_sleep", NAP % "north", incident["id"])]
-            marks = "select host, kind from ferricorn.changes where name = 'flag checkout on'"
-            wait_until(lambda: rows(marks), 30, "the mark as a row")
-            assert rows(marks) == [("web-2", "mark")]
+    two[1].mark("flag checkout on")
+    kept = f"select host, cause, route, body->>'id' from ferricorn.incidents where id = '{incident['id']}'"
+    wait_until(lambda: history.rows(kept), 30, "the incident as a row")
+    assert history.rows(kept) == [("web-1", "explicit_sleep", NAP % "north", incident["id"])]
+    marks = "select host, kind from ferricorn.changes where name = 'flag checkout on'"
+    wait_until(lambda: history.rows(marks), 30, "the mark as a row")
+    assert history.rows(marks) == [("web-2", "mark")]
 
 
-def test_each_message_is_a_row_whoever_is_killed(hosts, bus, dsn):
+def test_a_message_that_is_none_holds_no_other_up(hosts, bus, history):
+    (host,) = hosts(1, "--reflex-history", history.url, policy=RECYCLE, mode="advise")
+    wait_until(lambda: "The history is written to" in host.server.log(), 30, "the history")
+    change = {"kind": "change", "host": "h", "service": "s", "at": 1e300, "body": {"at": 1.5, "name": "long ago"}}
+    incident = {"kind": "incident", "host": "h", "service": "s", "at": 1.5, "body": {"id": "7", "opened_at": "never"}}
+    nul = {**change, "at": 1.5, "service": "s\0"}
+    for wrong in (b"", b"{}", b"\xff", *(json.dumps(one).encode() for one in (change, incident, nul))):
+        bus.publish("ferricorn.s.h.change", wrong)
+    host.mark("flag basket on")
+    wait_until(lambda: history.rows("select 1 from ferricorn.changes where name = 'flag basket on'"), 30, "the next")
+    assert host.server.log().count("is left out of the history") == 3
+
+
+def test_each_message_is_a_row_whoever_is_killed(hosts, history):
     """Observers that write are killed in the middle of it: what they had not acknowledged comes to another."""
-    words = dict(word.split("=") for word in dsn.split())
-    url = f"postgresql://{words['user']}@{words['host']}:{words['port']}/postgres"
-    (host,) = hosts(1, "--reflex-history", url, policy=RECYCLE, mode="advise")
+    (host,) = hosts(1, "--reflex-history", history.url, policy=RECYCLE, mode="advise")
     wait_until(lambda: "The history is written to" in host.server.log(), 30, "the history")
     for number in range(40):
-        assert ctl("deploy", f"mark {number}", "--state-dir", host.state).returncode == 0
+        host.mark(f"mark {number}")
         if number % 13 == 5:
             observer = next(pid for pid in children(host.server.pid) if is_observer(pid))
             os.kill(observer, signal.SIGKILL)
             wait_until(lambda gone=observer: not alive(gone), 10, "its end")
             wait_until(lambda: any(is_observer(pid) for pid in children(host.server.pid)), 20, "another observer")
             wait_until(lambda: host.hears()["here"], 30, "it hears")
-    with contextlib.closing(psycopg2.connect(dsn)) as connection:
-        connection.autocommit = True
 
-        def names():
-            with connection.cursor() as cursor:
-                cursor.execute("select name from ferricorn.changes where name like 'mark %'")
-                return sorted(int(name.split()[1]) for (name,) in cursor.fetchall())
+    def names():
+        found = history.rows("select name from ferricorn.changes where name like 'mark %'")
+        return sorted(int(name.split()[1]) for (name,) in found)
 
-        wait_until(lambda: names() == list(range(40)), 60, lambda: f"all marks; there are {names()}")
+    wait_until(lambda: names() == list(range(40)), 60, lambda: f"all marks; there are {names()}")
 
 
 def test_an_address_that_is_none_is_said_and_hurts_nobody(server, tmp_path):
-    one = server("--reflex-fleet", "http://bus:4222", "--state-dir", tmp_path / "state", app="shop:app", path=[tmp_path.parent, __file__.rsplit("/", 1)[0]])
+    fleet = ["--reflex-fleet", "http://bus:4222", "--state-dir", tmp_path / "state"]
+    one = server(*fleet, app="shop:app", path=[Path(__file__).parent])
     line = "Other hosts are not heard of: `http://bus:4222` is no address of NATS: write nats://HOST:4222, or tls://HOST:4222"
     wait_until(lambda: line in one.log(), 20, "what is wrong")
     assert one.get("/").body == b"calm"
+
+
+def test_a_history_without_a_bus_is_said(server, tmp_path):
+    words = ["--reflex-history", "postgresql://history@db/ops", "--state-dir", tmp_path / "state"]
+    one = server(*words, app="shop:app", path=[Path(__file__).parent])
+    line = "The history is not written: `reflex_history` needs `reflex_fleet`"
+    wait_until(lambda: line in one.log(), 20, "what is wrong")

@@ -87,16 +87,12 @@ impl Row {
             statement,
             service: text(said.get("service")?)?,
             host: text(said.get("host")?)?,
-            id: free(id),
+            id,
             at: said.get("at")?.as_f64()?,
             // A text in PostgreSQL has no such character, and its JSON has no word for it.
             body: body.to_string().replace("\\u0000", "\\ufffd"),
         })
     }
-}
-
-fn free(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 /// Writes until the runtime ends.
@@ -146,7 +142,11 @@ async fn session(
             wire.client.simple_query("SELECT 1").await.map_err(|error| words(&error))?;
             continue;
         }
-        keep(&wire, &messages).await.map_err(|error| words(&error))?;
+        let refused = keep(&wire, &messages).await.map_err(|error| words(&error))?;
+        for why in refused {
+            let line = format!("A message of the stream is left out of the history: {why}");
+            let _ = tell.send(News::Line(Level::Warning, line));
+        }
         for message in &messages {
             message.ack_with(AckKind::Ack).await.map_err(|error| error.to_string())?;
         }
@@ -161,18 +161,32 @@ async fn prepare(wire: &Wire) -> Result<(), tokio_postgres::Error> {
     wire.client.batch_execute(TABLES).await
 }
 
-/// All of them or none.
-async fn keep(wire: &Wire, messages: &[Message]) -> Result<(), tokio_postgres::Error> {
+/// All of them or none, but for those whose data the database refuses: they would be refused for ever, and all others with them.
+/// Returns why they are.
+async fn keep(wire: &Wire, messages: &[Message]) -> Result<Vec<String>, tokio_postgres::Error> {
+    let mut refused = Vec::new();
     wire.client.batch_execute("BEGIN").await?;
     for row in messages.iter().filter_map(|message| Row::of(&message.payload)) {
         let Row { statement, service, host, id, at, body } = &row;
-        let done = wire.client.execute(*statement, &[service, host, id, at, body]).await;
-        if let Err(error) = done {
-            let _ = wire.client.batch_execute("ROLLBACK").await;
-            return Err(error);
+        wire.client.batch_execute("SAVEPOINT message").await?;
+        match wire.client.execute(*statement, &[service, host, id, at, body]).await {
+            Ok(_) => {}
+            Err(error) if is_of_data(&error) => {
+                refused.push(words(&error));
+                wire.client.batch_execute("ROLLBACK TO message").await?;
+            }
+            Err(error) => {
+                let _ = wire.client.batch_execute("ROLLBACK").await;
+                return Err(error);
+            }
         }
     }
-    wire.client.batch_execute("COMMIT").await
+    wire.client.batch_execute("COMMIT").await.map(|()| refused)
+}
+
+/// Tells whether the data are wrong, and not the database (class 22 of its errors).
+fn is_of_data(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code().starts_with("22"))
 }
 
 #[cfg(test)]
