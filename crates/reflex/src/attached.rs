@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
         let asking = Asking::open(&settings.reflex_database, context.log);
         let policy = policy_of(&settings, context.log);
         let acting = Acting::new(policy, server.pid, outlet.folder()).with_pidfile(gunicorn.pidfile());
-        let hosts = Hosts::open(&settings, server.pid, &mut outlet, context.log);
+        let hosts = Hosts::open(&settings, &server, &mut outlet, context.log);
         let now_s = clock::wall_time_s();
         let engine = Engine::new(server, asking, acting, outlet, now_s)
             .among(hosts)

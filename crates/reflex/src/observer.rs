@@ -80,7 +80,7 @@ pub fn run(context: &Context<'_>) {
     let policy = policy_of(context.settings, context.log);
     let workers = u32::try_from(context.settings.workers).unwrap_or(u32::MAX);
     let acting = Acting::new(policy, server.pid, outlet.folder()).on_board(context.board, workers);
-    let hosts = Hosts::open(context.settings, server.pid, &mut outlet, context.log);
+    let hosts = Hosts::open(context.settings, &server, &mut outlet, context.log);
     let now_s = clock::wall_time_s();
     let engine = Engine::new(server, asking, acting, outlet, now_s)
         .among(hosts)

@@ -15,8 +15,8 @@ const SKEW_S: f64 = 60.0;
 /// A share is nobody's any more after so long without a word, seconds; who has it stops to use it a little sooner.
 const SHARE_S: f64 = 6.0 * 3600.0;
 const SURELY: f64 = 0.9;
-/// One in so many actions of the budget may be done by hosts that are cut off.
-const CUT_OFF: u32 = 4;
+/// One in so many actions of a budget, its own or that of all, may be done by a host that is cut off.
+pub const CUT_OFF: u32 = 4;
 
 /// What limits the hosts of a service.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,7 +7,7 @@ mod budget;
 #[cfg(test)]
 mod simulation;
 
-pub use budget::{Claim, Limits, Purse, Share, Shared};
+pub use budget::{CUT_OFF, Claim, Limits, Purse, Share, Shared};
 
 use crate::incident::Incident;
 use serde::{Deserialize, Serialize};
@@ -95,13 +95,17 @@ pub fn signature(incident: &Incident) -> String {
 
 /// Returns the hosts, this one aside, that have the same trouble as an incident at the same time, in their order. Hosts are told
 /// apart by name: two services of one host are one.
-pub fn elsewhere(incident: &Incident, host: &str, others: &[Beacon]) -> Vec<String> {
+pub fn elsewhere<'a>(
+    incident: &Incident,
+    host: &str,
+    others: impl IntoIterator<Item = &'a Beacon>,
+) -> Vec<String> {
     let signature = signature(incident);
     let is_same = |trouble: &&Trouble| {
         trouble.signature == signature && (trouble.last_at - incident.last_at).abs() < TOGETHER_S
     };
     let with_it = others
-        .iter()
+        .into_iter()
         .filter(|other| other.host != host && other.troubles.iter().any(|trouble| is_same(&trouble)));
     with_it.map(|other| other.host.clone()).collect::<BTreeSet<String>>().into_iter().collect()
 }

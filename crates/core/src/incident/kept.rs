@@ -100,7 +100,9 @@ impl Kept {
         incident.noted_at = incident.noted_at.min(note.incident.noted_at);
         incident.timeline.extend(note.incident.timeline);
         incident.timeline.sort_by(|one, other| one.at.total_cmp(&other.at));
-        incident.timeline.truncate(MOMENTS_MAX);
+        while incident.timeline.len() > MOMENTS_MAX {
+            incident.timeline.remove(MOMENTS_MAX / 2);
+        }
         self.dirty = true;
     }
 

@@ -2,13 +2,12 @@
 //! Not for: what forbids an action by itself ([`super::guard`]).
 
 use super::{Facts, Kind, Limits, Proposal};
+use crate::hosts::CUT_OFF;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// After so long it is found out whether an action has helped, seconds.
 pub(super) const VERIFY_S: f64 = 60.0;
-/// Of its budgets a host that cannot reach the others has one in so many.
-const CUT_OFF: u32 = 4;
 /// Actions that are remembered, and for how long: longer than any budget's time.
 const KEPT_MAX: usize = 4096;
 const KEPT_S: f64 = 86_400.0;

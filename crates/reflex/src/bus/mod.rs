@@ -71,12 +71,13 @@ pub(crate) struct Own {
     pub(crate) service: String,
     pub(crate) host: String,
     pub(crate) pid: u32,
+    pub(crate) started_ns: u64,
 }
 
 impl Own {
-    /// Tells this server from all others that there are, and were a moment ago.
+    /// Tells this server from all others that there are, and were: in a container each has the pid of the one before.
     pub(crate) fn server(&self) -> String {
-        format!("{}/{}", self.host, self.pid)
+        format!("{}/{}/{}", self.host, self.pid, self.started_ns)
     }
 
     /// Returns where in the stream something of this kind is: `incident`, `change`, `action`.

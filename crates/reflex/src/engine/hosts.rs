@@ -10,8 +10,10 @@ use crate::database::Target;
 use crate::store::{HOSTS as KEY, Neighbours};
 use ferricorn_core::evidence::Service;
 use ferricorn_core::hosts::{Beacon, Claim, Limits, Purse, STALE_S, elsewhere};
+use ferricorn_core::incident::Incident;
 use ferricorn_core::log::Level;
 use ferricorn_core::policy::Kind;
+use ferricorn_core::record::Server;
 use ferricorn_settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -27,6 +29,7 @@ const REFUSED_S: f64 = 10.0;
 const ANSWER_S: f64 = 5.0;
 /// What waits is sent in portions of so many.
 const PORTION: usize = 32;
+
 /// Whether something may be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Permit {
@@ -71,11 +74,17 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// Begins to hear of others, if the settings name a bus; `pid` is the arbiter's.
-    pub(crate) fn open(settings: &Settings, pid: u32, outlet: &mut Outlet<'_>, log: Log<'_>) -> Self {
-        let Some(said) = &settings.reflex_fleet else { return Self::default() };
+    /// Begins to hear of others, if the settings name a bus.
+    pub(crate) fn open(settings: &Settings, server: &Server, outlet: &mut Outlet<'_>, log: Log<'_>) -> Self {
+        let Some(said) = &settings.reflex_fleet else {
+            if settings.reflex_history.is_some() {
+                log(Level::Warning, "The history is not written: `reflex_history` needs `reflex_fleet`");
+            }
+            return Self::default();
+        };
         let host = settings.reflex_host.clone().unwrap_or_else(crate::export::host);
-        let own = Own { service: settings.proc_name.clone(), host, pid };
+        let service = settings.proc_name.clone();
+        let own = Own { service, host, pid: server.pid, started_ns: server.started_ns };
         outlet.stream_as(own.clone());
         let opened = Address::parse(said, |name| env::var(name).ok())
             .map_err(|error| error.to_string())
@@ -197,7 +206,7 @@ impl Hosts {
             }
         }
         self.others.retain(|_, (at, _)| now_s - *at < STALE_S);
-        self.asked.retain(|_, (at_s, _)| now_s - *at_s < REFUSED_S.max(ANSWER_S) * 2.0);
+        self.asked.retain(|_, (at_s, _)| now_s - *at_s < REFUSED_S);
         (lines, arrived)
     }
 }
@@ -235,10 +244,11 @@ impl Engine<'_> {
     pub(super) fn second_hosts(&mut self, now_s: f64) {
         let Some(own) = self.hosts.own.clone() else { return };
         let incidents = self.desk.incidents();
-        let known: Vec<Beacon> = self.hosts.fresh(now_s).cloned().collect();
         let open = incidents.iter().filter(|incident| incident.is_open());
-        let joint: Vec<(String, Vec<String>)> =
-            open.map(|incident| (incident.id.clone(), elsewhere(incident, &own.host, &known))).collect();
+        let with_others = |incident: &&Incident| {
+            (incident.id.clone(), elsewhere(incident, &own.host, self.hosts.fresh(now_s)))
+        };
+        let joint: Vec<(String, Vec<String>)> = open.map(with_others).collect();
         let mut beacon = Beacon {
             schema: ferricorn_core::hosts::SCHEMA,
             host: own.host.clone(),
@@ -336,7 +346,7 @@ mod tests {
     const LIMITS: Limits = Limits { count: 8, window_s: 600.0, hosts: 1.0, at_once_s: 0.0 };
 
     fn cut_off() -> Hosts {
-        let own = Own { service: "shop".into(), host: "web-1".into(), pid: 7 };
+        let own = Own { service: "shop".into(), host: "web-1".into(), pid: 7, started_ns: 1 };
         Hosts { own: Some(own), ..Hosts::default() }
     }
 
