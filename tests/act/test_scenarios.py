@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 ROWS = tomllib.loads((HERE / "scenarios.toml").read_text())["scenario"]
 KNOWN = set(
     "name app args mode policy path visitors calm fault verdict change not_change actions forbidden log workers answer bystander"
-    " spared serves hosts gunicorn xfail".split()
+    " spared serves hosts gunicorn".split()
 )
 # With the pid of who answers and how long it took: by these the observer tells versions apart.
 ACCESS = ["--access-logformat", '%(p)s %(t)s "%(r)s" %(s)s %(D)s']
@@ -48,13 +48,11 @@ def checkout(tmp_path):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["name"].replace(" ", "-") for row in ROWS])
-def test_scenario(case, row, checkout, database, partner, request):
+def test_scenario(case, row, checkout, database, partner):
     row = {**row, **(row.get("gunicorn", {}) if case.host == "gunicorn" else {})}
     assert set(row) <= KNOWN, f"unknown: {set(row) - KNOWN}"
     if case.host not in row.get("hosts", [case.host]):
         pytest.skip(f"not on {case.host}")
-    if "xfail" in row:
-        request.applymarker(pytest.mark.xfail(reason=row["xfail"], strict=True, raises=AssertionError))
     policy = row.get("policy")
     args = [*row["args"], *(ACCESS if case.host == "gunicorn" else [])]
     mode = row.get("mode", None if policy else "act")
