@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness import wait_until
-from harness.server import CTL, children, is_observer
+from harness.server import CTL, alive, children, is_observer
 
 pytestmark = pytest.mark.only_ferricorn("keeps no records")
 
@@ -78,6 +78,17 @@ def test_an_observer_that_is_killed_harms_nothing(server, tmp_path):
         wait_until(lambda pid=pid: [other for other in children(target.pid) if is_observer(other) and other != pid], what="another")
     assert target.stop() == 0
     assert len(records(folder)) == 3 and intact(folder)
+
+
+def test_the_observer_ends_before_its_server(server, tmp_path):
+    """The first process of a container takes all others with it, and what they have not written."""
+    folder = tmp_path / "state"
+    target = start(server, folder)
+    late(target)
+    pid = observer(target)
+    assert target.stop() == 0
+    assert not alive(pid)
+    assert len(records(folder)) == 1 and intact(folder)
 
 
 def test_servers_share_a_folder(server, tmp_path):

@@ -1,6 +1,8 @@
 //! Whether the observer runs, and when it is started again. Not for: starting it, and not for what it does.
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use ferricorn_sys::clock;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// An observer that ends sooner after its start has failed.
@@ -32,6 +34,15 @@ impl Observer {
     pub(crate) fn failed(&mut self, now_ns: u64) {
         self.pause_ns = (self.pause_ns * 2).clamp(SECOND_NS, PAUSE_MAX_NS);
         self.not_before_ns = now_ns + self.pause_ns;
+    }
+
+    /// Waits until it has ended, for so long at most.
+    pub(crate) fn wait(&self, patience_ns: u64) {
+        let pid = self.pid.and_then(Pid::from_raw);
+        if let Some(fd) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) {
+            // An end after that time is its own affair.
+            let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&clock::timespec(patience_ns)));
+        }
     }
 
     /// Notices that it has ended; returns what is to be said of that.

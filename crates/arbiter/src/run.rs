@@ -31,6 +31,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Longest time that the end waits for the observer.
+const OBSERVER_NS: u64 = SECOND_NS;
 
 /// The signals that the arbiter acts on.
 const SIGNALS: [(Signal, FleetSignal); 10] = [
@@ -295,8 +297,11 @@ impl<'h, H: Host> Arbiter<'h, H> {
                 self.sockets.close();
             }
             Action::Halt { exit_code } => {
+                self.channel.0.tell(&Told::Ended);
                 self.pidfile.take().into_iter().for_each(Pidfile::remove);
                 self.host.hook(Hook::OnExit);
+                // With process 1 of a container every other ends at once, whatever it was about to write.
+                self.observer.wait(OBSERVER_NS);
                 return Next::Halt(exit_code);
             }
         }

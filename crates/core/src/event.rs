@@ -24,6 +24,8 @@ pub enum Event {
     },
     /// The settings have changed: the observer ends, and another is started.
     Leave,
+    /// The server has no workers any more, and its arbiter is about to end: it waits a moment for the observer.
+    Ended,
     /// Something holds an event loop.
     Holds {
         /// Pid of its worker.

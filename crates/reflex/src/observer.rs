@@ -132,24 +132,25 @@ impl Observer<'_> {
             if let Some(stopped_s) = self.rhythm.stopped_s(asleep_ns + wait_ns, clock::now_ns()) {
                 self.engine.paused(stopped_s, clock::wall_time_s());
             }
-            let orphan = getppid().is_none_or(|pid| pid.as_raw_pid() != self.context.parent);
+            let mut ended = getppid().is_none_or(|pid| pid.as_raw_pid() != self.context.parent);
             let mut leaves = false;
             for event in self.context.hearer.hear() {
                 leaves |= event == Event::Leave;
+                ended |= event == Event::Ended;
                 self.hear(event);
             }
             // Writing may take its time: when the next look is due is found out after it.
             self.now_and_then();
             self.engine.tick(clock::wall_time_s());
             wait_ns = self.scan();
-            if (orphan || leaves)
+            if (ended || leaves)
                 && let Ok(snapshot) =
                     snapshot::read(self.context.board, clock::now_ns(), clock::wall_time_s())
             {
                 self.engine.counted(self.slots.gained(self.context.board));
                 self.engine.last_gains(&snapshot);
             }
-            if orphan {
+            if ended {
                 return self.engine.end("the server has ended", clock::wall_time_s());
             }
             if leaves {
@@ -210,7 +211,7 @@ impl Observer<'_> {
             Event::Holds { pid } => self.engine.holds(pid),
             Event::Held { pid, hold } => self.engine.held(pid, *hold, now_s),
             Event::Say { text } => (self.context.log)(Level::Error, &text),
-            Event::Leave => {}
+            Event::Leave | Event::Ended => {}
         }
     }
 

@@ -30,6 +30,8 @@ const COARSE_S: f64 = 1.0;
 /// What is to be kept.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Keep {
+    /// What the service is made of, seen for the first time: the next server is compared with that, however this one ends.
+    First,
     /// A change.
     New(Box<Change>),
     /// A change in the place of one that turned out to be a part of it.
@@ -224,7 +226,10 @@ impl Chronicle {
             () if self.kept.generation != generation => By::Reload,
             () => By::Replacement,
         };
-        let keep = before.and_then(|before| self.compared(&before, &made_of, pid, by, &id));
+        let keep = match before {
+            Some(before) => self.compared(&before, &made_of, pid, by, &id),
+            None => Some(Keep::First),
+        };
         let is_other = self.current.as_ref() != Some(&made_of);
         if is_other {
             self.kept.current = Some((*made_of).clone());
@@ -388,9 +393,14 @@ impl Chronicle {
         (now.clone(), (before != now).then_some(before))
     }
 
-    /// Returns what has to survive, if it has changed since the last time.
-    pub(crate) fn unsaved(&mut self) -> Option<&Kept> {
-        std::mem::take(&mut self.unsaved).then_some(&self.kept)
+    /// Returns what has to survive, if it has changed since it was saved.
+    pub(crate) fn unsaved(&self) -> Option<&Kept> {
+        self.unsaved.then_some(&self.kept)
+    }
+
+    /// It is written down.
+    pub(crate) fn saved(&mut self) {
+        self.unsaved = false;
     }
 }
 
@@ -454,6 +464,7 @@ mod tests {
 
     fn name(keep: Option<Keep>) -> Option<String> {
         match keep? {
+            Keep::First => None,
             Keep::New(change) => Some(change.name),
             Keep::Instead(_, change) => Some(format!("instead: {}", change.name)),
         }

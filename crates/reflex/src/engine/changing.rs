@@ -64,6 +64,10 @@ impl Engine<'_> {
 
     fn keep_change(&mut self, service: &str, keep: Keep, now_s: f64) -> bool {
         let (change, instead_of) = match keep {
+            Keep::First => {
+                self.keep_service(now_s);
+                return true;
+            }
             Keep::New(change) => (change, None),
             Keep::Instead(part, change) => (change, Some(part)),
         };
@@ -100,8 +104,10 @@ impl Engine<'_> {
     pub(super) fn keep_service(&mut self, now_s: f64) {
         let Some(changing) = &mut self.changing else { return };
         let service = changing.service.clone();
-        if let Some(kept) = changing.chronicle.unsaved() {
-            self.outlet.keep_service(&service, kept, now_s);
+        if let Some(kept) = changing.chronicle.unsaved()
+            && self.outlet.keep_service(&service, kept, now_s)
+        {
+            changing.chronicle.saved();
         }
     }
 }

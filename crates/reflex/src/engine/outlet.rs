@@ -250,9 +250,9 @@ impl<'a> Outlet<'a> {
         kept || self.scribe.is_none()
     }
 
-    /// Keeps what a service is made of.
-    pub(crate) fn keep_service(&mut self, service: &str, kept: &impl Serialize, now_s: f64) {
-        self.write(now_s, |store, _| store.keep_service(service, now_s, kept));
+    /// Keeps what a service is made of; false if it could not be written.
+    pub(crate) fn keep_service(&mut self, service: &str, kept: &impl Serialize, now_s: f64) -> bool {
+        self.write(now_s, |store, _| store.keep_service(service, now_s, kept)).is_some()
     }
 
     /// Shows others what has changed, and what the workers run.
