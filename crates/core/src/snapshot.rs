@@ -194,6 +194,13 @@ pub struct Worker {
     pub timed: Vec<Distribution>,
 }
 
+/// The share of its time after which a request whose worker is killed has to be helped.
+const KILL_SHARE: f64 = 0.95;
+/// That is so long before the kill at least, seconds: a busy machine needs a moment to look, to ask a database and to cancel.
+const KILL_S: f64 = 0.5;
+/// And not earlier than after this share.
+const KILL_SHARE_MIN: f64 = 0.8;
+
 /// A request in the application.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Running {
@@ -214,6 +221,9 @@ pub struct Running {
     /// Nobody ends it at its deadline, which only says how long is too long: a stock Gunicorn's classes other than `sync`.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub unenforced: bool,
+    /// Its worker is killed at its deadline: a stock Gunicorn's class `sync`.
+    #[serde(skip)]
+    pub kills_worker: bool,
     /// Seconds in the application after which it is slow for its route; none where that is not known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub slow_s: Option<f64>,
@@ -234,6 +244,18 @@ impl Running {
         self.share().filter(|_| !self.unenforced)
     }
 
+    /// Returns by when it has to be helped, in seconds in the application: at its deadline, or a moment before its worker is killed,
+    /// so that what ends there still reaches its client. None if nothing happens to it.
+    pub fn help_by_s(&self) -> Option<f64> {
+        let deadline_s =
+            self.request.deadline_s.filter(|deadline_s| !self.unenforced && *deadline_s > 0.0)?;
+        if !self.kills_worker {
+            return Some(deadline_s);
+        }
+        let before_s = (deadline_s * KILL_SHARE).min(deadline_s - KILL_S);
+        Some(before_s.max(deadline_s * KILL_SHARE_MIN))
+    }
+
     /// Returns the seconds until its deadline, negative after it; none without one.
     pub fn left_s(&self) -> Option<f64> {
         self.request.deadline_s.map(|deadline_s| deadline_s - self.request.app_s)
@@ -250,6 +272,7 @@ impl Running {
             ident: view.ident,
             bytes_sent: view.bytes_sent,
             unenforced: false,
+            kills_worker: false,
             slow_s: None,
             request: Request::of(pid, view, now_ns),
         }

@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// At how many per cent of its time a request is looked at, and how long after that once more: what changes in between tells
 /// computing from waiting. The deadline itself is told.
-const MARKS: [(u32, f64); 5] = [(50, 0.0), (50, 0.15), (80, 0.0), (80, 0.15), (95, 0.0)];
+const MARKS: [(u32, f64); 5] = [(50, 0.0), (50, 0.15), (80, 0.0), (80, 0.15), (LAST_PERCENT, 0.0)];
+/// The last of them: from there on something is done about a request.
+const LAST_PERCENT: u32 = 95;
+pub(super) const LAST_SHARE: f64 = LAST_PERCENT as f64 / 100.0;
 /// How soon a request is looked at whose route's requests are all lost, and how long after that once more, seconds; how many such
 /// looks there are.
 pub(super) const EARLY_S: f64 = 0.3;
@@ -94,13 +97,13 @@ impl Watches {
         }
         let (taken, marked_s) = watch.map_or((0, 0.0), |watch| (watch.taken, watch.marked_s));
         let app_s = running.request.app_s;
-        let reached = |at: usize| match running.enforced_share() {
+        let reached = |at: usize| match marked_share(running) {
             Some(share) => MARKS.get(at).is_some_and(|(percent, after_s)| {
                 share * 100.0 >= f64::from(*percent) && (*after_s == 0.0 || app_s >= marked_s + after_s)
             }),
             None => ages_s(running).get(at).is_some_and(|age_s| app_s >= *age_s),
         };
-        reached(taken).then(|| running.enforced_share().map_or(0, |share| (share * 100.0) as u32))
+        reached(taken).then(|| marked_share(running).map_or(0, |share| (share * 100.0) as u32))
     }
 
     /// The same by a worker's silence, as a share of that for which it is killed.
@@ -129,10 +132,10 @@ impl Watches {
     pub(super) fn next_s(&self, running: &Running) -> Option<f64> {
         let watch = self.by.get(&(running.pid, running.number));
         let (taken, marked_s) = watch.map_or((0, 0.0), |watch| (watch.taken, watch.marked_s));
-        let at_s = match running.enforced_share().and(running.request.deadline_s) {
-            Some(deadline_s) => {
+        let at_s = match marked_whole_s(running) {
+            Some(whole_s) => {
                 let (percent, after_s) = MARKS.get(taken)?;
-                let mark_s = deadline_s * f64::from(*percent) / 100.0;
+                let mark_s = whole_s * f64::from(*percent) / 100.0;
                 if *after_s > 0.0 { marked_s + after_s } else { mark_s }
             }
             None => *ages_s(running).get(taken)?,
@@ -273,10 +276,21 @@ impl Watches {
     }
 }
 
+/// Returns the time of which the marks are parts, seconds: that until the deadline, less where help has to come before it.
+fn marked_whole_s(running: &Running) -> Option<f64> {
+    let by_s = running.help_by_s()?;
+    Some(if running.kills_worker { by_s / LAST_SHARE } else { by_s })
+}
+
+/// Returns which part of that is over.
+pub(super) fn marked_share(running: &Running) -> Option<f64> {
+    marked_whole_s(running).map(|whole_s| running.request.app_s / whole_s)
+}
+
 /// The first mark that lies beyond what a request has reached. Two looks that should be apart are not made at once.
 fn first_beyond(running: &Running) -> usize {
     let app_s = running.request.app_s;
-    match running.enforced_share() {
+    match marked_share(running) {
         Some(share) => {
             let beyond = MARKS
                 .iter()

@@ -9,15 +9,16 @@ fn running(app_s: f64, deadline_s: Option<f64>) -> Running {
 
 /// Lets a request grow older by a tenth of a second at a time; returns when it was looked at.
 fn looked_at(deadline_s: Option<f64>, until_s: f64) -> Vec<f64> {
-    looked_at_where(false, deadline_s, until_s)
+    looked_at_where(Running::default(), deadline_s, until_s)
 }
 
-/// The same of requests that nobody ends, if so.
-fn looked_at_where(unenforced: bool, deadline_s: Option<f64>, until_s: f64) -> Vec<f64> {
+/// The same of requests with another end.
+fn looked_at_where(end: Running, deadline_s: Option<f64>, until_s: f64) -> Vec<f64> {
     let mut watches = Watches::default();
     let mut looks = Vec::new();
     for tick in 0..(until_s * 10.0) as u32 {
-        let now = Running { unenforced, ..running(f64::from(tick) / 10.0, deadline_s) };
+        let Running { unenforced, kills_worker, .. } = end;
+        let now = Running { unenforced, kills_worker, ..running(f64::from(tick) / 10.0, deadline_s) };
         if watches.due(&now, false).is_some() {
             looks.push(now.request.app_s);
             watches.add(&now, Evidence::default(), &[]);
@@ -32,8 +33,13 @@ fn a_request_is_looked_at_twice_at_half_time_and_before_its_end() {
     assert_eq!(looked_at(Some(2.0), 3.0), [1.0, 1.2, 1.6, 1.8, 1.9]);
     assert_eq!(looked_at(None, 70.0), [5.0, 5.2, 10.0, 20.0, 60.0]);
     assert!(looked_at(Some(30.0), 14.0).is_empty());
-    assert_eq!(looked_at_where(true, Some(30.0), 70.0), [5.0, 5.2, 10.0, 20.0, 60.0]);
-    assert_eq!(looked_at_where(true, Some(6.0), 70.0), [3.0, 3.2, 6.0, 12.0, 36.0]);
+    let unended = Running { unenforced: true, ..Running::default() };
+    assert_eq!(looked_at_where(unended.clone(), Some(30.0), 70.0), [5.0, 5.2, 10.0, 20.0, 60.0]);
+    assert_eq!(looked_at_where(unended, Some(6.0), 70.0), [3.0, 3.2, 6.0, 12.0, 36.0]);
+    // The last look is the last before the kill at which there is time for anything.
+    let killed = Running { kills_worker: true, ..Running::default() };
+    assert_eq!(looked_at_where(killed.clone(), Some(30.0), 31.0), [15.0, 15.2, 24.0, 24.2, 28.5]);
+    assert_eq!(looked_at_where(killed, Some(4.0), 5.0).last(), Some(&3.5));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod trial;
 
 use super::hosts::Permit;
 use super::outlet::Log;
+use super::watch::{LAST_SHARE, marked_share};
 use super::{Engine, Key};
 use crate::act::{Cut, Deed, Done, Hands, UnderWay};
 use crate::database::Victim;
@@ -35,9 +36,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use switch::Switch;
 use trial::Trial;
 
-/// From this share of its time on something is done about a request. Who is killed at the end of it by another must be helped
-/// before.
-const NEAR: f64 = 0.95;
 /// How long a route is not served, unless the rule says otherwise, seconds.
 const CIRCUIT_S: f64 = 30.0;
 /// Under what it is kept what survives.
@@ -156,8 +154,8 @@ impl Engine<'_> {
     pub(super) fn act_on_request(&mut self, key: Key, now_s: f64) {
         let Some(watch) = self.watches.get(key).filter(|watch| watch.diagnosis.is_some()) else { return };
         let running = &watch.running;
-        let near = match running.enforced_share() {
-            Some(share) => share >= NEAR,
+        let near = match marked_share(running) {
+            Some(share) => share >= LAST_SHARE,
             // Nobody else ends it.
             None => running.share().is_some_and(|share| share >= 1.0),
         };

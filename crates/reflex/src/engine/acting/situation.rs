@@ -5,8 +5,6 @@ use crate::kernel;
 use ferricorn_core::evidence::Database;
 use ferricorn_core::policy::{Facts, more_would_hurt};
 
-/// A stock Gunicorn kills a worker at the end of its time: what is to help has to come a moment earlier.
-const BEFORE_THE_KILL: f64 = 0.95;
 /// Workers that are younger have only just been started, seconds.
 const YOUNG_S: f64 = 120.0;
 
@@ -16,8 +14,6 @@ impl Engine<'_> {
         let watch = self.watches.get(key)?;
         let (request, diagnosis) = (&watch.running.request, watch.diagnosis.as_ref()?);
         let of_incident = self.incident_facts(incident)?;
-        let kept_by_others = self.facts.is_stock() && !watch.running.unenforced;
-        let share = if kept_by_others { BEFORE_THE_KILL } else { 1.0 };
         let last = watch.looks.last();
         let database = last.and_then(|look| look.databases.first());
         let connections = last.map(|look| look.database_sockets().count() as u32);
@@ -29,7 +25,7 @@ impl Engine<'_> {
             route: self.facts.routed(request).route.clone().unwrap_or_else(|| request.path.clone()),
             method: request.method.clone(),
             age_s: Some(request.app_s),
-            deadline_s: request.deadline_s.map(|deadline_s| deadline_s * share),
+            deadline_s: watch.running.help_by_s().or(request.deadline_s),
             db_connections: database.map(|database| database.connections),
             db_connections_max: database.map(|database| database.connections_max).filter(|most| *most > 0),
             worker_connections: connections,

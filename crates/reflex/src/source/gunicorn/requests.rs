@@ -302,7 +302,9 @@ impl Requests {
     }
 
     fn set_pace(&self, running: &mut Running, rules: Rules, routes: &mut Routes) {
-        running.unenforced = running.request.deadline_s.is_some() && !rules.class.is_enforced();
+        let has_deadline = running.request.deadline_s.is_some();
+        running.unenforced = has_deadline && !rules.class.is_enforced();
+        running.kills_worker = has_deadline && rules.class.is_enforced();
         if running.age_s >= LOOK_S && !running.request.path.is_empty() {
             let usual_s = routes.usual_s(&running.request.method, &running.request.path);
             running.slow_s = Some(usual_s.map_or(SLOW_S, |usual_s| SLOW_S.max(3.0 * usual_s)));
