@@ -144,7 +144,7 @@ test-fuzz:
 
 test-python: test-env
 	@set -x; VIRTUAL_ENV='$(abspath $(TEST_VENV))' $(MOLD) '$(TEST_VENV)/bin/maturin' develop --quiet
-	'$(TEST_VENV)/bin/python' -m pytest -n 2 $(PYTEST_ARGS)
+	'$(TEST_VENV)/bin/python' -m pytest -n 3 $(PYTEST_ARGS)
 
 # --- the rest ------------------------------------------------------------------------------------------------------
 
