@@ -1,5 +1,6 @@
 //! What the arbiter needs of the program around it, and what it gives to a new worker. Plain data and one trait.
 
+use crate::companion::Kind;
 use ferricorn_core::fleet::Plan;
 use ferricorn_core::log::Level;
 use ferricorn_core::scoreboard::Scoreboard;
@@ -44,6 +45,8 @@ pub struct Options {
     pub gid: u32,
     pub initgroups: bool,
     pub reflex: bool,
+    /// Whether some requests are worked on later.
+    pub offload: bool,
 }
 
 impl Default for Options {
@@ -68,6 +71,7 @@ impl Default for Options {
             gid: getegid().as_raw(),
             initgroups: false,
             reflex: false,
+            offload: false,
         }
     }
 }
@@ -140,6 +144,14 @@ pub struct Observation {
     pub board: &'static Scoreboard,
     /// What it is told.
     pub hearer: Hearer,
+    /// The arbiter's pid.
+    pub parent: i32,
+}
+
+/// What the dispatcher of jobs finds.
+pub struct Dispatch {
+    /// TERM tells it to begin no more jobs, and to end when those that run have.
+    pub signals: SignalPipe,
     /// The arbiter's pid.
     pub parent: i32,
 }
@@ -219,14 +231,19 @@ pub trait Host {
     /// Is the worker; returns its exit code. Called in the child alone, with its privileges dropped.
     fn work(&mut self, context: Context) -> i32;
 
-    /// Forks the observer. Signals are blocked meanwhile.
+    /// Forks a process that is no worker. Signals are blocked meanwhile.
     ///
     /// # Errors
     /// The system's.
-    fn fork_observer(&mut self) -> io::Result<Fork>;
+    fn fork_companion(&mut self, kind: Kind) -> io::Result<Fork>;
 
     /// Is the observer, until the arbiter has ended or tells it to leave. Called in the child alone.
     fn observe(&mut self, context: Observation);
+
+    /// Is the dispatcher of jobs, until told to end. Called in the child alone.
+    fn dispatch(&mut self, context: Dispatch) {
+        drop(context);
+    }
 
     /// Calls `wait`, which may take a second, with whatever the host's own threads need meanwhile.
     fn wait(&mut self, wait: &mut (dyn FnMut() + Send)) {
@@ -246,6 +263,8 @@ pub enum Ended {
     Arbiter(i32),
     /// A process that it has started.
     Child(i32),
+    /// A process that it has started, and that is to be a server of its own now: the one that works on jobs.
+    Jobs,
 }
 
 impl Ended {
@@ -253,6 +272,7 @@ impl Ended {
     pub fn code(self) -> i32 {
         match self {
             Self::Arbiter(code) | Self::Child(code) => code,
+            Self::Jobs => 0,
         }
     }
 }

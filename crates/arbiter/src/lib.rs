@@ -5,17 +5,18 @@
 #![forbid(unsafe_code)]
 
 mod birth;
+mod companion;
 mod host;
 mod inquest;
 mod notify;
-mod observer;
 mod places;
 mod run;
 mod sockets;
 mod stack;
 
+pub use companion::Kind as CompanionKind;
 pub use ferricorn_core::log::Level;
 pub use ferricorn_sys::listener::{Bind, ListenAddress, Listener};
 pub use ferricorn_sys::process::Fork;
-pub use host::{Context, Ended, Hook, Host, Observation, Options, WorkerSpec};
+pub use host::{Context, Dispatch, Ended, Hook, Host, Observation, Options, WorkerSpec};
 pub use run::run;

@@ -1,10 +1,10 @@
 //! The arbiter's life: start, then wait, tell the fleet what has happened, and do what it says.
 
 use crate::birth::{self, Heritage};
-use crate::host::{Ended, Hook, Host, Observation, Options, WorkerSpec};
+use crate::companion::{Companion, Kind};
+use crate::host::{Dispatch, Ended, Hook, Host, Observation, Options, WorkerSpec};
 use crate::inquest::Inquest;
 use crate::notify;
-use crate::observer::Observer;
 use crate::places::Places;
 use crate::sockets::{NotOpen, Sockets};
 use crate::stack;
@@ -24,15 +24,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, kill_process, wait, waitpid};
+use rustix::process::{
+    Pid, WaitOptions, WaitStatus, getpid, kill_process, set_parent_process_death_signal, wait, waitpid,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Longest time that the end waits for the observer.
-const OBSERVER_NS: u64 = SECOND_NS;
+/// Longest time that the end waits for each companion.
+const COMPANION_NS: u64 = SECOND_NS;
 
 /// The signals that the arbiter acts on.
 const SIGNALS: [(Signal, FleetSignal); 10] = [
@@ -78,7 +80,11 @@ struct Arbiter<'h, H> {
     workers: BTreeMap<i32, Child>,
     events: VecDeque<Event>,
     channel: (Teller, Hearer),
-    observer: Observer,
+    companions: [Companion; 3],
+    /// INT or QUIT has come: nobody is waited for.
+    is_hurried: bool,
+    /// The server ends: nobody is started.
+    is_ending: bool,
     inquest: Inquest,
 }
 
@@ -97,8 +103,8 @@ enum Next {
     Halt(i32),
     /// This is a new worker's process now.
     Born(WorkerSpec, Option<OwnedFd>, Blocked),
-    /// This is the observer's process now.
-    Observing(Blocked),
+    /// This is the process of a companion now.
+    Beside(Kind, Blocked),
 }
 
 impl<'h, H: Host> Arbiter<'h, H> {
@@ -147,7 +153,9 @@ impl<'h, H: Host> Arbiter<'h, H> {
             workers,
             events,
             channel,
-            observer: Observer::default(),
+            companions: Kind::ALL.map(Companion::new),
+            is_hurried: false,
+            is_ending: false,
             inquest: Inquest::new(),
         };
         Ok(arbiter.booted())
@@ -173,8 +181,8 @@ impl<'h, H: Host> Arbiter<'h, H> {
     fn serve(mut self) -> Ended {
         loop {
             // Before the first worker: it is not to miss anything.
-            if let Next::Observing(blocked) = self.start_observer() {
-                return self.be_observer(blocked);
+            if let Next::Beside(kind, blocked) = self.start_companions() {
+                return self.be_companion(kind, blocked);
             }
             while let Some(event) = self.events.pop_front() {
                 for action in self.fleet.on(event, clock::now_ns()) {
@@ -182,7 +190,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
                         Next::Go => {}
                         Next::Halt(code) => return Ended::Arbiter(code),
                         Next::Born(spec, stack, blocked) => return self.be_worker(spec, stack, blocked),
-                        Next::Observing(blocked) => return self.be_observer(blocked),
+                        Next::Beside(kind, blocked) => return self.be_companion(kind, blocked),
                     }
                 }
             }
@@ -203,6 +211,7 @@ impl<'h, H: Host> Arbiter<'h, H> {
         self.host.wait(&mut || late_ns = poll_in(&fds, patience_ns));
         drain(&self.wake.0);
         for signal in self.signals.read() {
+            self.is_hurried |= matches!(signal, Signal::INT | Signal::QUIT);
             let told = SIGNALS.iter().find(|(known, _)| *known == signal);
             self.events.extend(told.map(|(_, told)| Event::Signal(*told)));
         }
@@ -236,8 +245,10 @@ impl<'h, H: Host> Arbiter<'h, H> {
                 Ok(None) | Err(_) => {}
             }
         }
-        if let Some(line) = self.observer.reap(clock::now_ns()) {
-            self.host.log(Level::Warning, &line);
+        for companion in &mut self.companions {
+            if let Some(line) = companion.reap(clock::now_ns()) {
+                self.host.log(Level::Warning, &line);
+            }
         }
         // As process 1 of a container we inherit orphans; elsewhere other children are those of hooks, and theirs to wait
         // for.
@@ -295,13 +306,16 @@ impl<'h, H: Host> Arbiter<'h, H> {
             Action::CloseListeners => {
                 notify::stopping();
                 self.sockets.close();
+                self.is_ending = true;
+                self.companion(Kind::Dispatcher).send(Signal::TERM);
+                let signal = if self.is_hurried { Signal::QUIT } else { Signal::TERM };
+                self.companion(Kind::Jobs).send(signal);
             }
             Action::Halt { exit_code } => {
                 self.channel.0.tell(&Told::Ended);
                 self.pidfile.take().into_iter().for_each(Pidfile::remove);
                 self.host.hook(Hook::OnExit);
-                // With process 1 of a container every other ends at once, whatever it was about to write.
-                self.observer.wait(OBSERVER_NS);
+                self.see_off();
                 return Next::Halt(exit_code);
             }
         }
@@ -396,33 +410,79 @@ impl<'h, H: Host> Arbiter<'h, H> {
         Ended::Child(code)
     }
 
-    /// Starts the observer if there is to be one and it does not run.
-    fn start_observer(&mut self) -> Next {
+    /// Starts a companion that there is to be and that does not run.
+    fn start_companions(&mut self) -> Next {
         let now_ns = clock::now_ns();
-        if !self.options.reflex || !self.observer.is_due(now_ns) {
+        let options = &self.options;
+        let is_wanted = |kind| if kind == Kind::Observer { options.reflex } else { options.offload };
+        let due = |one: &&mut Companion| is_wanted(one.kind()) && one.is_due(now_ns);
+        if self.is_ending {
             return Next::Go;
         }
-        let blocked = Blocked::all();
-        match self.host.fork_observer() {
-            Ok(Fork::Child) => return Next::Observing(blocked),
-            Ok(Fork::Parent(pid)) => self.observer.started(pid, now_ns),
-            Err(error) => {
-                self.host.log(Level::Error, &format!("The observer could not be started: {error}"));
-                self.observer.failed(now_ns);
+        for companion in self.companions.iter_mut().filter(due) {
+            // What arrives meanwhile must not be told to the arbiter by a child that still has its handlers.
+            let blocked = Blocked::all();
+            match self.host.fork_companion(companion.kind()) {
+                Ok(Fork::Child) => return Next::Beside(companion.kind(), blocked),
+                Ok(Fork::Parent(pid)) => companion.started(pid, now_ns),
+                Err(error) => self.host.log(Level::Error, &companion.could_not(&error, now_ns)),
             }
         }
         Next::Go
     }
 
-    /// Is the observer. Signals stay blocked: it ends with the arbiter, and not before.
-    fn be_observer(self, blocked: Blocked) -> Ended {
+    fn companion(&self, kind: Kind) -> &Companion {
+        &self.companions[kind as usize]
+    }
+
+    /// Waits for those who have something to write: with process 1 of a container every other ends at once.
+    fn see_off(&mut self) {
+        let patience_ns = self.options.plan().graceful_ns;
+        // Jobs have as long as requests; another signal ends that.
+        if !self.companion(Kind::Jobs).wait(patience_ns, Some(self.signals.fd())) {
+            self.companion(Kind::Jobs).send(Signal::QUIT);
+        }
+        for kind in [Kind::Jobs, Kind::Dispatcher, Kind::Observer] {
+            self.companion(kind).wait(COMPANION_NS, None);
+        }
+    }
+
+    /// Is a companion. The observer's signals stay blocked: it ends with the arbiter, and not before.
+    fn be_companion(self, kind: Kind, blocked: Blocked) -> Ended {
         let Self { host, options, memory, board, pid, signals, sockets, handover, wake, channel, .. } = self;
-        std::mem::forget(blocked);
         // Or clients would still be accepted when the server has closed them.
         drop((signals, sockets, handover, wake, channel.0));
-        // Looks only.
-        let _ = proctitle::set(&format!("ferricorn: reflex [{}]", options.proc_name));
-        host.observe(Observation { board, hearer: channel.1, parent: pid });
+        let title = |role: &str| {
+            // Looks only.
+            let _ = proctitle::set(&format!("ferricorn: {role} [{}]", options.proc_name));
+        };
+        match kind {
+            Kind::Observer => {
+                std::mem::forget(blocked);
+                title("reflex");
+                host.observe(Observation { board, hearer: channel.1, parent: pid });
+            }
+            Kind::Dispatcher => {
+                title("dispatcher");
+                for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2] {
+                    // A terminal's go to everybody; these are the arbiter's.
+                    let _ = ignore(signal.as_raw());
+                }
+                match SignalPipe::install(&[Signal::TERM]) {
+                    Ok(signals) => {
+                        drop(blocked);
+                        host.dispatch(Dispatch { signals, parent: pid });
+                    }
+                    Err(error) => host.log(Level::Error, &format!("The dispatcher of jobs: {error}")),
+                }
+            }
+            Kind::Jobs => {
+                // It ends with its arbiter, whatever that ends by.
+                let _ = set_parent_process_death_signal(Some(Signal::TERM));
+                drop(blocked);
+                return Ended::Jobs;
+            }
+        }
         drop(memory);
         Ended::Child(0)
     }
@@ -439,6 +499,10 @@ impl<'h, H: Host> Arbiter<'h, H> {
             self.options.clone_from(options);
             describe(self.board, options);
             self.channel.0.tell(&Told::Leave);
+            // The old one ends with the jobs that it has begun, and the workers that it knows.
+            self.companions[Kind::Dispatcher as usize].replace();
+            let signal = if self.options.offload { Signal::HUP } else { Signal::TERM };
+            self.companion(Kind::Jobs).send(signal);
         }
         self.events.push_back(Event::Reloaded(result.map(|options| options.plan())));
     }

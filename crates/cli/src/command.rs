@@ -4,6 +4,7 @@
 mod acting;
 mod attach;
 mod changes;
+mod jobs;
 mod viewers;
 
 pub(crate) use acting::Policy;
@@ -12,6 +13,7 @@ pub(crate) use changes::{Deploy, Since, When};
 pub(crate) use viewers::{AccessLog, Check, Slow, Top};
 
 use crate::incidents::Wanted;
+use crate::jobs::Jobs;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::path::PathBuf;
 
@@ -72,6 +74,8 @@ pub(crate) enum Verb {
     WhyScale,
     /// One line per server of all hosts.
     Hosts,
+    /// Requests that are worked on later.
+    Jobs(Jobs),
 }
 
 /// In which form something is shown in full.
@@ -117,6 +121,7 @@ Examples:
   ferricornctl policy show                what it does about trouble, and why
   ferricornctl changes                    deploys, upgrades, edited settings: what has changed, newest first
   ferricornctl hosts                      all hosts that share a bus, and what goes wrong there
+  ferricornctl jobs                       requests that are worked on later: what waits, runs, has failed
   ferricornctl timeouts                   late requests and dead workers, newest first
   ferricornctl why 4711-12                where request 4711-12 was, and for what it waited
   ferricornctl stack 4711                 the Python stacks of process 4711, now
@@ -217,10 +222,11 @@ pub(crate) fn parse(argv: &[String]) -> Result<Command, clap::Error> {
         "changes" => Verb::Changes(changes::changes_of(options)),
         "deploy" => Verb::Deploy(changes::deploy_of(options)),
         "hosts" => Verb::Hosts,
+        "jobs" => Verb::Jobs(jobs::jobs_of(options)),
         "stack" => Verb::Stack(options.get_one::<u32>("process").copied().unwrap_or_default()),
         _ => recent(),
     };
-    // Options of `policy` are those of its part.
+    // Options of `policy` and `jobs` are those of their part.
     let options = options.subcommand().map_or(options, |(_, inner)| inner);
     // `stack` has none of the first, only verbs about a server have the second.
     let state_dir = options.try_get_one::<PathBuf>("state-dir").ok().flatten().cloned();
@@ -306,6 +312,7 @@ fn grammar() -> clap::Command {
                 .about("Show the servers of all hosts that share a bus, and what goes wrong there")
                 .after_help(HOSTS_AFTER)
                 .args([state_dir(), json()]),
+            jobs::jobs(),
             clap::Command::new("timeouts")
                 .about("Show late requests and dead workers, newest first")
                 .after_help(TIMEOUTS_AFTER)

@@ -16,6 +16,7 @@ mod deploy;
 mod failure;
 mod hosts;
 mod incidents;
+mod jobs;
 mod locate;
 mod nginx;
 mod policy;

@@ -2,10 +2,11 @@
 
 use crate::command::{self, Command, Verb};
 use crate::failure::{FOUND, Failure, OK, UNREADABLE, USAGE};
+use crate::jobs::Jobs;
 use crate::source::Source;
 use crate::workers::write_json;
 use crate::{
-    actions, attach, changes, check, deploy, hosts, incidents, policy, records, requests, scaled, slow,
+    actions, attach, changes, check, deploy, hosts, incidents, jobs, policy, records, requests, scaled, slow,
     stack, stores, top, why, workers,
 };
 use ferricorn_core::change::Standing;
@@ -144,6 +145,14 @@ fn text(
             } else {
                 hosts::table(&known, colours, &mut text)
             }
+        }
+        Verb::Jobs(Jobs::List(state, most)) => {
+            let found = jobs::list(&jobs::open(command.state_dir.as_deref())?, *state, *most)?;
+            if command.json { jobs::json(&found, &mut text) } else { jobs::table(&found, colours, &mut text) }
+        }
+        Verb::Jobs(wanted) => {
+            let job = jobs::one(&mut jobs::open(command.state_dir.as_deref())?, wanted)?;
+            if command.json { jobs::json(&job, &mut text) } else { jobs::text(&job, &mut text) }
         }
         // It has no end of its own.
         Verb::Attach(_) => Ok(()),

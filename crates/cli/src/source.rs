@@ -124,8 +124,15 @@ pub(crate) fn all(state_dir: Option<&Path>) -> Vec<Found> {
         let kind = read_socket(&socket).map_or(Kind::Gunicorn, |snapshot| snapshot.kind);
         found.push(Found { pid, command: locate::command_line(pid), kind, socket: Some(socket) });
     }
+    let pids: Vec<u32> = found.iter().map(|server| server.pid).collect();
+    found.retain(|server| !is_within(server.pid, &pids));
     found.sort_by_key(|server| server.pid);
     found
+}
+
+/// Tells whether a server is another one's, for its jobs: it is found by its own pid alone.
+fn is_within(pid: u32, others: &[u32]) -> bool {
+    locate::parent(pid).is_some_and(|parent| others.contains(&parent))
 }
 
 /// Returns the sockets of observers in the folders that are known, by the arbiter's pid.
@@ -148,8 +155,14 @@ fn sockets(state_dir: Option<&Path>) -> Vec<(u32, PathBuf)> {
 pub(crate) fn live_sockets(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let named = entries.filter(|entry| entry.file_name().to_str().and_then(pid_of).is_some());
-    let paths = named.take(SOCKETS_MAX).map(|entry| entry.path());
-    paths.filter(|path| socket::is_live(path)).collect()
+    let mut found: Vec<(u32, PathBuf)> = named
+        .take(SOCKETS_MAX)
+        .filter_map(|entry| Some((pid_of(entry.file_name().to_str()?)?, entry.path())))
+        .filter(|(_, path)| socket::is_live(path))
+        .collect();
+    let pids: Vec<u32> = found.iter().map(|(pid, _)| *pid).collect();
+    found.retain(|(pid, _)| !is_within(*pid, &pids));
+    found.into_iter().map(|(_, path)| path).collect()
 }
 
 fn pid_of(name: &str) -> Option<u32> {

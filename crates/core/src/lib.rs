@@ -23,6 +23,7 @@ pub mod latency;
 pub mod life;
 pub mod locals;
 pub mod log;
+pub mod offload;
 pub mod policy;
 pub mod prevention;
 pub mod record;

@@ -26,6 +26,10 @@ pub(crate) struct Configured {
     pub(crate) settings: Settings,
     /// `route_timeouts`.
     pub(crate) routes: Vec<(Route, Duration)>,
+    /// `offload`.
+    pub(crate) offloaded: Vec<Route>,
+    /// `offload_prefer`.
+    pub(crate) offloadable: Vec<Route>,
     /// `error_page`.
     pub(crate) error_page: Option<ErrorPage>,
     /// Lines for the log: settings that are not served, names that are none.
@@ -83,17 +87,34 @@ pub(crate) fn load(py: Python<'_>, cli: &ParsedArgs) -> Result<Configured, Failu
         Value::Str(app) => Some(app),
         _ => None,
     });
-    let routes = settings.route_timeouts.iter().map(|(text, time)| {
-        let route = Route::parse(text)
-            .map_err(|reason| Failure::Said(format!("Invalid value for route_timeouts: {reason}"), 1))?;
-        Ok((route, *time))
-    });
+    let route = |setting: &str, text: &str| {
+        Route::parse(text)
+            .map_err(|reason| Failure::Said(format!("Invalid value for {setting}: {reason}"), 1))
+    };
+    let all = |setting: &'static str, texts: &[String]| {
+        texts.iter().map(|text| route(setting, text)).collect::<Result<Vec<_>, Failure>>()
+    };
+    let routes =
+        settings.route_timeouts.iter().map(|(text, time)| Ok((route("route_timeouts", text)?, *time)));
     let routes = routes.collect::<Result<_, Failure>>()?;
+    let offloaded = all("offload", &settings.offload.routes)?;
+    let offloadable = all("offload_prefer", &settings.offload.prefer)?;
     let error_page = settings.error_page.as_deref().map(read_page).transpose()?;
     let mut lines = warnings(&said);
     lines.extend(file.unknown);
     lines.extend(prevention::warning(&settings));
-    Ok(Configured { said, settings, routes, error_page, warnings: lines, app, objects: file.objects })
+    let objects = file.objects;
+    Ok(Configured {
+        said,
+        settings,
+        routes,
+        offloaded,
+        offloadable,
+        error_page,
+        warnings: lines,
+        app,
+        objects,
+    })
 }
 
 fn read_page(path: &Path) -> Result<ErrorPage, Failure> {

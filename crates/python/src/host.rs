@@ -4,14 +4,17 @@
 //! anything; what a worker is made of (`work`).
 
 use crate::config::{self, Configured, Failure};
+use crate::jobs;
 use crate::log::{ErrorFile, say};
 use crate::prevention;
 use crate::work::{self, Access, WorkerSignals};
 use ferricorn_arbiter::{
-    Bind, Context, Ended, Fork, Hook, Host, Level, ListenAddress, Listener, Observation, Options, WorkerSpec,
+    Bind, CompanionKind, Context, Dispatch, Ended, Fork, Hook, Host, Level, ListenAddress, Listener,
+    Observation, Options, WorkerSpec,
 };
 use ferricorn_cli::{SCOREBOARD_NAME, SETTINGS_NAME};
 use ferricorn_core::event::Event;
+use ferricorn_offload::Doors;
 use ferricorn_reflex::{observer, store};
 use ferricorn_settings::{BindAddress, ParsedArgs, Said, Settings, Value, print_config, told};
 use ferricorn_sys::daemon::{Daemon, daemonize};
@@ -24,7 +27,7 @@ use ferricorn_worker::guardian::{self, Ward};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -56,13 +59,24 @@ pub(crate) fn serve(
     let board = SharedMemory::create(SCOREBOARD_NAME).map_err(PyErr::from)?;
     let poster = Poster::create(SETTINGS_NAME, &told(&configured.said)).map_err(PyErr::from)?;
     server.call_method1("prevent", (prevention::facts(py, &configured.settings)?,))?;
-    let mut host = PythonHost { py, cli, configured, server, file, poster, access: None };
+    let doors = open_doors(&configured.settings, None)?;
+    let (names, role) = (Vec::new(), Role::Requests);
+    let mut host = PythonHost { py, cli, configured, server, file, poster, access: None, doors, names, role };
     host.warn();
     match ferricorn_arbiter::run(options, &mut host, board) {
         Ended::Arbiter(code) => Ok(code),
         // What the arbiter has prepared for its own end (its temporary files, its pidfile) is not a child's to clear up.
         Ended::Child(code) => exit_now(code),
+        Ended::Jobs => exit_now(host.serve_jobs()),
     }
+}
+
+/// Opens what jobs need, unless that is there already or nothing becomes a job.
+fn open_doors(settings: &Settings, known: Option<Doors>) -> PyResult<Option<Doors>> {
+    if !settings.offload.is_on() {
+        return Ok(None);
+    }
+    Ok(Some(known.map_or_else(Doors::open, Ok)?))
 }
 
 /// Returns the configuration file; none where it is a module, or there is none.
@@ -121,6 +135,7 @@ fn options(settings: &Settings, server: &Bound<'_, PyAny>) -> PyResult<Options> 
         gid: cfg.getattr("gid")?.extract()?,
         initgroups: settings.initgroups,
         reflex: settings.reflex,
+        offload: settings.offload.is_on(),
     })
 }
 
@@ -143,6 +158,20 @@ struct PythonHost<'a, 'py> {
     poster: Poster,
     /// In a worker: opened while it still has the arbiter's privileges.
     access: Option<PyResult<Access>>,
+    /// Where jobs come from and go to, if there are any.
+    doors: Option<Doors>,
+    /// SERVER_NAME and SERVER_PORT of the listeners at which clients come in.
+    names: Vec<(String, String)>,
+    role: Role,
+}
+
+/// What this server serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Clients.
+    Requests,
+    /// The dispatcher, which plays requests of clients that are not waiting.
+    Jobs,
 }
 
 impl<'py> PythonHost<'_, 'py> {
@@ -160,18 +189,81 @@ impl<'py> PythonHost<'_, 'py> {
         }
     }
 
+    /// Becomes the server that works on jobs; returns its exit code.
+    fn serve_jobs(&mut self) -> i32 {
+        self.role = Role::Jobs;
+        self.try_serve_jobs().unwrap_or_else(|error| {
+            self.log(Level::Error, &format!("The server of jobs: {error}"));
+            1
+        })
+    }
+
+    fn try_serve_jobs(&mut self) -> PyResult<i32> {
+        let Some(doors) = &self.doors else { return Ok(1) };
+        let door = doors.jobs_copy()?.into_raw_fd();
+        jobs::adapt(&mut self.configured, vec![BindAddress::Fd(door)]);
+        let settings = &self.configured.settings;
+        // Who may not be nicer goes on as it is.
+        let _ = rustix::process::nice(settings.offload.nice);
+        let options = self.options_of_role(options(settings, &self.server)?);
+        self.server.call_method1("prevent", (prevention::facts(self.py, settings)?,))?;
+        let board = SharedMemory::create(jobs::SCOREBOARD_NAME).map_err(PyErr::from)?;
+        self.poster =
+            Poster::create(jobs::SETTINGS_NAME, &told(&self.configured.said)).map_err(PyErr::from)?;
+        Ok(match ferricorn_arbiter::run(options, self, board) {
+            Ended::Arbiter(code) | Ended::Child(code) => code,
+            Ended::Jobs => 1,
+        })
+    }
+
+    fn options_of_role(&self, options: Options) -> Options {
+        match self.role {
+            Role::Requests => options,
+            Role::Jobs => Options { proc_name: jobs::name(&options.proc_name), offload: false, ..options },
+        }
+    }
+
+    fn try_dispatch(&mut self, dispatch: &Dispatch) -> Result<(), String> {
+        let Some(doors) = self.doors.take() else { return Ok(()) };
+        let settings = &self.configured.settings;
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let folder = settings.state_dir.clone().or_else(store::default_folder);
+        let folder = folder.ok_or("there is no folder for jobs: set `state_dir`")?;
+        let user: u32 = self
+            .server
+            .getattr("cfg")
+            .and_then(|cfg| cfg.getattr("uid")?.extract())
+            .map_err(|error| text(&error))?;
+        let file = &self.file;
+        let logger = self.server.getattr("log").map(Bound::unbind);
+        let log = |level: Level, message: &str| match &logger {
+            Ok(logger) if file.is_none() => Python::attach(|py| say(logger.bind(py), level, message)),
+            _ => log_afresh(settings, level, message),
+        };
+        self.py
+            .detach(|| jobs::dispatch(settings, doors, folder, user, dispatch, &log))
+            .map_err(|error| text(&error))
+    }
+
     fn reload_all(&mut self) -> Result<Options, String> {
-        let configured = config::load(self.py, self.cli).map_err(|failure| match failure {
+        let mut configured = config::load(self.py, self.cli).map_err(|failure| match failure {
             Failure::Said(text, _) => text,
             Failure::Exit(error) => format!("the configuration file ended the process: {error}"),
         })?;
         let said = |error: PyErr| error.value(self.py).to_string();
+        match self.role {
+            Role::Jobs => jobs::adapt(&mut configured, self.configured.settings.bind.clone()),
+            Role::Requests => {
+                self.doors = open_doors(&configured.settings, self.doors.take()).map_err(said)?
+            }
+        }
         let (values, defaults) = configured.for_python(self.py).map_err(said)?;
         self.server.call_method1("reconfigure", (values, defaults)).map_err(said)?;
         let facts = prevention::facts(self.py, &configured.settings).map_err(said)?;
         self.server.call_method1("prevent", (facts,)).map_err(said)?;
         let file = error_file(&configured.settings, &self.server).map_err(said)?;
         let options = options(&configured.settings, &self.server).map_err(said)?;
+        let options = self.options_of_role(options);
         self.configured = configured;
         self.file = file;
         if let Err(error) = self.poster.replace(&told(&self.configured.said)) {
@@ -216,7 +308,13 @@ impl<'py> PythonHost<'_, 'py> {
         // Nothing is written there any more.
         drop(context.stack);
         context.signals.catch(&[Signal::TERM, Signal::INT, Signal::QUIT])?;
-        let names = context.listeners.iter().map(|listener| server_name(&listener.address)).collect();
+        let names = match self.role {
+            Role::Requests => {
+                context.listeners.iter().map(|listener| server_name(&listener.address)).collect()
+            }
+            Role::Jobs => self.names.clone(),
+        };
+        let ties = self.doors.as_ref().map(|doors| jobs::ties(doors, self.role == Role::Jobs)).transpose()?;
         let log: Arc<dyn Log> = match &self.file {
             Some(file) => file.clone(),
             None => work::python_log(&self.server)?,
@@ -234,7 +332,7 @@ impl<'py> PythonHost<'_, 'py> {
             log,
             access: None,
         };
-        work::work(self.py, &self.configured, &self.server, names, access?, context)?;
+        work::work(self.py, &self.configured, &self.server, names, access?, ties, context)?;
         self.server.call_method0("leave")?;
         Ok(0)
     }
@@ -257,6 +355,8 @@ fn server_name(address: &ListenAddress) -> (String, String) {
 
 impl Host for PythonHost<'_, '_> {
     fn log(&mut self, level: Level, message: &str) {
+        // To the user there is one server, which says the same.
+        let level = if self.role == Role::Jobs && level == Level::Info { Level::Debug } else { level };
         match &self.file {
             Some(file) => file.log(level, message),
             None => match self.server.getattr("log") {
@@ -267,6 +367,11 @@ impl Host for PythonHost<'_, '_> {
     }
 
     fn hook(&mut self, hook: Hook<'_>) {
+        // To the user there is one server.
+        let of_workers = matches!(hook, Hook::PreFork(_) | Hook::PostFork { .. } | Hook::ChildExit { .. });
+        if self.role == Role::Jobs && !of_workers {
+            return;
+        }
         match hook {
             Hook::NworkersChanged { new, old } => self.tell("nworkers_changed", (new, old)),
             Hook::OnStarting => self.tell("call_hook", ("on_starting",)),
@@ -283,7 +388,8 @@ impl Host for PythonHost<'_, '_> {
     }
 
     fn load(&mut self) -> Result<(), i32> {
-        if !self.configured.settings.preload_app {
+        // For jobs it was loaded before the fork.
+        if !self.configured.settings.preload_app || self.role == Role::Jobs {
             return Ok(());
         }
         match self.server.call_method0("preload").and_then(|code| code.extract()) {
@@ -297,6 +403,10 @@ impl Host for PythonHost<'_, '_> {
     }
 
     fn listening(&mut self, listeners: &[&Listener]) {
+        if self.role == Role::Jobs {
+            return;
+        }
+        self.names = listeners.iter().map(|listener| server_name(&listener.address)).collect();
         let descriptors: Vec<i32> = listeners.iter().map(|listener| listener.fd.as_raw_fd()).collect();
         self.tell("set_listeners", (descriptors,));
     }
@@ -320,8 +430,16 @@ impl Host for PythonHost<'_, '_> {
         Ok(forked)
     }
 
-    fn fork_observer(&mut self) -> io::Result<Fork> {
+    fn fork_companion(&mut self, _: CompanionKind) -> io::Result<Fork> {
         fork(self.py)
+    }
+
+    fn dispatch(&mut self, dispatch: Dispatch) {
+        if let Err(why) = self.try_dispatch(&dispatch) {
+            self.log(Level::Error, &format!("Offload: {why}; requests that would become jobs get 503"));
+            // Not at once again.
+            std::thread::sleep(std::time::Duration::from_secs(5));
+        }
     }
 
     fn observe(&mut self, observation: Observation) {
@@ -333,6 +451,7 @@ impl Host for PythonHost<'_, '_> {
             Ok(logger) if in_python => Python::attach(|py| say(logger.bind(py), level, message)),
             _ => log_afresh(settings, level, message),
         };
+        let follows_changes = self.role == Role::Requests;
         let said = print_config(&self.configured.said);
         let config = config_file(&self.configured.said);
         let python_path: Vec<PathBuf> =
@@ -348,6 +467,7 @@ impl Host for PythonHost<'_, '_> {
                 python_path: &python_path,
                 parent: observation.parent,
                 version: env!("CARGO_PKG_VERSION"),
+                follows_changes,
                 log: &log,
             });
         });

@@ -6,6 +6,7 @@
 //! interpreter for that. Both look first whether the request is still the one that is meant, and everything that is
 //! looked at changes with the interpreter held only: no later request is ever hit.
 
+use crate::jobs;
 use crate::{dump, ffi};
 use ferricorn_core::evidence::{Frame, Source};
 use ferricorn_core::scoreboard::{InFlight, REQUESTS_MAX};
@@ -415,6 +416,11 @@ impl Request {
         extend(self.record(), seconds)
     }
 
+    /// Says how far it is, if it is a job; tells whether it is one.
+    fn progress(&self, share: f64, note: &str) -> bool {
+        self.record().is_some_and(|_| jobs::report(self.id, share, note))
+    }
+
     /// Puts off interrupts of it, or (`false`) ends that.
     fn shield(&self, up: bool) {
         if let Some(record) = self.record() {
@@ -440,6 +446,12 @@ pub(crate) fn deadline() -> Option<f64> {
 #[pyfunction]
 pub(crate) fn extend_deadline(seconds: f64) -> PyResult<Option<f64>> {
     extend(CURRENT.get(), seconds)
+}
+
+/// Says how far the job is that this thread works on; tells whether it works on one.
+#[pyfunction]
+pub(crate) fn progress(share: f64, note: &str) -> bool {
+    CURRENT.get().and_then(InFlight::number).is_some_and(|id| jobs::report(id, share, note))
 }
 
 fn left(record: &InFlight) -> Option<f64> {

@@ -13,6 +13,7 @@ mod fnv;
 mod green;
 mod host;
 mod interrupt;
+mod jobs;
 mod log;
 mod observe;
 mod prevention;
@@ -34,6 +35,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(interrupt::interrupted, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::deadline, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::extend_deadline, module)?)?;
+    module.add_function(wrap_pyfunction!(interrupt::progress, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::shield, module)?)?;
     module.add_function(wrap_pyfunction!(variables::variables, module)?)
 }

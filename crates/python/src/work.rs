@@ -6,6 +6,7 @@ use crate::asgi::{Asgi, AsgiParts, Driver};
 use crate::config::Configured;
 use crate::dump;
 use crate::green::{Green, HubDriver};
+use crate::jobs::Ties;
 use crate::log::{PythonLog, log_path};
 use crate::observe::Observer;
 use crate::wsgi::{Wsgi, WsgiParts};
@@ -31,6 +32,7 @@ pub(crate) fn work(
     server: &Bound<'_, PyAny>,
     names: Vec<(String, String)>,
     access: Access,
+    ties: Option<Ties>,
     mut context: Context,
 ) -> PyResult<()> {
     let settings = &configured.settings;
@@ -43,7 +45,7 @@ pub(crate) fn work(
     let observer = Observer::of(server, access.in_python)?;
     let class = class(settings);
     if class == "asgi" {
-        return work_asgi(py, configured, server, names, observer, context);
+        return work_asgi(py, configured, server, names, observer, ties, context);
     }
     let is_green = class == "gevent";
     let multithread = settings.threads > 1 || is_green;
@@ -63,7 +65,7 @@ pub(crate) fn work(
         write_timeout_ns: nanoseconds(settings.write_timeout),
         notify: server.getattr("notify")?.unbind(),
     };
-    let mut options = options_of(configured, server)?;
+    let mut options = options_of(configured, server, ties)?;
     let wsgi = Wsgi::new(py, parts)?;
     if is_green {
         options.unit = Unit::Greenlet;
@@ -85,6 +87,7 @@ fn work_asgi(
     server: &Bound<'_, PyAny>,
     names: Vec<(String, String)>,
     observer: Option<Observer>,
+    ties: Option<Ties>,
     context: Context,
 ) -> PyResult<()> {
     let event_loop = server.getattr("loop")?;
@@ -96,7 +99,7 @@ fn work_asgi(
         observer,
         grace_ns: configured.settings.disconnect_grace.map(nanoseconds),
     };
-    let mut options = options_of(configured, server)?;
+    let mut options = options_of(configured, server, ties)?;
     options.unit = Unit::Task;
     // No WSGI: an underscore and a hyphen are told apart.
     options.rules.header_map = head::HeaderMap::Dangerous;
@@ -115,8 +118,11 @@ pub(crate) fn class(settings: &Settings) -> &'static str {
     }
 }
 
-fn options_of(configured: &Configured, server: &Bound<'_, PyAny>) -> PyResult<Options> {
+fn options_of(configured: &Configured, server: &Bound<'_, PyAny>, ties: Option<Ties>) -> PyResult<Options> {
     let mut options = options(&configured.settings);
+    if let Some(ties) = ties {
+        ties.tie(configured, &mut options);
+    }
     options.route_timeouts =
         configured.routes.iter().map(|(route, time)| (route.clone(), nanoseconds(*time))).collect();
     options.error_page = configured.error_page.clone();
@@ -187,6 +193,8 @@ fn options(settings: &Settings) -> Options {
         body_memory_max: settings.body_memory_limit,
         body_max: settings.body_limit,
         error_page: None,
+        offload: None,
+        pass: None,
         upload_dir: settings.tmp_upload_dir.clone().unwrap_or_else(std::env::temp_dir),
         trusts: Box::new(move |address| allowed.allows(address)),
     }

@@ -53,6 +53,8 @@ pub struct Context<'a> {
     pub parent: i32,
     /// Ferricorn's version.
     pub version: &'a str,
+    /// Whether what the server is made of is followed: not by that of jobs, which is made of the same.
+    pub follows_changes: bool,
     /// Writes a line to the error log.
     pub log: &'a dyn Fn(Level, &str),
 }
@@ -85,8 +87,8 @@ pub fn run(context: &Context<'_>) {
     let engine = Engine::new(server, asking, acting, outlet, now_s)
         .among(hosts)
         .boots_within(context.settings.boot_timeout)
-        .scales_between(context.settings.workers_between, now_s)
-        .following(scene(context), now_s);
+        .scales_between(context.settings.workers_between, now_s);
+    let engine = if context.follows_changes { engine.following(scene(context), now_s) } else { engine };
     let rhythm = Rhythm::new(clock::now_ns());
     let observer =
         Observer { context, shared, engine, rhythm, lives: Lives::default(), slots: Slots::default() };

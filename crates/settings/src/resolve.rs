@@ -177,6 +177,8 @@ pub struct Settings {
     pub reflex_fleet: Option<String>,
     /// `reflex_history`, as it was said.
     pub reflex_history: Option<String>,
+    /// `offload` and its like.
+    pub offload: Offload,
     /// `reflex_host`.
     pub reflex_host: Option<String>,
     /// `reflex_database`, as it was said.
@@ -393,11 +395,46 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         workers_between: read.workers_between()?,
         reflex_fleet: read.text("reflex_fleet"),
         reflex_history: read.text("reflex_history"),
+        offload: read.offload()?,
         reflex_host: read.text("reflex_host"),
         reflex_database: read.list("reflex_database"),
         chdir,
         said: said.clone(),
     })
+}
+
+/// What is worked on later, and how: the settings `offload` and `offload_…`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// `offload`, as routes are written.
+    pub routes: Vec<String>,
+    /// `offload_prefer`.
+    pub prefer: Vec<String>,
+    /// `offload_workers`.
+    pub workers: usize,
+    /// `offload_threads`.
+    pub threads: usize,
+    /// `offload_timeout`; zero for none.
+    pub timeout: Duration,
+    /// `offload_retries`.
+    pub retries: u32,
+    /// `offload_retention`.
+    pub retention: Duration,
+    /// `offload_limit`.
+    pub jobs_max: u64,
+    /// `offload_disk_limit`.
+    pub bytes_max: u64,
+    /// `offload_prefix`, without a slash at its end.
+    pub prefix: String,
+    /// `offload_nice`.
+    pub nice: i32,
+}
+
+impl Offload {
+    /// Tells whether any request may be worked on later.
+    pub fn is_on(&self) -> bool {
+        !self.routes.is_empty() || !self.prefer.is_empty()
+    }
 }
 
 /// The name of a header field, in lower case (RFC 9110, section 5.1).
@@ -506,6 +543,30 @@ impl Reading<'_> {
             return Vec::new();
         };
         pairs.into_iter().filter_map(|(name, text)| Some((name, seconds(&text)?))).collect()
+    }
+
+    fn offload(&self) -> Result<Offload, Invalid> {
+        let prefix = self.text("offload_prefix").unwrap_or_default();
+        let prefix = prefix.trim_end_matches('/').to_owned();
+        if !prefix.starts_with('/') {
+            return Err(
+                self.invalid("offload_prefix", format!("it is no path below `/`: {}", quoted(&prefix)))
+            );
+        }
+        let retries = u32::try_from(self.count::<u64>("offload_retries")).unwrap_or(u32::MAX - 1).min(1000);
+        Ok(Offload {
+            routes: self.list("offload"),
+            prefer: self.list("offload_prefer"),
+            workers: self.count::<usize>("offload_workers").max(1),
+            threads: self.count::<usize>("offload_threads").max(1),
+            timeout: self.seconds("offload_timeout"),
+            retries,
+            retention: self.seconds("offload_retention"),
+            jobs_max: self.count("offload_limit"),
+            bytes_max: self.count("offload_disk_limit"),
+            prefix,
+            nice: self.count::<u64>("offload_nice").min(19) as i32,
+        })
     }
 
     fn limit(&self, name: &str) -> Limit {

@@ -9,6 +9,7 @@ pub mod events;
 pub mod exit;
 pub mod file;
 pub mod listener;
+pub mod packets;
 mod peer;
 pub mod pidfile;
 pub mod poster;

@@ -17,6 +17,7 @@ use crate::spool::{self, Limits, Spool};
 use crate::tally::RouteId;
 use crate::websocket::Handshake;
 use ferricorn_core::claim::{Client, Marks, Standing};
+use ferricorn_core::offload::{FIELD, Pass};
 use ferricorn_core::scoreboard::{InFlight, InFlightView};
 use ferricorn_sys::clock;
 use rustix::buffer::spare_capacity;
@@ -181,6 +182,8 @@ pub struct Conn {
     pub route: Option<RouteId>,
     /// The cell in which the time of its response's sending is to be counted, and since when that is sent.
     pub(crate) sending: Option<(usize, u64)>,
+    /// Whose job the request is, where it is one's.
+    pub job: Option<Box<Pass>>,
     /// The record of the request while the application has it.
     pub record: Option<&'static InFlight>,
     /// The number of that record.
@@ -228,10 +231,7 @@ pub struct Conn {
 impl Conn {
     /// Wraps an accepted, non-blocking socket.
     pub(crate) fn new(socket: OwnedFd, peer: Peer, listener: usize, options: &Options) -> Self {
-        let (client, trusted) = match peer {
-            Peer::Tcp(address) => (address.to_string(), (options.trusts)(address.ip().to_canonical())),
-            Peer::Unix => (String::new(), true),
-        };
+        let (client, trusted) = known(peer, options);
         Self { client, trusted, listener, ..Self::empty(Arc::new(socket), peer) }
     }
 
@@ -252,6 +252,7 @@ impl Conn {
             script_len: 0,
             route: None,
             sending: None,
+            job: None,
             record: None,
             number: 0,
             time_ns: 0,
@@ -599,6 +600,9 @@ impl Conn {
             head::parse(input, &found, &options.rules, self.trusted, &mut self.head)?;
             self.at += found.end;
             self.scan = Scan::default();
+            if let Some(token) = &options.pass {
+                self.show_pass(token, options)?;
+            }
             if let Framing::Length(length) = self.head.framing
                 && options.body_max > 0
                 && length > options.body_max
@@ -617,7 +621,7 @@ impl Conn {
         let mut sink = |bytes: &[u8]| spool.write(bytes, limits);
         self.at += self.decoder.advance(&self.input[self.at..], &options.rules, &mut sink)?;
         if !self.decoder.is_done() {
-            if options.unit == Unit::Task {
+            if options.unit == Unit::Task && !options.is_kept(&self.head) {
                 // The rest is the application's to ask for.
                 self.state = State::Ready;
                 return Ok(Progress::Complete);
@@ -627,6 +631,27 @@ impl Conn {
         self.body = self.spool.finish();
         self.state = State::Ready;
         Ok(Progress::Complete)
+    }
+
+    /// Takes the pass off a request, by which it is a job's: it stands where the client's request stood.
+    fn show_pass(&mut self, token: &str, options: &Options) -> Result<(), Refusal> {
+        let pass = self.head.take_field(FIELD.as_bytes());
+        let pass = pass.as_deref().and_then(|value| str::from_utf8(value).ok()).and_then(Pass::read);
+        let Some(pass) = pass.filter(|pass| pass.token == token) else {
+            return Err(Refusal::new(403, "only the server's own dispatcher is served here"));
+        };
+        self.peer = pass.client.as_deref().and_then(|text| text.parse().ok()).map_or(Peer::Unix, Peer::Tcp);
+        (self.client, self.trusted) = known(self.peer, options);
+        self.listener = pass.listener;
+        // What a proxy may say was read as if anybody's: here it counts as it did there.
+        let raw = std::mem::take(&mut self.head.raw);
+        let found = Scan::default().advance(&raw, &options.rules)?;
+        if let Some(found) = found {
+            head::parse(&raw, &found, &options.rules, self.trusted, &mut self.head)?;
+            self.head.take_field(FIELD.as_bytes());
+        }
+        self.job = Some(Box::new(pass));
+        Ok(())
     }
 
     /// Tells whether the client waits for `100 Continue` before it sends a body.
@@ -646,6 +671,7 @@ impl Conn {
         self.stamps = Stamps::default();
         self.script_len = 0;
         self.route = None;
+        self.job = None;
         self.streamed = 0;
         if self.at >= self.input.len() {
             self.input.clear();
@@ -720,4 +746,12 @@ impl Conn {
 fn receive(socket: &OwnedFd, input: &mut Vec<u8>) -> rustix::io::Result<usize> {
     let (appended, _) = recv(socket, spare_capacity(input), RecvFlags::empty())?;
     Ok(appended)
+}
+
+/// Returns a peer's address as text, and whether it may speak for its client.
+fn known(peer: Peer, options: &Options) -> (String, bool) {
+    match peer {
+        Peer::Tcp(address) => (address.to_string(), (options.trusts)(address.ip().to_canonical())),
+        Peer::Unix => (String::new(), true),
+    }
 }

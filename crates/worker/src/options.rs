@@ -2,6 +2,7 @@
 
 use crate::http::error_page::ErrorPage;
 use crate::http::head::{Head, Rules};
+use crate::offload::Offload;
 use crate::route::Route;
 pub use ferricorn_core::log::Level;
 use std::net::IpAddr;
@@ -84,6 +85,10 @@ pub struct Options {
     pub upload_dir: PathBuf,
     /// The user's page for browsers, in the place of ours.
     pub error_page: Option<ErrorPage>,
+    /// Which requests are answered at once and worked on later.
+    pub offload: Option<Offload>,
+    /// What a request has to show here, which is a job of another server's client then ([`Pass`](ferricorn_core::offload::Pass)).
+    pub pass: Option<String>,
     /// Which peers may speak for their clients (`forwarded_allow_ips`); unix peers always may.
     pub trusts: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
@@ -93,6 +98,11 @@ impl Options {
     pub(crate) fn has_deadlines(&self) -> bool {
         let of_requests = self.request_timeout_ns > 0 || self.rules.deadline_header.is_some();
         self.timeout_ns > 0 || of_requests || !self.route_timeouts.is_empty()
+    }
+
+    /// Tells whether a request is answered without the application, which then cannot ask for its body.
+    pub(crate) fn is_kept(&self, head: &Head) -> bool {
+        self.offload.as_ref().is_some_and(|offload| offload.errand(head).is_some())
     }
 
     /// Returns the longest time that the application may take for any request; 0 if there is one that may take any time.
@@ -138,6 +148,8 @@ impl Default for Options {
             body_max: 0,
             upload_dir: std::env::temp_dir(),
             error_page: None,
+            offload: None,
+            pass: None,
             trusts: Box::new(|address| address.is_loopback()),
         }
     }

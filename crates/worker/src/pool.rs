@@ -197,6 +197,12 @@ impl Pool {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
     }
 
+    /// The same for a connection that no app thread has had.
+    pub(crate) fn give_back(&self, conn: Box<Conn>) {
+        self.finished(conn);
+        self.wake();
+    }
+
     fn has_finished(&self) -> bool {
         !self.done.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }

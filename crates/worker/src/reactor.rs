@@ -265,6 +265,11 @@ impl Reactor {
                 self.shed_for(conn, UNSERVED, left_s);
                 continue;
             }
+            let offload = self.hub.options.offload.as_ref();
+            if let Some(errand) = offload.and_then(|offload| offload.errand(&conn.head)) {
+                self.hub.office.take(&self.hub, conn, errand);
+                continue;
+            }
             return Some(conn);
         }
         None

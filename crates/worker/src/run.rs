@@ -10,6 +10,7 @@ use crate::app::{ABORT, App, Interpreter, Stop};
 use crate::climb::Climb;
 use crate::conn::Conn;
 use crate::http::refusal::Refusal;
+use crate::offload::Office;
 use crate::options::{Level, Log, Options};
 use crate::pool::{Job, Pool};
 use crate::reactor::{BUSY, Reactor, UNAWAITED, after};
@@ -88,6 +89,7 @@ pub(crate) struct Hub {
     pub(crate) handover_in: OwnedFd,
     pub(crate) signals: Box<dyn Signals>,
     pub(crate) pool: Pool,
+    pub(crate) office: Office,
     pub(crate) reopen: AtomicBool,
     pub(crate) teller: Arc<Teller>,
     stage: Stage,
@@ -221,6 +223,7 @@ pub(crate) fn hub(
         handover_in: context.handover_in,
         signals: context.signals,
         pool: Pool::new()?,
+        office: Office::new()?,
         reopen: AtomicBool::new(false),
         teller: context.teller,
         stage: Stage::default(),

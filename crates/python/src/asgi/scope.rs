@@ -3,6 +3,7 @@
 
 use crate::ffi::latin1;
 use crate::fnv::BuildFnv;
+use crate::jobs;
 use crate::wsgi::method;
 use ferricorn_worker::http::token::percent_decoded;
 use ferricorn_worker::websocket::Handshake;
@@ -119,6 +120,13 @@ impl Scopes {
         scope.set_item(intern!(py, "query_string"), PyBytes::new(py, head.get(&head.query)))?;
         scope.set_item(intern!(py, "headers"), self.headers(py, conn)?)?;
         scope.set_item(intern!(py, "state"), self.state.bind(py).copy()?)?;
+        if let (Some(job), Some(extensions)) = (&conn.job, scope.get_item(intern!(py, "extensions"))?) {
+            jobs::is_one(conn.id, job);
+            let told = PyDict::new(py);
+            told.set_item(intern!(py, "id"), &job.id)?;
+            told.set_item(intern!(py, "attempt"), job.attempt)?;
+            extensions.set_item(intern!(py, "ferricorn.job"), told)?;
+        }
         Ok(scope)
     }
 

@@ -5,6 +5,7 @@ use super::input::Input;
 use super::socket::ClientSocket;
 use crate::ffi::latin1;
 use crate::fnv::BuildFnv;
+use crate::jobs;
 use ferricorn_worker::{Body, Conn, Peer};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -92,6 +93,12 @@ impl Environ {
             body => environ.set_item(intern!(py, "wsgi.input"), Bound::new(py, Input::new(body))?)?,
         }
         environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
+        if let Some(job) = &conn.job {
+            jobs::is_one(conn.id, job);
+            environ.set_item(intern!(py, "ferricorn.offloaded"), true)?;
+            environ.set_item(intern!(py, "ferricorn.job_id"), &job.id)?;
+            environ.set_item(intern!(py, "ferricorn.attempt"), job.attempt)?;
+        }
         Ok((environ, socket))
     }
 }

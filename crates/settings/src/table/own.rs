@@ -341,4 +341,124 @@ pub(super) const ROWS: &[Setting] = &[
     .metavar("INT")
     .since("0.1.0")
     .ours(),
+    Setting::new(
+        "offload",
+        Kind::List,
+        EMPTY,
+        "Requests that are answered with 202 at once and worked on later, as in `POST /api/reports/*`.\n\n\
+         A route is a method and a path, or a path alone for every method; `*` stands for any text. The flag may be repeated. \
+         The application needs no change: processes of their own run it, and the client finds its response at the address that the 202 names. \
+         See [Offload](offload.md).",
+    )
+    .flags(&["--offload"])
+    .metavar("ROUTE")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_prefer",
+        Kind::List,
+        EMPTY,
+        "Requests that become jobs if the client wants it.\n\n\
+         It says `Prefer: respond-async` (RFC 7240); then they are as those of `offload`.",
+    )
+    .flags(&["--offload-prefer"])
+    .metavar("ROUTE")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_workers",
+        COUNT,
+        int(1),
+        "How many processes work on jobs, beside the workers.",
+    )
+    .flags(&["--offload-workers"])
+    .metavar("INT")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_threads",
+        COUNT,
+        int(4),
+        "How many jobs each of them works on at a time.",
+    )
+    .flags(&["--offload-threads"])
+    .metavar("INT")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_timeout",
+        COUNT,
+        int(900),
+        "Seconds that a job may take; 0 means any time.\n\n\
+         The same happens at its end as at that of `timeout`; the job has failed then.",
+    )
+    .flags(&["--offload-timeout"])
+    .metavar("SECONDS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_retries",
+        COUNT,
+        int(0),
+        "How often a job is begun again that has failed.\n\n\
+         Requests that may be sent twice (GET, HEAD, OPTIONS, PUT, DELETE, and those with an `Idempotency-Key`) are begun again twice at least. \
+         Each time waits longer: 1, 2, 4 seconds and so on to a minute.",
+    )
+    .flags(&["--offload-retries"])
+    .metavar("INT")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_retention",
+        COUNT,
+        int(86_400),
+        "Seconds for which the response of a job is kept.\n\n\
+         For as long again it is told that there was one (410).",
+    )
+    .flags(&["--offload-retention"])
+    .metavar("SECONDS")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_limit",
+        COUNT,
+        int(10_000),
+        "The most jobs that wait or run.\n\n\
+         Beyond that requests get 503 with `Retry-After`; nothing that was accepted is lost.",
+    )
+    .flags(&["--offload-limit"])
+    .metavar("INT")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_disk_limit",
+        COUNT,
+        int(1 << 30),
+        "The most bytes that jobs take on the disk.\n\n\
+         Beyond that requests get 503 with `Retry-After`.",
+    )
+    .flags(&["--offload-disk-limit"])
+    .metavar("BYTES")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_prefix",
+        STR,
+        DefaultValue::Str("/.well-known/ferricorn/jobs"),
+        "Under which path clients find their jobs.",
+    )
+    .flags(&["--offload-prefix"])
+    .metavar("PATH")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_nice",
+        COUNT,
+        int(10),
+        "By how much those who work on jobs give way to the workers: 0 to 19, as for `nice`.",
+    )
+    .flags(&["--offload-nice"])
+    .metavar("INT")
+    .since("0.1.0")
+    .ours(),
 ];

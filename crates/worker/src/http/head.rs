@@ -162,6 +162,15 @@ impl Head {
         Some(self.get(&found.value))
     }
 
+    /// Takes fields of this name out, and returns the value of the first.
+    pub(crate) fn take_field(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        let value = self.field(name)?.to_vec();
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.retain(|field| !self.get(&field.name).eq_ignore_ascii_case(name));
+        self.fields = fields;
+        Some(value)
+    }
+
     /// Returns the value of the last field of this name, where the last one counts (access log).
     pub fn last_field(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields().filter(|(field, _)| field.eq_ignore_ascii_case(name)).last().map(|(_, value)| value)

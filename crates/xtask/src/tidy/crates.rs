@@ -11,7 +11,7 @@ use std::process::Command;
 const PREFIX: &str = "ferricorn-";
 
 /// Each crate with those of ours that it may import. A crate that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 9] = [
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("core", &[]),
     ("settings", &[]),
     // It maps the layout that `core` describes.
@@ -19,8 +19,9 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("arbiter", &["core", "settings", "sys"]),
     ("worker", &["core", "settings", "sys"]),
     ("reflex", &["core", "settings", "sys"]),
-    ("cli", &["core", "reflex", "settings", "sys"]),
-    ("python", &["arbiter", "cli", "core", "reflex", "settings", "sys", "worker"]),
+    ("offload", &["core", "sys"]),
+    ("cli", &["core", "offload", "reflex", "settings", "sys"]),
+    ("python", &["arbiter", "cli", "core", "offload", "reflex", "settings", "sys", "worker"]),
     ("xtask", &["settings"]),
 ];
 

@@ -1,0 +1,281 @@
+//! `ferricornctl jobs`: requests that are worked on later, as they stand, and what is to be done about one of them. Not for: keeping or
+//! running them (`offload`).
+
+use crate::failure::Failure;
+use crate::locate;
+use crate::table::{self, Align, Cell, Ink};
+use crate::units::printable;
+use crate::workers::write_json;
+use ferricorn_core::offload::{State, Status};
+use ferricorn_offload::StoreError;
+use ferricorn_offload::store::Store;
+use ferricorn_reflex::store::default_folder;
+use ferricorn_sys::clock;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What is asked of jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Jobs {
+    /// The newest, in one state or in any, at most so many.
+    List(Option<State>, usize),
+    /// One in full.
+    Show(String),
+    /// Withdraw one.
+    Cancel(String),
+    /// Begin one again.
+    Retry(String),
+}
+
+/// What was found, in the form that scripts read.
+#[derive(Debug, Serialize)]
+pub(crate) struct Found {
+    schema: u32,
+    /// How many there are in each state.
+    counts: Vec<(State, u64)>,
+    /// For how long the one has waited that has waited longest, seconds.
+    oldest_s: Option<f64>,
+    jobs: Vec<Status>,
+}
+
+/// Opens the stores of a folder, or of all folders that this user knows of.
+pub(crate) fn open(folder: Option<&Path>) -> Result<Vec<Store>, Failure> {
+    let mut folders: BTreeSet<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
+    if folder.is_none() {
+        folders.extend(locate::state_dirs());
+        folders.extend(default_folder());
+    }
+    let mut stores = Vec::new();
+    for folder in folders {
+        match Store::open(&folder) {
+            Ok(store) => stores.push(store),
+            Err(StoreError::Absent(_)) => {}
+            Err(error) => return Err(unreadable(&error)),
+        }
+    }
+    if stores.is_empty() {
+        return Err(Failure::new(
+            "no jobs are kept here",
+            "no server that you may look into has kept any",
+            "name the folder that the server's `state_dir` names: `--state-dir DIR`; \
+             which requests become jobs is said by the setting `offload`",
+        ));
+    }
+    Ok(stores)
+}
+
+fn unreadable(error: &StoreError) -> Failure {
+    Failure::new("the jobs could not be read", error.to_string(), "run this as the server's user, or as root")
+}
+
+/// Finds the newest.
+pub(crate) fn list(stores: &[Store], state: Option<State>, most: usize) -> Result<Found, Failure> {
+    let mut found = Found { schema: 1, counts: Vec::new(), oldest_s: None, jobs: Vec::new() };
+    let now_s = clock::wall_time_s();
+    for store in stores {
+        found.jobs.extend(store.list(state, most).map_err(|error| unreadable(&error))?);
+        let depth = store.depth().map_err(|error| unreadable(&error))?;
+        if found.counts.is_empty() {
+            found.counts = depth.counts;
+        } else {
+            found.counts.iter_mut().zip(depth.counts).for_each(|(all, more)| all.1 += more.1);
+        }
+        let oldest_s = depth.oldest.map(|since_s| (now_s - since_s).max(0.0));
+        found.oldest_s = found.oldest_s.into_iter().chain(oldest_s).reduce(f64::max);
+    }
+    found.jobs.sort_by(|one, other| other.created_at.total_cmp(&one.created_at));
+    found.jobs.truncate(most);
+    Ok(found)
+}
+
+/// Finds one, withdraws it or begins it again, and returns how it stands then.
+pub(crate) fn one(stores: &mut [Store], wanted: &Jobs) -> Result<Status, Failure> {
+    let (Jobs::Show(id) | Jobs::Cancel(id) | Jobs::Retry(id)) = wanted else {
+        return Err(Failure::new("no job is named", "an id is missing", "`ferricornctl jobs` lists them"));
+    };
+    let now_s = clock::wall_time_s();
+    for store in stores {
+        let status = changed(store, wanted, id, now_s).map_err(|error| unreadable(&error))?;
+        let Some((status, is_done)) = status else { continue };
+        if !is_done {
+            return Err(Failure::new(
+                format!("job {id} is not begun again"),
+                format!(
+                    "it is {}, and only one that failed or was cancelled can be, while its request is kept",
+                    status.state.name()
+                ),
+                format!("`ferricornctl jobs show {id}` tells more"),
+            ));
+        }
+        return Ok(status);
+    }
+    Err(Failure::new(
+        format!("there is no job {id}"),
+        "it never was one, or is not kept any more",
+        "`ferricornctl jobs` lists them",
+    ))
+}
+
+/// Does what is wanted; tells whether it could be done. None if the job is not of this store.
+fn changed(
+    store: &mut Store,
+    wanted: &Jobs,
+    id: &str,
+    now_s: f64,
+) -> Result<Option<(Status, bool)>, StoreError> {
+    if store.status(id)?.is_none() {
+        return Ok(None);
+    }
+    store.begin()?;
+    let done = match wanted {
+        Jobs::Cancel(_) => store.cancel(id, now_s).map(|_| true),
+        Jobs::Retry(_) => store.retry(id, now_s).map(|done| done == Some(true)),
+        _ => Ok(true),
+    };
+    match done {
+        Ok(is_done) => {
+            store.commit()?;
+            Ok(store.status(id)?.map(|status| (status, is_done)))
+        }
+        Err(error) => {
+            store.roll_back();
+            Err(error)
+        }
+    }
+}
+
+const COLUMNS: [(&str, Align); 6] = [
+    ("ID", Align::Left),
+    ("STATE", Align::Left),
+    ("AGE", Align::Right),
+    ("RAN", Align::Right),
+    ("TRY", Align::Right),
+    ("REQUEST", Align::Left),
+];
+
+/// Writes the table.
+pub(crate) fn table(found: &Found, colours: bool, out: &mut dyn Write) -> io::Result<()> {
+    let now_s = clock::wall_time_s();
+    let rows: Vec<_> = found.jobs.iter().map(|job| row(job, now_s)).collect();
+    table::write(out, COLUMNS, &rows, colours)?;
+    let counts: Vec<String> = found
+        .counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(state, count)| format!("{count} {}", state.name()))
+        .collect();
+    let all = if counts.is_empty() { "no jobs".to_owned() } else { counts.join(", ") };
+    match found.oldest_s {
+        Some(oldest_s) => writeln!(out, "\n{all}; the first in line has waited {}", lasted(oldest_s)),
+        None => writeln!(out, "\n{all}"),
+    }
+}
+
+fn row(job: &Status, now_s: f64) -> [Cell; COLUMNS.len()] {
+    let ink = match job.state {
+        State::Failed => Ink::Bad,
+        State::Done => Ink::Good,
+        _ => Ink::Warn,
+    };
+    let ran = job.started_at.map(|since_s| lasted(job.ended_at.unwrap_or(now_s) - since_s));
+    let note = job.progress.as_ref().filter(|_| !job.state.is_over());
+    let note = note.map(|progress| format!("  {:.0} % {}", progress.share * 100.0, progress.note));
+    let error = job.error.as_ref().map(|error| format!("  {}", error.detail));
+    let more = note.or(error).unwrap_or_default();
+    [
+        printable(&job.id).into(),
+        Cell::inked(job.state.name(), ink),
+        lasted(now_s - job.created_at).into(),
+        ran.unwrap_or_else(|| "-".to_owned()).into(),
+        format!("{}/{}", job.attempts, job.attempts_max).into(),
+        printable(&format!("{} {}{more}", job.method, job.path)).into(),
+    ]
+}
+
+/// Writes one in full.
+pub(crate) fn text(job: &Status, out: &mut dyn Write) -> io::Result<()> {
+    let now_s = clock::wall_time_s();
+    writeln!(out, "job       {}", printable(&job.id))?;
+    writeln!(out, "request   {}", printable(&format!("{} {}", job.method, job.path)))?;
+    writeln!(out, "state     {}", job.state.name())?;
+    writeln!(out, "taken     {} ago", lasted(now_s - job.created_at))?;
+    writeln!(out, "attempts  {} of {}", job.attempts, job.attempts_max)?;
+    if let Some(started_s) = job.started_at {
+        let ended_s = job.ended_at.unwrap_or(now_s);
+        writeln!(out, "ran       {}", lasted(ended_s - started_s))?;
+    }
+    if let Some(progress) = &job.progress {
+        writeln!(out, "progress  {:.0} % {}", progress.share * 100.0, printable(&progress.note))?;
+    }
+    if let Some(status) = job.status {
+        writeln!(out, "answered  {status}")?;
+    }
+    if let Some(error) = &job.error {
+        writeln!(out, "error     {}", printable(&error.detail))?;
+        if let Some(id) = &error.request_id {
+            writeln!(out, "more      ferricornctl why {}", printable(id))?;
+        }
+    }
+    match job.expires_at {
+        Some(until_s) if until_s > now_s => writeln!(out, "kept      for {} more", lasted(until_s - now_s)),
+        _ => Ok(()),
+    }
+}
+
+fn lasted(seconds: f64) -> String {
+    let seconds = seconds.max(0.0);
+    match seconds {
+        _ if seconds < 60.0 => format!("{seconds:.1}s"),
+        _ if seconds < 3600.0 => format!("{:.0}m", seconds / 60.0),
+        _ if seconds < 172_800.0 => format!("{:.0}h", seconds / 3600.0),
+        _ => format!("{:.0}d", seconds / 86_400.0),
+    }
+}
+
+/// Writes what was found as JSON.
+pub(crate) fn json(found: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    write_json(found, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferricorn_core::offload::{Request, id};
+    use ferricorn_offload::store::{Body, Bounds};
+
+    #[test]
+    fn jobs_are_listed_shown_withdrawn_and_begun_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let failure = open(Some(folder.path())).err().map(|failure| format!("{failure:?}"));
+        assert!(failure.expect("none").contains("offload"));
+        let bounds = Bounds { jobs: 9, bytes: 9000, retention_s: 600.0, attempts: 1, attempts_safe: 1 };
+        let mut store = Store::create(folder.path(), "shop", bounds).expect("a store");
+        let now_s = clock::wall_time_s();
+        let id = id([1; 16]);
+        let request =
+            Request { id: id.clone(), method: "POST".into(), path: "/r".into(), ..Request::default() };
+        store.keep(&request, b"", &Body::Inline(Vec::new()), now_s - 90.0).expect("kept");
+        let mut stores = open(Some(folder.path())).expect("a store");
+        let mut out = Vec::new();
+        table(&list(&stores, None, 20).expect("read"), false, &mut out).expect("memory");
+        assert_eq!(
+            String::from_utf8(out).expect("text"),
+            format!(
+                "ID                                STATE   AGE  RAN  TRY  REQUEST\n\
+                 {id}  queued   2m    -  0/1  POST /r\n\n\
+                 1 queued; the first in line has waited 2m\n"
+            )
+        );
+        assert!(list(&stores, Some(State::Done), 20).expect("read").jobs.is_empty());
+        let refused = one(&mut stores, &Jobs::Retry(id.clone())).expect_err("it waits already");
+        assert!(format!("{refused:?}").contains("queued"));
+        assert_eq!(one(&mut stores, &Jobs::Cancel(id.clone())).expect("done").state, State::Cancelled);
+        assert_eq!(one(&mut stores, &Jobs::Retry(id.clone())).expect("done").state, State::Queued);
+        let mut out = Vec::new();
+        text(&one(&mut stores, &Jobs::Show(id.clone())).expect("read"), &mut out).expect("memory");
+        assert!(String::from_utf8(out).expect("text").contains("state     queued"));
+        assert!(one(&mut stores, &Jobs::Show("x".into())).is_err());
+    }
+}

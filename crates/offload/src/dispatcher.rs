@@ -1,0 +1,637 @@
+//! The process that keeps jobs and has them begun. One thread owns the store: it takes what workers ask, writes all that has come
+//! together to the disk once, and then answers; so many requests share the wait for the disk. Attempts and long bodies have threads
+//! of their own, which only read and write files, and tell.
+//!
+//! Not for: what is written (`store`), and not for what an attempt is made of (`attempt`).
+
+use crate::StoreError;
+use crate::attempt::Attempt;
+use crate::store::{Body, Bounds, Kept, Outcome, Part, Store, Work, written};
+use ferricorn_core::log::Level;
+use ferricorn_core::offload::{Answer, Ask, MESSAGE_MAX, Request};
+use ferricorn_sys::packets;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::{Shutdown, shutdown};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Seek};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+/// Messages taken from one worker before the others have their turn.
+const TAKEN_MAX: usize = 256;
+/// Answers that wait for a worker to read; one that reads nothing any more is let go.
+const UNSENT_MAX: usize = 4096;
+/// How often an owner with running jobs says that it lives, and others are looked at; how long its silence is believed, seconds.
+const BEAT_S: f64 = 5.0;
+const SILENCE_S: f64 = 30.0;
+/// How often what was kept long enough is removed, seconds.
+const SWEEP_S: f64 = 10.0;
+/// Files without a job that are younger may get one.
+const YOUNG: Duration = Duration::from_secs(3600);
+/// How long nothing is written after something could not be, seconds.
+const PAUSE_S: f64 = 1.0;
+
+/// What a dispatcher needs.
+pub struct Context<'a> {
+    /// Where workers ask.
+    pub counter: OwnedFd,
+    /// The name of the listener of those who work on jobs.
+    pub workers: Vec<u8>,
+    /// What only the server's own processes know.
+    pub token: String,
+    /// Where jobs are kept.
+    pub folder: PathBuf,
+    /// Which service they are of.
+    pub service: String,
+    /// How much is kept.
+    pub bounds: Bounds,
+    /// How many jobs run at a time.
+    pub capacity: usize,
+    /// The longest silence of a worker.
+    pub patience: Duration,
+    /// The users whose processes may ask.
+    pub users: Vec<u32>,
+    /// Tells whether the server is still there, and whether this process is to take no more jobs.
+    pub told: Box<dyn Fn() -> Told + 'a>,
+    /// Readable when that has changed.
+    pub wake: OwnedFd,
+    /// Writes a line to the error log.
+    pub log: &'a dyn Fn(Level, &str),
+}
+
+/// What a dispatcher is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Go on.
+    Nothing,
+    /// Begin no more jobs, and end when those that run have.
+    Drain,
+    /// The server has ended.
+    Orphan,
+}
+
+/// What threads tell.
+enum News {
+    /// An attempt is over.
+    Ended { id: String, attempt: u32, outcome: Outcome, part: PathBuf },
+    /// A long body is on the disk, or could not be written.
+    Stored { client: u64, seq: u64, request: Request, head: Vec<u8>, done: io::Result<()> },
+}
+
+/// Keeps and begins jobs until told to end.
+///
+/// # Errors
+/// The store cannot be opened.
+pub fn run(context: &Context<'_>) -> Result<(), StoreError> {
+    let mut dispatcher = Dispatcher::open(context)?;
+    dispatcher.live();
+    Ok(())
+}
+
+struct Client {
+    socket: OwnedFd,
+    out: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+}
+
+/// A worker that waits for a job to be another than it knows.
+struct Parked {
+    client: u64,
+    seq: u64,
+    id: String,
+    tag: Option<String>,
+    end: bool,
+    until_s: f64,
+}
+
+/// Something that is to be written.
+enum Task {
+    Keep { client: u64, seq: u64, request: Request, head: Vec<u8>, body: Body },
+    Cancel { client: u64, seq: u64, id: String },
+    Retry { client: u64, seq: u64, id: String },
+    Report { id: String, progress: ferricorn_core::offload::Progress },
+    Ended { id: String, attempt: u32, outcome: Outcome, part: PathBuf },
+}
+
+struct Dispatcher<'a> {
+    context: &'a Context<'a>,
+    store: Store,
+    owner: String,
+    clients: BTreeMap<u64, Client>,
+    next_client: u64,
+    tasks: Vec<Task>,
+    parked: Vec<Parked>,
+    /// Attempts that run, by job, with the connection over which each does.
+    running: BTreeMap<String, Arc<UnixStream>>,
+    /// Long bodies that are being written.
+    storing: usize,
+    news: (Sender<News>, Receiver<News>),
+    bell: Arc<OwnedFd>,
+    due_s: Option<f64>,
+    beaten_s: f64,
+    swept_s: f64,
+    not_before_s: f64,
+    is_troubled: bool,
+    is_draining: bool,
+    room: Vec<u8>,
+}
+
+impl<'a> Dispatcher<'a> {
+    fn open(context: &'a Context<'a>) -> Result<Self, StoreError> {
+        let store = Store::create(&context.folder, &context.service, context.bounds)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| StoreError::Unreachable(context.folder.clone(), error.into()))?;
+        if let Err(error) = store.tidy(YOUNG) {
+            (context.log)(Level::Warning, &format!("Offload: {error}"));
+        }
+        let due_s = store.next_due()?;
+        let waiting = store.held().jobs;
+        if waiting > 0 {
+            (context.log)(Level::Info, &format!("Offload: {waiting} jobs are not over yet"));
+        }
+        Ok(Self {
+            context,
+            store,
+            owner: owner(),
+            clients: BTreeMap::new(),
+            next_client: 0,
+            tasks: Vec::new(),
+            parked: Vec::new(),
+            running: BTreeMap::new(),
+            storing: 0,
+            news: channel(),
+            bell: Arc::new(bell),
+            due_s,
+            beaten_s: 0.0,
+            swept_s: 0.0,
+            not_before_s: 0.0,
+            is_troubled: false,
+            is_draining: false,
+            room: vec![0; MESSAGE_MAX * 2],
+        })
+    }
+
+    fn live(&mut self) {
+        loop {
+            self.wait();
+            let told = (self.context.told)();
+            self.is_draining |= told != Told::Nothing;
+            if !self.is_draining {
+                self.accept();
+            }
+            self.hear_clients();
+            self.hear_threads();
+            let now_s = now_s();
+            self.write(now_s);
+            self.answer_parked(now_s);
+            self.send_all();
+            let is_idle = self.running.is_empty() && self.storing == 0 && self.tasks.is_empty();
+            if self.is_draining && is_idle && (told == Told::Orphan || self.clients.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self) {
+        let now_s = now_s();
+        let mut until_s = now_s + 1.0;
+        if let Some(due_s) = self.due_s.filter(|_| self.has_room()) {
+            until_s = until_s.min(due_s);
+        }
+        until_s = self.parked.iter().map(|parked| parked.until_s).fold(until_s, f64::min);
+        until_s = until_s.max(self.not_before_s);
+        let wait = Duration::from_secs_f64((until_s - now_s).clamp(0.0, 1.0));
+        let timeout =
+            Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: i64::from(wait.subsec_nanos()) };
+        let mut fds =
+            vec![PollFd::new(&*self.bell, PollFlags::IN), PollFd::new(&self.context.wake, PollFlags::IN)];
+        if !self.is_draining {
+            fds.push(PollFd::new(&self.context.counter, PollFlags::IN));
+        }
+        for client in self.clients.values() {
+            let flags = if client.out.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+            fds.push(PollFd::new(&client.socket, flags));
+        }
+        // Interrupted is as good as woken.
+        let _ = poll(&mut fds, Some(&timeout));
+        let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
+    }
+
+    fn has_room(&self) -> bool {
+        !self.is_draining && self.running.len() < self.context.capacity
+    }
+
+    fn accept(&mut self) {
+        loop {
+            match packets::accept_of(self.context.counter.as_fd(), &self.context.users) {
+                Ok(Some(socket)) => {
+                    self.next_client += 1;
+                    self.clients.insert(self.next_client, Client { socket, out: VecDeque::new() });
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    // Too many files are open: some will be closed.
+                    return (self.context.log)(Level::Error, &format!("Offload: accept: {error}"));
+                }
+            }
+        }
+    }
+
+    fn hear_clients(&mut self) {
+        let mut gone = Vec::new();
+        let mut room = std::mem::take(&mut self.room);
+        let numbers: Vec<u64> = self.clients.keys().copied().collect();
+        for number in numbers {
+            for _ in 0..TAKEN_MAX {
+                let Some(client) = self.clients.get(&number) else { break };
+                match packets::receive(client.socket.as_fd(), &mut room) {
+                    Ok(None) => break,
+                    Ok(Some((length, file))) if length > 0 => {
+                        if let Some((seq, ask, tail)) = packets::read::<Ask>(&room[..length]) {
+                            self.ask(number, seq, ask, tail, file);
+                        }
+                    }
+                    Ok(Some(_)) | Err(_) => {
+                        gone.push(number);
+                        break;
+                    }
+                }
+            }
+        }
+        self.room = room;
+        for number in gone {
+            self.clients.remove(&number);
+            self.parked.retain(|parked| parked.client != number);
+        }
+    }
+
+    fn ask(&mut self, client: u64, seq: u64, ask: Ask, tail: &[u8], file: Option<OwnedFd>) {
+        match ask {
+            Ask::Keep(request) => {
+                let Some((head, body)) = tail.split_at_checked(request.head) else {
+                    return self.answer(client, seq, &Answer::Full { detail: "a message was cut".into() });
+                };
+                match file {
+                    None => {
+                        let body = Body::Inline(body.to_vec());
+                        self.tasks.push(Task::Keep { client, seq, request, head: head.to_vec(), body });
+                    }
+                    Some(file) => self.store_body(client, seq, request, head.to_vec(), file),
+                }
+            }
+            Ask::Look { id, tag, end, wait_ms } => {
+                let until_s = now_s() + wait_ms as f64 / 1000.0;
+                self.parked.push(Parked { client, seq, id, tag, end, until_s });
+            }
+            Ask::Take { id } => self.take(client, seq, &id),
+            Ask::Cancel { id } => self.tasks.push(Task::Cancel { client, seq, id }),
+            Ask::Retry { id } => self.tasks.push(Task::Retry { client, seq, id }),
+            Ask::Report { id, progress } => self.tasks.push(Task::Report { id, progress }),
+        }
+    }
+
+    /// Has a long body written to the disk; nobody waits for that.
+    fn store_body(&mut self, client: u64, seq: u64, request: Request, head: Vec<u8>, file: OwnedFd) {
+        let path = self.store.file(&request.id, Part::Request);
+        let (told, bell) = (self.news.0.clone(), self.bell.clone());
+        self.storing += 1;
+        let body = move || {
+            let mut file = File::from(file);
+            let wanted = request.body;
+            let done = file.rewind().and_then(|()| written(&path, &mut file)).and_then(|count| {
+                if count == wanted { Ok(()) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
+            });
+            let _ = told.send(News::Stored { client, seq, request, head, done });
+            ring(&bell);
+        };
+        if let Err(error) = thread::Builder::new().name("offload-body".into()).spawn(body) {
+            self.storing -= 1;
+            self.answer(client, seq, &Answer::Full { detail: error.to_string() });
+        }
+    }
+
+    fn hear_threads(&mut self) {
+        while let Ok(news) = self.news.1.try_recv() {
+            match news {
+                News::Ended { id, attempt, outcome, part } => {
+                    self.running.remove(&id);
+                    self.tasks.push(Task::Ended { id, attempt, outcome, part });
+                }
+                News::Stored { client, seq, request, head, done } => {
+                    self.storing -= 1;
+                    match done {
+                        Ok(()) => {
+                            self.tasks.push(Task::Keep { client, seq, request, head, body: Body::File })
+                        }
+                        Err(error) => {
+                            let _ = fs::remove_file(self.store.file(&request.id, Part::Request));
+                            self.answer(client, seq, &Answer::Full { detail: error.to_string() });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes all that has come, begins what is due, and then answers.
+    fn write(&mut self, now_s: f64) {
+        if now_s < self.not_before_s {
+            return;
+        }
+        let is_due = self.has_room() && self.due_s.is_some_and(|due_s| due_s <= now_s);
+        let beats = now_s - self.beaten_s >= BEAT_S || now_s < self.beaten_s;
+        let sweeps = now_s - self.swept_s >= SWEEP_S || now_s < self.swept_s;
+        if self.tasks.is_empty() && !is_due && !beats && !sweeps {
+            return;
+        }
+        let tasks = std::mem::take(&mut self.tasks);
+        match self.write_all(&tasks, (beats, sweeps), now_s) {
+            Ok((answers, work)) => {
+                self.trouble(None);
+                for (client, seq, answer) in answers {
+                    self.answer(client, seq, &answer);
+                }
+                for one in work {
+                    self.begin(one);
+                }
+                self.due_s = self.store.next_due().ok().flatten();
+            }
+            Err(error) => {
+                self.store.roll_back();
+                self.not_before_s = now_s + PAUSE_S;
+                self.trouble(Some(&error.to_string()));
+                for task in tasks {
+                    match task {
+                        // Its client may come again, or go elsewhere.
+                        Task::Keep { client, seq, request, .. } => {
+                            let _ = fs::remove_file(self.store.file(&request.id, Part::Request));
+                            self.answer(client, seq, &Answer::Full { detail: error.to_string() });
+                        }
+                        Task::Report { .. } => {}
+                        other => self.tasks.push(other),
+                    }
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "answers to whom, and what is to be begun")]
+    fn write_all(
+        &mut self,
+        tasks: &[Task],
+        (beats, sweeps): (bool, bool),
+        now_s: f64,
+    ) -> Result<(Vec<(u64, u64, Answer)>, Vec<Work>), StoreError> {
+        let mut answers = Vec::new();
+        self.store.begin()?;
+        for task in tasks {
+            match task {
+                Task::Keep { client, seq, request, head, body } => {
+                    let answer = match self.store.keep(request, head, body, now_s)? {
+                        Kept::Status(status) => Answer::Status(status),
+                        Kept::Full(detail) => Answer::Full { detail },
+                        Kept::KeyReused => Answer::KeyReused,
+                    };
+                    answers.push((*client, *seq, answer));
+                }
+                Task::Cancel { client, seq, id } => {
+                    let status = self.store.cancel(id, now_s)?;
+                    if let Some(stream) = self.running.get(id) {
+                        // Its thread hears of that, and its worker that the client is gone.
+                        let _ = shutdown(&**stream, Shutdown::Both);
+                    }
+                    answers.push((*client, *seq, told(status)));
+                }
+                Task::Retry { client, seq, id } => {
+                    self.store.retry(id, now_s)?;
+                    answers.push((*client, *seq, told(self.store.status(id)?)));
+                }
+                Task::Report { id, progress } => drop(self.store.report(id, progress)?),
+                Task::Ended { id, attempt, outcome, part } => {
+                    self.ended(id, *attempt, outcome, part, now_s)?
+                }
+            }
+        }
+        if sweeps {
+            self.store.sweep(now_s)?;
+            self.swept_s = now_s;
+        }
+        if beats {
+            if !self.running.is_empty() {
+                self.store.beat(&self.owner, now_s)?;
+            }
+            let own = &self.owner;
+            let adopted =
+                self.store.adopt(|name, beat_s| name != own && is_dead(name, beat_s, now_s), now_s)?;
+            if !adopted.is_empty() {
+                let text =
+                    format!("Offload: {} jobs of a dispatcher that has died are taken over", adopted.len());
+                (self.context.log)(Level::Warning, &text);
+            }
+            self.beaten_s = now_s;
+        }
+        let room = self.context.capacity.saturating_sub(self.running.len());
+        let mut work = Vec::new();
+        if self.has_room() {
+            work = self.store.claim(&self.owner, room, now_s)?;
+            if !work.is_empty() {
+                self.store.beat(&self.owner, now_s)?;
+            }
+        }
+        self.store.commit()?;
+        Ok((answers, work))
+    }
+
+    /// Writes down what an attempt has come to, and puts its long body where it is looked for.
+    fn ended(
+        &mut self,
+        id: &str,
+        attempt: u32,
+        outcome: &Outcome,
+        part: &PathBuf,
+        now_s: f64,
+    ) -> Result<(), StoreError> {
+        let is_wanted = self.store.finish(id, attempt, outcome, now_s)?;
+        let keeps =
+            matches!(outcome, Outcome::Answered(_, Body::File) | Outcome::Failed(_, Some((_, Body::File))));
+        if keeps && is_wanted {
+            let path = self.store.file(id, Part::Response);
+            fs::rename(part, &path).map_err(|error| StoreError::Unreachable(path.clone(), error))?;
+        } else if keeps {
+            let _ = fs::remove_file(part);
+        }
+        if let (Outcome::Failed(error, _), true) = (outcome, is_wanted)
+            && let Some(status) = self.store.status(id)?
+        {
+            let next = if status.state.is_over() { "it is given up" } else { "it is begun again" };
+            let line = format!(
+                "Job {id}: {} {}: attempt {attempt} of {}: {}; {next}",
+                status.method, status.path, status.attempts_max, error.detail
+            );
+            (self.context.log)(Level::Warning, &line);
+        }
+        Ok(())
+    }
+
+    /// Begins an attempt in a thread of its own.
+    fn begin(&mut self, work: Work) {
+        let (id, attempt) = (work.request.id.clone(), work.attempt);
+        let one = Attempt::of(work, &self.store, &self.context.token, self.context.patience);
+        let part = one.part.clone();
+        let not_begun = |part| Task::Ended { id: id.clone(), attempt, outcome: Outcome::NotBegun, part };
+        let stream = match packets::stream_to(&self.context.workers) {
+            Ok(socket) => Arc::new(UnixStream::from(socket)),
+            Err(_) => return self.tasks.push(not_begun(part)),
+        };
+        let (told, bell) = (self.news.0.clone(), self.bell.clone());
+        let (own, of) = (stream.clone(), id.clone());
+        let body = move || {
+            let outcome = one.make(&own);
+            let _ = told.send(News::Ended { id: of, attempt, outcome, part: one.part });
+            ring(&bell);
+        };
+        match thread::Builder::new().name("offload-job".into()).spawn(body) {
+            Ok(_) => drop(self.running.insert(id, stream)),
+            Err(_) => self.tasks.push(not_begun(part)),
+        }
+    }
+
+    fn take(&mut self, client: u64, seq: u64, id: &str) {
+        let found = self.store.response(id);
+        let (answer, body, file) = match found {
+            Ok(Some((response, Body::Inline(body)))) => (Answer::Response(response), body, None),
+            Ok(Some((response, Body::File))) => match File::open(self.store.file(id, Part::Response)) {
+                Ok(file) => (Answer::Response(response), Vec::new(), Some(OwnedFd::from(file))),
+                Err(_) => (Answer::Absent, Vec::new(), None),
+            },
+            Ok(None) => match self.store.status(id) {
+                Ok(status) => (told(status), Vec::new(), None),
+                Err(error) => (Answer::Full { detail: error.to_string() }, Vec::new(), None),
+            },
+            Err(error) => (Answer::Full { detail: error.to_string() }, Vec::new(), None),
+        };
+        self.put(client, packets::written(seq, &answer, &[&body]), file);
+    }
+
+    /// Answers who waits for a job that is another than it knows, or has waited long enough.
+    fn answer_parked(&mut self, now_s: f64) {
+        let parked = std::mem::take(&mut self.parked);
+        for one in parked {
+            let answer = match self.store.status(&one.id) {
+                Ok(Some(status)) => {
+                    let is_news = if one.end {
+                        status.state.is_over()
+                    } else {
+                        one.tag.as_ref().is_none_or(|tag| *tag != status.tag())
+                    };
+                    if !is_news && now_s < one.until_s {
+                        self.parked.push(one);
+                        continue;
+                    }
+                    Answer::Status(Box::new(status))
+                }
+                Ok(None) => Answer::Absent,
+                Err(error) => Answer::Full { detail: error.to_string() },
+            };
+            self.answer(one.client, one.seq, &answer);
+        }
+    }
+
+    fn answer(&mut self, client: u64, seq: u64, answer: &Answer) {
+        self.put(client, packets::written(seq, answer, &[]), None);
+    }
+
+    fn put(&mut self, client: u64, bytes: Vec<u8>, file: Option<OwnedFd>) {
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.out.push_back((bytes, file));
+        }
+    }
+
+    fn send_all(&mut self) {
+        let mut gone = Vec::new();
+        for (number, client) in &mut self.clients {
+            while let Some((bytes, file)) = client.out.front() {
+                match packets::send(client.socket.as_fd(), bytes, file.as_ref().map(AsFd::as_fd)) {
+                    Ok(true) => drop(client.out.pop_front()),
+                    Ok(false) => break,
+                    Err(_) => {
+                        client.out.clear();
+                        gone.push(*number);
+                    }
+                }
+            }
+            if client.out.len() > UNSENT_MAX {
+                gone.push(*number);
+            }
+        }
+        for number in gone {
+            self.clients.remove(&number);
+            self.parked.retain(|parked| parked.client != number);
+        }
+    }
+
+    /// Says once that nothing can be written, and once that it can again.
+    fn trouble(&mut self, why: Option<&str>) {
+        match why {
+            Some(why) if !self.is_troubled => {
+                (self.context.log)(Level::Error, &format!("Offload: nothing can be kept for now: {why}"));
+            }
+            None if self.is_troubled => (self.context.log)(Level::Info, "Offload: jobs are kept again"),
+            _ => {}
+        }
+        self.is_troubled = why.is_some();
+    }
+}
+
+fn told(status: Option<ferricorn_core::offload::Status>) -> Answer {
+    status.map_or(Answer::Absent, |status| Answer::Status(Box::new(status)))
+}
+
+fn ring(bell: &OwnedFd) {
+    // A full counter rings as well.
+    let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+}
+
+fn now_s() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// Returns the name of this process, which no other has: where its numbers count, its number, and when it was started.
+fn owner() -> String {
+    let pid = std::process::id();
+    format!("{}-{pid}-{}", space(), started(pid).unwrap_or_default())
+}
+
+/// Returns the space in which numbers of processes count here.
+fn space() -> String {
+    let link = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());
+    link.unwrap_or_default().chars().filter(char::is_ascii_digit).collect()
+}
+
+fn started(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything: proc(5), field 22.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Tells whether an owner is dead: its process is gone, or where that cannot be seen, it has been silent for too long.
+fn is_dead(name: &str, beat_s: f64, now_s: f64) -> bool {
+    let mut words = name.split('-');
+    let (of, pid, since) = (words.next(), words.next(), words.next());
+    if of == Some(space().as_str())
+        && let Some(pid) = pid.and_then(|pid| pid.parse().ok())
+    {
+        return started(pid).as_deref() != since;
+    }
+    now_s - beat_s > SILENCE_S
+}
+
+#[cfg(test)]
+#[path = "dispatcher_tests.rs"]
+mod tests;

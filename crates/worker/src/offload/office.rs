@@ -1,0 +1,425 @@
+//! The thread that talks with the dispatcher. It is started when the first connection needs it, has all that wait for an answer, and
+//! never enters the application. If the dispatcher ends, it says again to the next one what is not answered yet: that makes no second
+//! job, because a job's id is the worker's.
+//!
+//! Not for: what clients are told (`answers`).
+
+use super::answers;
+use super::{Errand, Offload};
+use crate::conn::{Body, Conn, Peer};
+use crate::http::head::Framing;
+use crate::options::Level;
+use crate::run::Hub;
+use ferricorn_core::offload::{Answer, Ask, INLINE_MAX, MESSAGE_MAX, Request, State, Status, id};
+use ferricorn_sys::{clock, packets};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use sha1_smol::Sha1;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// How long the dispatcher may be away before clients are told so, nanoseconds, and how often it is looked for.
+const AWAY_NS: u64 = 5_000_000_000;
+const AGAIN_NS: u64 = 50_000_000;
+/// How often it is looked whether the worker ends, while clients wait.
+const LOOK_NS: u64 = 250_000_000;
+/// Room that a message needs beside head and body.
+const BESIDE: usize = 8 << 10;
+
+/// Where the loop leaves connections for the thread.
+pub(crate) struct Office {
+    inbox: Mutex<Vec<(Box<Conn>, Errand)>>,
+    bell: OwnedFd,
+    is_open: AtomicBool,
+}
+
+impl Office {
+    pub(crate) fn new() -> io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { inbox: Mutex::default(), bell, is_open: AtomicBool::new(false) })
+    }
+
+    /// Takes a connection, which comes back answered.
+    pub(crate) fn take(&self, hub: &Arc<Hub>, conn: Box<Conn>, errand: Errand) {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push((conn, errand));
+        if !self.is_open.swap(true, Ordering::Relaxed) {
+            let of = hub.clone();
+            let body = move || Desk::new(&of).live();
+            if let Err(error) = thread::Builder::new().name("ferricorn-jobs".into()).spawn(body) {
+                hub.log.log(Level::Error, &format!("cannot start the thread for jobs: {error}"));
+                self.is_open.store(false, Ordering::Relaxed);
+                for (mut conn, _) in self.taken() {
+                    answers::problem(
+                        &mut conn,
+                        503,
+                        "there is no thread for jobs",
+                        &[("Retry-After", "5")],
+                        "",
+                    );
+                    hub.pool.give_back(conn);
+                }
+            }
+            return;
+        }
+        self.ring();
+    }
+
+    fn ring(&self) {
+        // A full counter rings as well.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+
+    fn taken(&self) -> Vec<(Box<Conn>, Errand)> {
+        std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A connection that waits for an answer.
+struct Waiting {
+    conn: Box<Conn>,
+    stage: Stage,
+    message: Vec<u8>,
+    file: Option<OwnedFd>,
+    is_sent: bool,
+    since_ns: u64,
+    /// Its worker ends: it is told at once how things stand.
+    is_hurried: bool,
+}
+
+/// For what.
+#[derive(Clone, Debug)]
+enum Stage {
+    /// That its request is kept; then for the end of it, so long.
+    Keep { wait_ms: u64 },
+    /// For the end of the job, or the end of its time.
+    End { id: String },
+    /// For the response, in place of a 202.
+    Made(Box<Status>),
+    /// For how a job stands.
+    Look { id: String },
+    /// For the response.
+    Take,
+    /// That the job is withdrawn.
+    Cancel,
+}
+
+struct Desk<'a> {
+    hub: &'a Arc<Hub>,
+    offload: &'a Offload,
+    office: &'a Office,
+    socket: Option<OwnedFd>,
+    waiting: BTreeMap<u64, Waiting>,
+    next: u64,
+    /// Since when there has been no dispatcher.
+    away_ns: Option<u64>,
+    random: Option<File>,
+    room: Vec<u8>,
+}
+
+impl<'a> Desk<'a> {
+    fn new(hub: &'a Arc<Hub>) -> Self {
+        static NONE: Offload =
+            Offload { routes: Vec::new(), prefer: Vec::new(), prefix: String::new(), counter: Vec::new() };
+        Self {
+            hub,
+            offload: hub.options.offload.as_ref().unwrap_or(&NONE),
+            office: &hub.office,
+            socket: None,
+            waiting: BTreeMap::new(),
+            next: 0,
+            away_ns: None,
+            random: File::open("/dev/urandom").ok(),
+            room: vec![0; MESSAGE_MAX + BESIDE],
+        }
+    }
+
+    fn live(mut self) {
+        loop {
+            for (conn, errand) in self.office.taken() {
+                self.begin(conn, errand);
+            }
+            self.send_all();
+            self.hear();
+            self.hurry();
+            if self.hub.exit().is_some() && self.waiting.is_empty() {
+                return;
+            }
+            self.rest();
+        }
+    }
+
+    /// Waits for something to do.
+    fn rest(&self) {
+        let unsent = self.waiting.values().any(|waiting| !waiting.is_sent);
+        let mut fds = vec![PollFd::new(&self.office.bell, PollFlags::IN)];
+        let wait_ns = match &self.socket {
+            Some(socket) => {
+                let flags = if unsent { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                fds.push(PollFd::new(socket, flags));
+                if self.waiting.is_empty() { LOOK_NS * 20 } else { LOOK_NS }
+            }
+            None if unsent => AGAIN_NS,
+            None => LOOK_NS * 20,
+        };
+        // Interrupted is as good as woken.
+        let _ = poll(&mut fds, Some(&clock::timespec(wait_ns)));
+        let _ = rustix::io::read(&self.office.bell, &mut [0; 8]);
+    }
+
+    fn begin(&mut self, mut conn: Box<Conn>, errand: Errand) {
+        let now_ns = clock::now_ns();
+        match errand {
+            Errand::Keep { wait_ms } => {
+                // Who waits for the end says nothing of how long it takes to be taken.
+                conn.stamps.app_ns = if wait_ms == 0 { now_ns } else { 0 };
+                match self.request(&mut conn) {
+                    Ok((request, head, body, file)) => {
+                        let tail: [&[u8]; 2] = [&head, &body];
+                        self.ask(conn, Stage::Keep { wait_ms }, &Ask::Keep(request), &tail, file);
+                    }
+                    Err(Some(error)) => {
+                        self.hub.log.log(Level::Error, &format!("a request cannot become a job: {error}"));
+                        self.unavailable(conn, "the request cannot be kept");
+                    }
+                    Err(None) => {
+                        answers::problem(&mut conn, 431, "the head is too long for a job", &[], "");
+                        self.home(conn);
+                    }
+                }
+            }
+            Errand::Look { id, wait_ms } => {
+                let tag = conn.head.field(b"if-none-match").and_then(answers::known_tag);
+                let (end, known) = (tag.is_none() && wait_ms > 0, tag.filter(|_| wait_ms > 0));
+                let ask = Ask::Look { id: id.clone(), tag: known, end, wait_ms };
+                self.ask(conn, Stage::Look { id }, &ask, &[], None);
+            }
+            Errand::Take { id } => self.ask(conn, Stage::Take, &Ask::Take { id }, &[], None),
+            Errand::Cancel { id } => self.ask(conn, Stage::Cancel, &Ask::Cancel { id }, &[], None),
+            Errand::Absent => {
+                answers::problem(&mut conn, 404, "there is no such job", &[], "");
+                self.home(conn);
+            }
+            Errand::NotAllowed => {
+                let allow = [("Allow", "GET, HEAD, DELETE")];
+                answers::problem(
+                    &mut conn,
+                    405,
+                    "jobs are read and withdrawn here, and nothing else",
+                    &allow,
+                    "",
+                );
+                self.home(conn);
+            }
+        }
+    }
+
+    /// Puts together what is kept of a request; nothing if its head is too long.
+    #[expect(clippy::type_complexity, reason = "the request, its head, its body or the file that holds it")]
+    fn request(
+        &mut self,
+        conn: &mut Conn,
+    ) -> Result<(Request, Vec<u8>, Vec<u8>, Option<OwnedFd>), Option<io::Error>> {
+        let head = conn.head.raw.clone();
+        if head.len() + INLINE_MAX + BESIDE > MESSAGE_MAX {
+            return Err(None);
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let body = conn.take_body();
+        let length = body.len();
+        let key = conn.head.field(b"idempotency-key").map(|key| {
+            let fields = [b"authorization".as_slice(), b"cookie"];
+            let who = fields.iter().map(|name| conn.head.field(name).unwrap_or_default());
+            sum([conn.head.method(), conn.head.get(&conn.head.path), key].into_iter().chain(who))
+        });
+        let (body, file) = match body {
+            Body::Empty => (Vec::new(), None),
+            Body::Memory(bytes) if bytes.len() <= INLINE_MAX => (bytes, None),
+            Body::Memory(bytes) => {
+                let mut file =
+                    File::from(memfd_create("ferricorn-body", MemfdFlags::CLOEXEC).map_err(io::Error::from)?);
+                file.write_all(&bytes)?;
+                (bytes, Some(OwnedFd::from(file)))
+            }
+            Body::File { file, .. } => (Vec::new(), Some(OwnedFd::from(file))),
+        };
+        // Of a body in a file the length stands for it.
+        let target = conn.head.get(&conn.head.target);
+        let digest = key.is_some().then(|| sum([target, &length.to_le_bytes(), &body].into_iter()));
+        let request = Request {
+            id: self.new_id()?,
+            method: text(conn.head.method()),
+            path: text(conn.head.get(&conn.head.path)),
+            client: matches!(conn.peer, Peer::Tcp(_)).then(|| conn.client.clone()),
+            listener: conn.listener,
+            chunked: conn.head.framing == Framing::Chunked,
+            head: head.len(),
+            body: length,
+            key,
+            sum: digest,
+        };
+        let body = if file.is_some() { Vec::new() } else { body };
+        Ok((request, head, body, file))
+    }
+
+    fn new_id(&mut self) -> io::Result<String> {
+        let mut bytes = [0; 16];
+        let random = self.random.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        random.read_exact(&mut bytes)?;
+        Ok(id(bytes))
+    }
+
+    fn ask(&mut self, conn: Box<Conn>, stage: Stage, ask: &Ask, tail: &[&[u8]], file: Option<OwnedFd>) {
+        self.next += 1;
+        let message = packets::written(self.next, ask, tail);
+        let since_ns = clock::now_ns();
+        let waiting = Waiting { conn, stage, message, file, is_sent: false, since_ns, is_hurried: false };
+        self.waiting.insert(self.next, waiting);
+    }
+
+    // ---- The dispatcher ----
+
+    /// Sends what is not sent, over a new connection if there is none.
+    fn send_all(&mut self) {
+        if self.waiting.values().all(|waiting| waiting.is_sent) {
+            return;
+        }
+        if self.socket.is_none() {
+            match packets::connect_to(&self.offload.counter) {
+                Ok(socket) => self.socket = Some(socket),
+                Err(_) => return self.is_away(),
+            }
+        }
+        let Some(socket) = &self.socket else { return };
+        for waiting in self.waiting.values_mut().filter(|waiting| !waiting.is_sent) {
+            match packets::send(socket.as_fd(), &waiting.message, waiting.file.as_ref().map(AsFd::as_fd)) {
+                Ok(true) => waiting.is_sent = true,
+                Ok(false) => return,
+                Err(_) => return self.is_away(),
+            }
+        }
+    }
+
+    /// There is no dispatcher: everything is said again to the next one, if there is one soon.
+    fn is_away(&mut self) {
+        self.socket = None;
+        let now_ns = clock::now_ns();
+        self.waiting.values_mut().for_each(|waiting| waiting.is_sent = false);
+        let since_ns = *self.away_ns.get_or_insert(now_ns);
+        let over = |waiting: &Waiting| {
+            now_ns.saturating_sub(since_ns.max(waiting.since_ns)) > AWAY_NS || waiting.is_hurried
+        };
+        let gone: Vec<u64> =
+            self.waiting.iter().filter(|(_, waiting)| over(waiting)).map(|(seq, _)| *seq).collect();
+        for seq in gone {
+            if let Some(waiting) = self.waiting.remove(&seq) {
+                self.unavailable(waiting.conn, "who keeps jobs is not there just now");
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        let mut room = std::mem::take(&mut self.room);
+        while let Some(socket) = &self.socket {
+            match packets::receive(socket.as_fd(), &mut room) {
+                Ok(None) => break,
+                Ok(Some((length, file))) if length > 0 => {
+                    self.away_ns = None;
+                    if let Some((seq, answer, body)) = packets::read::<Answer>(&room[..length])
+                        && let Some(waiting) = self.waiting.remove(&seq)
+                    {
+                        self.answered(waiting, answer, body, file);
+                    }
+                }
+                Ok(Some(_)) | Err(_) => self.is_away(),
+            }
+        }
+        self.room = room;
+    }
+
+    fn answered(&mut self, waiting: Waiting, answer: Answer, body: &[u8], file: Option<OwnedFd>) {
+        let Waiting { mut conn, stage, is_hurried, .. } = waiting;
+        let offload = self.offload;
+        match (stage, answer) {
+            (Stage::Keep { wait_ms }, Answer::Status(status)) if wait_ms > 0 && !is_hurried => {
+                let id = status.id.clone();
+                let ask = Ask::Look { id: id.clone(), tag: None, end: true, wait_ms };
+                return self.ask(conn, Stage::End { id }, &ask, &[], None);
+            }
+            (Stage::End { id }, Answer::Status(status)) if status.state.is_over() => {
+                return self.ask(conn, Stage::Made(status), &Ask::Take { id }, &[], None);
+            }
+            (Stage::Keep { .. } | Stage::End { .. }, Answer::Status(status)) => {
+                answers::accepted(&mut conn, offload, &status);
+            }
+            (Stage::Made(_) | Stage::Take, Answer::Response(made)) => {
+                answers::response(&mut conn, &made, body, file);
+            }
+            (Stage::Made(status), _) => answers::nothing(&mut conn, &status),
+            (Stage::Take, Answer::Status(status)) => answers::nothing(&mut conn, &status),
+            (Stage::Look { .. }, Answer::Status(status)) => answers::status(&mut conn, offload, &status),
+            (Stage::Cancel, Answer::Status(status)) => match status.state {
+                State::Cancelled | State::Expired => answers::empty(&mut conn, 204),
+                _ => answers::status(&mut conn, offload, &status),
+            },
+            (_, Answer::KeyReused) => {
+                let detail = "this Idempotency-Key came with another request before";
+                answers::problem(&mut conn, 422, detail, &[], "");
+            }
+            (_, Answer::Full { detail }) => {
+                let later = [("Retry-After", "5")];
+                answers::problem(
+                    &mut conn,
+                    503,
+                    &format!("the request cannot be kept: {detail}"),
+                    &later,
+                    "",
+                );
+            }
+            (_, Answer::Absent) => answers::problem(&mut conn, 404, "there is no such job", &[], ""),
+            (_, Answer::Response(_)) => return self.unavailable(conn, "an answer makes no sense"),
+        }
+        self.home(conn);
+    }
+
+    /// If the worker is about to end, those who wait for a change are told how things stand.
+    fn hurry(&mut self) {
+        let ends = |waiting: &Waiting| {
+            let flag = waiting.conn.worker_ends.as_ref();
+            !waiting.is_hurried && flag.is_some_and(|ends| ends.load(Ordering::Relaxed))
+        };
+        for (seq, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| ends(waiting)) {
+            waiting.is_hurried = true;
+            if let Stage::Look { id } | Stage::End { id } = &waiting.stage {
+                let ask = Ask::Look { id: id.clone(), tag: None, end: false, wait_ms: 0 };
+                waiting.message = packets::written(*seq, &ask, &[]);
+                waiting.is_sent = false;
+            }
+        }
+    }
+
+    fn unavailable(&self, mut conn: Box<Conn>, detail: &str) {
+        answers::problem(&mut conn, 503, detail, &[("Retry-After", "5")], "");
+        self.home(conn);
+    }
+
+    /// Gives a connection back, answered.
+    fn home(&self, mut conn: Box<Conn>) {
+        conn.stamps.done_ns = clock::now_ns();
+        self.hub.pool.give_back(conn);
+    }
+}
+
+/// Returns what stands for all of these.
+fn sum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut sum = Sha1::new();
+    for part in parts {
+        sum.update(&(part.len() as u64).to_le_bytes());
+        sum.update(part);
+    }
+    sum.digest().to_string()
+}
