@@ -165,7 +165,7 @@ def test_a_job_has_its_own_deadline(shop):
     assert (told["state"], told["error"]["cause"]) == ("failed", "timeout")
     assert shop.result(long).status == 504
     why = lambda: ctl("why", told["error"]["request_id"], "--state-dir", shop.folder).stdout  # noqa: E731
-    assert "time.sleep" in wait_until(why, 20, "its record")
+    assert "reports.py" in wait_until(why, 20, "its record")
 
 
 def test_a_client_withdraws_a_job(shop):
