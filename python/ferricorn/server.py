@@ -72,6 +72,17 @@ class Server:
         self.arbiter.setup(self.cfg)
         self.hooks.cfg = self.cfg
 
+    def relay(self, settings: Mapping[str, Any]) -> None:
+        """Puts what hands jobs to Celery in the place of the application."""
+
+        def load() -> Any:
+            from ferricorn.relay import Relay
+
+            return Relay(**settings)
+
+        self.app = Application(self.cfg, self.app_uri, loader=load)
+        self.arbiter.app = self.app
+
     def prevent(self, facts: Mapping[str, Any]) -> None:
         """Takes what the settings say about calls of the application to others."""
         wanted = Facts(**facts)

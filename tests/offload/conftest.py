@@ -33,7 +33,7 @@ class Shop:
 
     def start(self, *args, app="reports:app", routes=ROUTES, **options):
         env = {"MARKS": str(self.marks), "MENDED": str(self.mended)}
-        self.target = self.server("--state-dir", self.folder, "--name", "shop", *routes, *args, app=app, path=[APPS], env=env, **options)
+        self.target = self.server("--state-dir", self.folder, "--name", "shop", "--offload-workers", 1, "--offload-threads", 4, *routes, *args, app=app, path=[APPS], env=env, **options)
         return self
 
     def send(self, path, method="POST", **options):

@@ -9,8 +9,6 @@ use std::os::fd::BorrowedFd;
 const SECOND_NS: u64 = 1_000_000_000;
 /// One that ends sooner after its start has failed.
 const EARLY_NS: u64 = 10 * SECOND_NS;
-/// Longest pause between two starts.
-const PAUSE_MAX_NS: u64 = 60 * SECOND_NS;
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +30,14 @@ impl Kind {
             Self::Observer => "observer",
             Self::Dispatcher => "dispatcher of jobs",
             Self::Jobs => "server of jobs",
+        }
+    }
+
+    /// The shortest and the longest pause between two starts: requests do not wait for an observer, and they do for the others.
+    fn pauses_ns(self) -> (u64, u64) {
+        match self {
+            Self::Observer => (SECOND_NS, 60 * SECOND_NS),
+            Self::Dispatcher | Self::Jobs => (SECOND_NS / 10, 2 * SECOND_NS),
         }
     }
 
@@ -84,7 +90,8 @@ impl Companion {
 
     /// The next attempt waits, longer each time.
     fn failed(&mut self, now_ns: u64) {
-        self.pause_ns = (self.pause_ns * 2).clamp(SECOND_NS, PAUSE_MAX_NS);
+        let (least_ns, most_ns) = self.kind.pauses_ns();
+        self.pause_ns = (self.pause_ns * 2).clamp(least_ns, most_ns);
         self.not_before_ns = now_ns + self.pause_ns;
     }
 
@@ -98,7 +105,7 @@ impl Companion {
 
     /// Tells it to end when it has done what it is at; another takes its place now.
     pub(crate) fn replace(&mut self) {
-        self.send(Signal::TERM);
+        self.send(Signal::USR2);
         self.former.extend(self.pid.take());
     }
 

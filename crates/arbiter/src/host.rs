@@ -150,8 +150,11 @@ pub struct Observation {
 
 /// What the dispatcher of jobs finds.
 pub struct Dispatch {
-    /// TERM tells it to begin no more jobs, and to end when those that run have.
+    /// TERM tells it to begin no more jobs, and to end when those that run have and nobody asks any more; USR2 that another takes its
+    /// place.
     pub signals: SignalPipe,
+    /// The scoreboard.
+    pub board: &'static Scoreboard,
     /// The arbiter's pid.
     pub parent: i32,
 }

@@ -301,7 +301,10 @@ impl<'h, H: Host> Arbiter<'h, H> {
             }
             Action::Reload => self.reload(),
             Action::ReloadEnded | Action::Ready => notify::ready(),
-            Action::ReopenLogs => self.host.reopen_logs(),
+            Action::ReopenLogs => {
+                self.host.reopen_logs();
+                self.companion(Kind::Jobs).send(Signal::USR1);
+            }
             Action::Count(count) => self.host.workers(count),
             Action::CloseListeners => {
                 notify::stopping();
@@ -464,14 +467,14 @@ impl<'h, H: Host> Arbiter<'h, H> {
             }
             Kind::Dispatcher => {
                 title("dispatcher");
-                for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2] {
+                for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1] {
                     // A terminal's go to everybody; these are the arbiter's.
                     let _ = ignore(signal.as_raw());
                 }
-                match SignalPipe::install(&[Signal::TERM]) {
+                match SignalPipe::install(&[Signal::TERM, Signal::USR2]) {
                     Ok(signals) => {
                         drop(blocked);
-                        host.dispatch(Dispatch { signals, parent: pid });
+                        host.dispatch(Dispatch { signals, board, parent: pid });
                     }
                     Err(error) => host.log(Level::Error, &format!("The dispatcher of jobs: {error}")),
                 }
@@ -543,6 +546,7 @@ fn describe(board: &Scoreboard, options: &Options) {
     board.worker_class.store(options.worker_class.as_bytes());
     board.threads.store(u32::try_from(options.threads).unwrap_or(u32::MAX), Relaxed);
     board.timeout_ns.store(options.plan().timeout_ns, Relaxed);
+    board.jobs.is_on.store(options.offload.into(), Relaxed);
 }
 
 /// What the processes of a server share beside listeners.

@@ -2,6 +2,7 @@
 //! dispatcher say to each other. Not for: keeping jobs (the crate `offload`), and not for bytes on a client's connection.
 
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The field by which the dispatcher says whose job a request is, to the job workers alone.
 pub const FIELD: &str = "Ferricorn-Job";
@@ -75,8 +76,18 @@ pub enum Fault {
     Timeout,
     /// The process that worked on it has died.
     WorkerDied,
-    /// The server was ended, or its dispatcher was, while it ran.
+    /// The dispatcher ended while it ran.
     Interrupted,
+}
+
+impl Fault {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Application, Self::Timeout, Self::WorkerDied, Self::Interrupted];
+
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        ["application", "timeout", "worker_died", "interrupted"][self as usize]
+    }
 }
 
 /// What went wrong.
@@ -179,6 +190,8 @@ pub struct Request {
     pub head: usize,
     /// How long its body is, bytes.
     pub body: u64,
+    /// When its worker gives up waiting for the answer, milliseconds since 1970: it is not to be kept any more then.
+    pub until_ms: u64,
     /// Stands for its `Idempotency-Key` together with who sent it; none without a key.
     pub key: Option<String>,
     /// Stands for what was sent under that key.
@@ -257,6 +270,89 @@ pub struct Response {
     /// The length that the application has promised where there is no body: to HEAD.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub promised: Option<String>,
+}
+
+/// What the dispatcher has counted, in the memory that all processes of a server share.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Counts {
+    /// Whether any request may become a job: 0 or 1.
+    pub is_on: AtomicU32,
+    reserved: AtomicU32,
+    /// Jobs that wait for a worker.
+    pub waiting: AtomicU64,
+    /// Jobs that run.
+    pub running: AtomicU64,
+    /// When the one was taken that has waited longest, milliseconds since 1970; 0 if none waits.
+    pub oldest_ms: AtomicU64,
+    /// Bytes that jobs take on the disk.
+    pub bytes: AtomicU64,
+    /// Requests taken since the server was started.
+    pub taken: AtomicU64,
+    /// Requests that were not, for want of room.
+    pub refused: AtomicU64,
+    /// Attempts begun after one that failed.
+    pub retried: AtomicU64,
+    /// Jobs that are done.
+    pub done: AtomicU64,
+    /// Jobs that were given up, by [`Fault`].
+    pub failed: [AtomicU64; Fault::ALL.len()],
+    /// Jobs that were withdrawn.
+    pub cancelled: AtomicU64,
+    /// How long attempts have lasted that were answered, microseconds, all together.
+    pub ran_us: AtomicU64,
+}
+
+/// The same at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Jobs that wait for a worker.
+    pub waiting: u64,
+    /// Jobs that run.
+    pub running: u64,
+    /// For how long the one has waited that has waited longest, seconds; none if none waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub oldest_s: Option<f64>,
+    /// Bytes that jobs take on the disk.
+    pub bytes: u64,
+    /// Requests taken since the server was started.
+    pub taken: u64,
+    /// Requests that were not, for want of room.
+    pub refused: u64,
+    /// Attempts begun after one that failed.
+    pub retried: u64,
+    /// Jobs that are done.
+    pub done: u64,
+    /// Jobs that were given up, by why.
+    pub failed: Vec<(Fault, u64)>,
+    /// Jobs that were withdrawn.
+    pub cancelled: u64,
+    /// How long attempts have lasted that were answered, seconds, all together.
+    pub ran_s: f64,
+}
+
+impl Counts {
+    /// Reads them; none where no request may become a job.
+    pub fn read(&self, now_s: f64) -> Option<Counted> {
+        if self.is_on.load(Relaxed) == 0 {
+            return None;
+        }
+        let oldest_ms = self.oldest_ms.load(Relaxed);
+        let failed = Fault::ALL.iter().zip(&self.failed);
+        Some(Counted {
+            waiting: self.waiting.load(Relaxed),
+            running: self.running.load(Relaxed),
+            oldest_s: (oldest_ms > 0).then(|| (now_s - oldest_ms as f64 / 1e3).max(0.0)),
+            bytes: self.bytes.load(Relaxed),
+            taken: self.taken.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            retried: self.retried.load(Relaxed),
+            done: self.done.load(Relaxed),
+            failed: failed.map(|(fault, count)| (*fault, count.load(Relaxed))).collect(),
+            cancelled: self.cancelled.load(Relaxed),
+            ran_s: self.ran_us.load(Relaxed) as f64 / 1e6,
+        })
+    }
 }
 
 /// Whose job a request is, as the dispatcher says to a job worker.

@@ -11,6 +11,7 @@ use crate::circuits::Circuits;
 use crate::claim::Client;
 use crate::histogram::Histogram;
 use crate::latency::Cells;
+use crate::offload::Counts;
 use crate::totals::{COUNTERS, Totals};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{
@@ -22,7 +23,7 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most requests of a worker that the application works on at one time: in app threads, or one for each connection in tasks.
@@ -68,6 +69,8 @@ pub struct Scoreboard {
     pub state_dir: Text<64>,
     /// Routes that are not served for a while.
     pub circuits: Circuits,
+    /// What the dispatcher of jobs has counted.
+    pub jobs: Counts,
     /// One slot per worker; free slots have state [`State::Free`].
     pub workers: [WorkerSlot; WORKERS_MAX],
 }

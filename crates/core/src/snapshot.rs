@@ -7,6 +7,7 @@
 use crate::histogram::Distribution;
 use crate::latency::{Key, Phases};
 use crate::life::Life;
+use crate::offload::Counted;
 use crate::record::{Request, request_id};
 use crate::route;
 use crate::scoreboard::{
@@ -94,6 +95,9 @@ pub struct Snapshot {
     /// Connections that wait to be accepted, on all listeners; none where that cannot be seen.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub backlog: Option<Backlog>,
+    /// What is worked on later; none where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub jobs: Option<Counted>,
     /// What the server itself reports by statsd; none where nobody listens to that.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reported: Option<Reported>,
@@ -373,6 +377,7 @@ pub fn read_workers(board: &Scoreboard, now_ns: u64, at_s: f64) -> Result<Snapsh
         workers,
         exits: exits.filter(|(_, count)| *count > 0).collect(),
         totals: board.used().iter().map(WorkerSlot::counted_ever).sum(),
+        jobs: board.jobs.read(at_s),
         ..Snapshot::default()
     })
 }

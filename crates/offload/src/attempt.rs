@@ -2,21 +2,46 @@
 //! there is another attempt.
 
 use crate::store::{Body, Outcome, Part, Store, Work, is_short, written};
-use ferricorn_core::offload::{Error, FIELD, Fault, INLINE_MAX, Pass, Response};
+use ferricorn_core::offload::{Error, FIELD, Fault, INLINE_MAX, Pass, Response, Status};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Longest head of a response, bytes; most fields in it.
-const HEAD_MAX: usize = 1 << 20;
+/// Longest head of a response, bytes, so that it fits into a message with a body; most fields in it.
+const HEAD_MAX: usize = 48 << 10;
 const FIELDS_MAX: usize = 1024;
 /// Longest line between chunks, bytes.
 const LINE_MAX: u64 = 4096;
 /// Fields of a response that are the server's, or its connection's (RFC 9110 section 7.6.1): they are made anew when it is given.
 const OWN: [&str; 7] =
     ["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding", "upgrade"];
+
+/// The field by which a relay says why there is no response, and the one by which it says how a job stands that another host has taken.
+const FAULT: &str = "Ferricorn-Fault";
+const STATUS: &str = "Ferricorn-Status";
+
+/// Asks a relay for a job that another host has taken: how it stands, and its response if there is one. None if it knows none.
+pub fn found(one: &Attempt, stream: &UnixStream) -> Option<(Status, Option<(Response, Body)>)> {
+    let _ = stream.set_read_timeout(Some(one.patience));
+    one.say(stream).ok()?;
+    let mut reader = BufReader::new(stream);
+    let heard = Heard::read(&mut reader).ok()?;
+    let mut status: Status = serde_json::from_str(heard.field(STATUS)?).ok()?;
+    status.id.clone_from(&one.work.request.id);
+    let mut rest = Vec::new();
+    if let Framing::Length(left) = heard.framing("GET") {
+        Exactly { left, reader: &mut reader }.read_to_end(&mut rest).ok()?;
+    }
+    let own = |name: &str| {
+        name.eq_ignore_ascii_case(STATUS) || OWN.iter().any(|own| name.eq_ignore_ascii_case(own))
+    };
+    let fields = heard.fields.into_iter().filter(|(name, _)| !own(name)).collect();
+    let response = Response { status: heard.status, fields, body: rest.len() as u64, ..Response::default() };
+    let has_response = status.status.is_some();
+    Some((status, has_response.then_some((response, Body::Inline(rest)))))
+}
 
 /// An attempt that can be made.
 #[derive(Debug)]
@@ -27,6 +52,8 @@ pub struct Attempt {
     pub token: String,
     /// The longest silence, which a working server does not come near to.
     pub patience: Duration,
+    /// Whether somebody else works on it, who is asked here.
+    pub relayed: bool,
     /// Where the body of the request is if it is a file.
     pub from: PathBuf,
     /// Where that of the response goes if it is long.
@@ -35,10 +62,10 @@ pub struct Attempt {
 
 impl Attempt {
     /// Prepares one.
-    pub fn of(work: Work, store: &Store, token: &str, patience: Duration) -> Self {
+    pub fn of(work: Work, store: &Store, token: &str, patience: Duration, relayed: bool) -> Self {
         let from = store.file(&work.request.id, Part::Request);
         let part = store.file(&format!("{}.{}", work.request.id, work.attempt), Part::Response);
-        Self { work, token: token.to_owned(), patience, from, part }
+        Self { work, token: token.to_owned(), patience, relayed, from, part }
     }
 
     /// Makes it, over a new connection to who works on jobs.
@@ -135,16 +162,24 @@ impl Attempt {
     fn judge(&self, heard: Heard, body: Body, length: u64) -> Outcome {
         let (code, reason) = (heard.code, heard.status.clone());
         let request_id = heard.field("x-request-id").map(str::to_owned);
-        // The server's own pages have no date.
-        if heard.field("date").is_none() {
+        // The server's own pages have no date; that of 500 stands for an exception of the application.
+        if heard.field("date").is_none() && code != 500 {
             let (cause, detail) = match code {
                 503 => return Outcome::NotBegun,
                 504 => (Fault::Timeout, "it did not end within `offload_timeout`"),
-                500 | 502 => (Fault::WorkerDied, "its worker died"),
+                502 => (Fault::WorkerDied, "its worker died"),
                 _ => (Fault::Application, "the server refused the request"),
             };
             let _ = fs::remove_file(&self.part);
             let error = Error { cause, detail: detail.to_owned(), request_id, status: Some(code) };
+            return Outcome::Failed(error, None);
+        }
+        // What a relay says of a job without a response.
+        if let Some((cause, detail)) =
+            heard.field(FAULT).filter(|_| self.relayed).and_then(|text| text.split_once(' '))
+        {
+            let cause = Fault::ALL.into_iter().find(|fault| fault.name() == cause).unwrap_or_default();
+            let error = Error { cause, detail: detail.to_owned(), ..Error::default() };
             return Outcome::Failed(error, None);
         }
         let promised = heard.field("content-length").filter(|_| length == 0).map(str::to_owned);
@@ -304,7 +339,14 @@ mod tests {
         };
         let work = Work { request, head, body: Body::Inline(body.to_vec()), attempt: 1 };
         let patience = Duration::from_millis(300);
-        Attempt { work, token: "t".into(), patience, from: folder.join("from"), part: folder.join("part") }
+        Attempt {
+            work,
+            token: "t".into(),
+            patience,
+            relayed: false,
+            from: folder.join("from"),
+            part: folder.join("part"),
+        }
     }
 
     /// Answers an attempt with these bytes; returns what it said and what it made of that.

@@ -5,10 +5,10 @@
 //! Not for: what is written (`store`), and not for what an attempt is made of (`attempt`).
 
 use crate::StoreError;
-use crate::attempt::Attempt;
-use crate::store::{Body, Bounds, Kept, Outcome, Part, Store, Work, written};
+use crate::attempt::{Attempt, found};
+use crate::store::{Body, Bounds, Kept, Outcome, Part, SWEPT_MAX, Store, Work, named, written};
 use ferricorn_core::log::Level;
-use ferricorn_core::offload::{Answer, Ask, MESSAGE_MAX, Request};
+use ferricorn_core::offload::{Answer, Ask, Counts, INLINE_MAX, MESSAGE_MAX, Request, State, Status};
 use ferricorn_sys::packets;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::{Shutdown, shutdown};
@@ -19,9 +19,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Messages taken from one worker before the others have their turn.
 const TAKEN_MAX: usize = 256;
@@ -32,8 +33,15 @@ const BEAT_S: f64 = 5.0;
 const SILENCE_S: f64 = 30.0;
 /// How often what was kept long enough is removed, seconds.
 const SWEEP_S: f64 = 10.0;
+/// How soon that goes on if there was too much for once, seconds.
+const AGAIN_S: f64 = 0.1;
+/// How often all is counted anew, and how many times as long as that took is the least pause.
+const COUNT_S: f64 = 60.0;
+const COUNT_TIMES: f64 = 1000.0;
 /// Files without a job that are younger may get one.
 const YOUNG: Duration = Duration::from_secs(3600);
+/// How long others may take to tell of a job.
+const FINDING: Duration = Duration::from_secs(5);
 /// How long nothing is written after something could not be, seconds.
 const PAUSE_S: f64 = 1.0;
 
@@ -53,6 +61,8 @@ pub struct Context<'a> {
     pub bounds: Bounds,
     /// How many jobs run at a time.
     pub capacity: usize,
+    /// Whether those who are asked hand jobs on: they may know jobs that other hosts have taken.
+    pub relayed: bool,
     /// The longest silence of a worker.
     pub patience: Duration,
     /// The users whose processes may ask.
@@ -61,6 +71,8 @@ pub struct Context<'a> {
     pub told: Box<dyn Fn() -> Told + 'a>,
     /// Readable when that has changed.
     pub wake: OwnedFd,
+    /// Where all can see what has been counted.
+    pub counts: &'a Counts,
     /// Writes a line to the error log.
     pub log: &'a dyn Fn(Level, &str),
 }
@@ -70,16 +82,27 @@ pub struct Context<'a> {
 pub enum Told {
     /// Go on.
     Nothing,
-    /// Begin no more jobs, and end when those that run have.
+    /// Begin no more jobs, and end when those that run have, and nobody asks any more.
     Drain,
+    /// The same; who asks is another's from now on.
+    HandOver,
     /// The server has ended.
     Orphan,
+}
+
+/// What a worker wants of a job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Status,
+    Response,
 }
 
 /// What threads tell.
 enum News {
     /// An attempt is over.
     Ended { id: String, attempt: u32, outcome: Outcome, part: PathBuf },
+    /// What others know of a job that is not kept here.
+    Found { client: u64, seq: u64, answer: Answer, body: Vec<u8> },
     /// A long body is on the disk, or could not be written.
     Stored { client: u64, seq: u64, request: Request, head: Vec<u8>, done: io::Result<()> },
 }
@@ -127,7 +150,7 @@ struct Dispatcher<'a> {
     tasks: Vec<Task>,
     parked: Vec<Parked>,
     /// Attempts that run, by job, with the connection over which each does.
-    running: BTreeMap<String, Arc<UnixStream>>,
+    running: BTreeMap<String, (u32, Arc<UnixStream>)>,
     /// Long bodies that are being written.
     storing: usize,
     news: (Sender<News>, Receiver<News>),
@@ -135,9 +158,12 @@ struct Dispatcher<'a> {
     due_s: Option<f64>,
     beaten_s: f64,
     swept_s: f64,
+    /// When all is counted anew.
+    count_s: f64,
     not_before_s: f64,
     is_troubled: bool,
     is_draining: bool,
+    hands_over: bool,
     room: Vec<u8>,
 }
 
@@ -169,9 +195,11 @@ impl<'a> Dispatcher<'a> {
             due_s,
             beaten_s: 0.0,
             swept_s: 0.0,
+            count_s: 0.0,
             not_before_s: 0.0,
             is_troubled: false,
             is_draining: false,
+            hands_over: false,
             room: vec![0; MESSAGE_MAX * 2],
         })
     }
@@ -181,7 +209,13 @@ impl<'a> Dispatcher<'a> {
             self.wait();
             let told = (self.context.told)();
             self.is_draining |= told != Told::Nothing;
-            if !self.is_draining {
+            self.hands_over |= told == Told::HandOver;
+            if self.hands_over {
+                // They say again to the next one what is not answered.
+                self.send_all();
+                self.clients.clear();
+                self.parked.clear();
+            } else {
                 self.accept();
             }
             self.hear_clients();
@@ -211,7 +245,7 @@ impl<'a> Dispatcher<'a> {
             Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: i64::from(wait.subsec_nanos()) };
         let mut fds =
             vec![PollFd::new(&*self.bell, PollFlags::IN), PollFd::new(&self.context.wake, PollFlags::IN)];
-        if !self.is_draining {
+        if !self.hands_over {
             fds.push(PollFd::new(&self.context.counter, PollFlags::IN));
         }
         for client in self.clients.values() {
@@ -272,6 +306,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn ask(&mut self, client: u64, seq: u64, ask: Ask, tail: &[u8], file: Option<OwnedFd>) {
+        let asked = if matches!(ask, Ask::Take { .. }) { Wanted::Response } else { Wanted::Status };
         match ask {
             Ask::Keep(request) => {
                 let Some((head, body)) = tail.split_at_checked(request.head) else {
@@ -285,6 +320,9 @@ impl<'a> Dispatcher<'a> {
                     Some(file) => self.store_body(client, seq, request, head.to_vec(), file),
                 }
             }
+            Ask::Look { id, .. } | Ask::Take { id } if self.is_elsewhere(&id) => {
+                self.find(client, seq, id, matches!(asked, Wanted::Response));
+            }
             Ask::Look { id, tag, end, wait_ms } => {
                 let until_s = now_s() + wait_ms as f64 / 1000.0;
                 self.parked.push(Parked { client, seq, id, tag, end, until_s });
@@ -293,6 +331,41 @@ impl<'a> Dispatcher<'a> {
             Ask::Cancel { id } => self.tasks.push(Task::Cancel { client, seq, id }),
             Ask::Retry { id } => self.tasks.push(Task::Retry { client, seq, id }),
             Ask::Report { id, progress } => self.tasks.push(Task::Report { id, progress }),
+        }
+    }
+
+    /// Tells whether a job can only be one that another host has taken.
+    fn is_elsewhere(&self, id: &str) -> bool {
+        self.context.relayed && matches!(self.store.status(id), Ok(None))
+    }
+
+    /// Asks others for a job that is not kept here.
+    fn find(&mut self, client: u64, seq: u64, id: String, wants_response: bool) {
+        let head = b"GET / HTTP/1.1\r\nHost: jobs\r\n\r\n".to_vec();
+        let request =
+            Request { id, method: "GET".into(), path: "/".into(), head: head.len(), ..Request::default() };
+        let work = Work { request, head, body: Body::Inline(Vec::new()), attempt: 0 };
+        let one = Attempt::of(work, &self.store, &self.context.token, FINDING, true);
+        let (told, bell) = (self.news.0.clone(), self.bell.clone());
+        let stream = packets::stream_to(&self.context.workers).map(UnixStream::from);
+        let body = move || {
+            let known = stream.ok().and_then(|stream| found(&one, &stream));
+            let (answer, body) = match known {
+                Some((_, Some((response, Body::Inline(body)))))
+                    if wants_response && body.len() <= INLINE_MAX =>
+                {
+                    (Answer::Response(response), body)
+                }
+                Some((status, _)) => (Answer::Status(Box::new(status)), Vec::new()),
+                None => (Answer::Absent, Vec::new()),
+            };
+            let _ = told.send(News::Found { client, seq, answer, body });
+            ring(&bell);
+        };
+        self.storing += 1;
+        if thread::Builder::new().name("offload-find".into()).spawn(body).is_err() {
+            self.storing -= 1;
+            self.answer(client, seq, &Answer::Absent);
         }
     }
 
@@ -320,8 +393,14 @@ impl<'a> Dispatcher<'a> {
         while let Ok(news) = self.news.1.try_recv() {
             match news {
                 News::Ended { id, attempt, outcome, part } => {
-                    self.running.remove(&id);
+                    if self.running.get(&id).is_some_and(|(running, _)| *running == attempt) {
+                        self.running.remove(&id);
+                    }
                     self.tasks.push(Task::Ended { id, attempt, outcome, part });
+                }
+                News::Found { client, seq, answer, body } => {
+                    self.storing -= 1;
+                    self.put(client, packets::written(seq, &answer, &[&body]), None);
                 }
                 News::Stored { client, seq, request, head, done } => {
                     self.storing -= 1;
@@ -330,7 +409,7 @@ impl<'a> Dispatcher<'a> {
                             self.tasks.push(Task::Keep { client, seq, request, head, body: Body::File })
                         }
                         Err(error) => {
-                            let _ = fs::remove_file(self.store.file(&request.id, Part::Request));
+                            self.drop_body(&request.id);
                             self.answer(client, seq, &Answer::Full { detail: error.to_string() });
                         }
                     }
@@ -361,6 +440,7 @@ impl<'a> Dispatcher<'a> {
                     self.begin(one);
                 }
                 self.due_s = self.store.next_due().ok().flatten();
+                self.count_all(now_s);
             }
             Err(error) => {
                 self.store.roll_back();
@@ -370,7 +450,7 @@ impl<'a> Dispatcher<'a> {
                     match task {
                         // Its client may come again, or go elsewhere.
                         Task::Keep { client, seq, request, .. } => {
-                            let _ = fs::remove_file(self.store.file(&request.id, Part::Request));
+                            self.drop_body(&request.id);
                             self.answer(client, seq, &Answer::Full { detail: error.to_string() });
                         }
                         Task::Report { .. } => {}
@@ -392,17 +472,33 @@ impl<'a> Dispatcher<'a> {
         self.store.begin()?;
         for task in tasks {
             match task {
+                // Its client has been told that it is not kept.
+                Task::Keep { request, .. }
+                    if request.until_ms > 0 && now_s * 1e3 > request.until_ms as f64 =>
+                {
+                    self.drop_body(&request.id);
+                }
                 Task::Keep { client, seq, request, head, body } => {
                     let answer = match self.store.keep(request, head, body, now_s)? {
-                        Kept::Status(status) => Answer::Status(status),
-                        Kept::Full(detail) => Answer::Full { detail },
+                        Kept::Status(status) => {
+                            add(&self.context.counts.taken, u64::from(status.id == request.id));
+                            Answer::Status(status)
+                        }
+                        Kept::Full(detail) => {
+                            add(&self.context.counts.refused, 1);
+                            Answer::Full { detail }
+                        }
                         Kept::KeyReused => Answer::KeyReused,
                     };
+                    // It may be another job's that it is answered with, or nobody's.
+                    self.drop_body(&request.id);
                     answers.push((*client, *seq, answer));
                 }
                 Task::Cancel { client, seq, id } => {
                     let status = self.store.cancel(id, now_s)?;
-                    if let Some(stream) = self.running.get(id) {
+                    let is_cancelled = status.as_ref().is_some_and(|status| status.state == State::Cancelled);
+                    add(&self.context.counts.cancelled, u64::from(is_cancelled));
+                    if let Some((_, stream)) = self.running.get(id) {
                         // Its thread hears of that, and its worker that the client is gone.
                         let _ = shutdown(&**stream, Shutdown::Both);
                     }
@@ -419,8 +515,8 @@ impl<'a> Dispatcher<'a> {
             }
         }
         if sweeps {
-            self.store.sweep(now_s)?;
-            self.swept_s = now_s;
+            let swept = self.store.sweep(now_s)?;
+            self.swept_s = if swept == SWEPT_MAX { now_s - SWEEP_S + AGAIN_S } else { now_s };
         }
         if beats {
             if !self.running.is_empty() {
@@ -429,6 +525,11 @@ impl<'a> Dispatcher<'a> {
             let own = &self.owner;
             let adopted =
                 self.store.adopt(|name, beat_s| name != own && is_dead(name, beat_s, now_s), now_s)?;
+            for id in &adopted {
+                if let Some(status) = self.store.status(id)? {
+                    self.count_end(&status);
+                }
+            }
             if !adopted.is_empty() {
                 let text =
                     format!("Offload: {} jobs of a dispatcher that has died are taken over", adopted.len());
@@ -462,13 +563,20 @@ impl<'a> Dispatcher<'a> {
             matches!(outcome, Outcome::Answered(_, Body::File) | Outcome::Failed(_, Some((_, Body::File))));
         if keeps && is_wanted {
             let path = self.store.file(id, Part::Response);
-            fs::rename(part, &path).map_err(|error| StoreError::Unreachable(path.clone(), error))?;
+            match fs::rename(part, &path) {
+                // It was there already when this could not be written down.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => {}
+                other => other.map_err(|error| StoreError::Unreachable(path.clone(), error))?,
+            }
+            named(&path).map_err(|error| StoreError::Unreachable(path.clone(), error))?;
         } else if keeps {
             let _ = fs::remove_file(part);
         }
-        if let (Outcome::Failed(error, _), true) = (outcome, is_wanted)
-            && let Some(status) = self.store.status(id)?
-        {
+        let status = if is_wanted { self.store.status(id)? } else { None };
+        if let Some(status) = &status {
+            self.count_end(status);
+        }
+        if let (Outcome::Failed(error, _), Some(status)) = (outcome, &status) {
             let next = if status.state.is_over() { "it is given up" } else { "it is begun again" };
             let line = format!(
                 "Job {id}: {} {}: attempt {attempt} of {}: {}; {next}",
@@ -479,10 +587,56 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
+    /// Removes the long body of a request that has become no job.
+    fn drop_body(&self, id: &str) {
+        if matches!(self.store.status(id), Ok(None)) {
+            // Of most there is none.
+            let _ = fs::remove_file(self.store.file(id, Part::Request));
+        }
+    }
+
+    fn count_end(&self, status: &Status) {
+        let counts = self.context.counts;
+        let lasted_s = status.ended_at.zip(status.started_at).map_or(0.0, |(end_s, since_s)| end_s - since_s);
+        match status.state {
+            State::Done => {
+                add(&counts.done, 1);
+                add(&counts.ran_us, (lasted_s.max(0.0) * 1e6) as u64);
+            }
+            State::Failed => {
+                let cause = status.error.as_ref().map(|error| error.cause).unwrap_or_default();
+                add(&counts.failed[cause as usize], 1);
+            }
+            State::Queued if status.error.is_some() => add(&counts.retried, 1),
+            _ => {}
+        }
+    }
+
+    /// Shows how much there is.
+    fn count_all(&mut self, now_s: f64) {
+        // Another has taken this one's place.
+        if self.is_draining {
+            return;
+        }
+        if now_s >= self.count_s || now_s + COUNT_S * COUNT_TIMES < self.count_s {
+            let since = Instant::now();
+            // What cannot be read now can be the next time.
+            let _ = self.store.count();
+            self.count_s = now_s + (since.elapsed().as_secs_f64() * COUNT_TIMES).max(COUNT_S);
+        }
+        let (counts, running) = (self.context.counts, self.running.len() as u64);
+        counts.waiting.store(self.store.held().jobs.saturating_sub(running), Relaxed);
+        counts.running.store(running, Relaxed);
+        counts.bytes.store(self.store.held().bytes, Relaxed);
+        let oldest_s = self.store.oldest().ok().flatten().unwrap_or_default();
+        counts.oldest_ms.store((oldest_s * 1e3) as u64, Relaxed);
+    }
+
     /// Begins an attempt in a thread of its own.
     fn begin(&mut self, work: Work) {
         let (id, attempt) = (work.request.id.clone(), work.attempt);
-        let one = Attempt::of(work, &self.store, &self.context.token, self.context.patience);
+        let Context { token, patience, relayed, .. } = self.context;
+        let one = Attempt::of(work, &self.store, token, *patience, *relayed);
         let part = one.part.clone();
         let not_begun = |part| Task::Ended { id: id.clone(), attempt, outcome: Outcome::NotBegun, part };
         let stream = match packets::stream_to(&self.context.workers) {
@@ -497,7 +651,7 @@ impl<'a> Dispatcher<'a> {
             ring(&bell);
         };
         match thread::Builder::new().name("offload-job".into()).spawn(body) {
-            Ok(_) => drop(self.running.insert(id, stream)),
+            Ok(_) => drop(self.running.insert(id, (attempt, stream))),
             Err(_) => self.tasks.push(not_begun(part)),
         }
     }
@@ -589,7 +743,11 @@ impl<'a> Dispatcher<'a> {
     }
 }
 
-fn told(status: Option<ferricorn_core::offload::Status>) -> Answer {
+fn add(cell: &AtomicU64, by: u64) {
+    cell.fetch_add(by, Relaxed);
+}
+
+fn told(status: Option<Status>) -> Answer {
     status.map_or(Answer::Absent, |status| Answer::Status(Box::new(status)))
 }
 

@@ -57,10 +57,12 @@ impl Stage {
                     attempts: 1,
                 },
                 capacity,
+                relayed: false,
                 patience: Duration::from_secs(5),
                 users: vec![rustix::process::geteuid().as_raw()],
                 told: Box::new(|| if told.load(SeqCst) { Told::Orphan } else { Told::Nothing }),
                 wake: bell,
+                counts: Box::leak(Box::default()),
                 log: &|_, line| log.lock().expect("not poisoned").push(line.to_owned()),
             })
             .expect("a store");

@@ -27,7 +27,7 @@ const ROW_BYTES: u64 = 400;
 const VERSION: i32 = 1;
 const STATEMENTS: usize = 32;
 /// Rows that are removed in one transaction, so that nobody waits long for it.
-const SWEPT_MAX: usize = 500;
+pub const SWEPT_MAX: usize = 500;
 
 const SCHEMA: &str = "
 CREATE TABLE jobs (
@@ -52,9 +52,11 @@ CREATE TABLE jobs (
     response TEXT,
     status INTEGER,
     bytes INTEGER NOT NULL,
-    key TEXT UNIQUE,
+    kept REAL NOT NULL,
+    key TEXT,
     sum TEXT
 ) STRICT;
+CREATE UNIQUE INDEX keys ON jobs (service, key) WHERE key IS NOT NULL;
 CREATE INDEX waiting ON jobs (service, due) WHERE state = 0;
 CREATE INDEX running ON jobs (service, owner) WHERE state = 1;
 CREATE INDEX ending ON jobs (expires) WHERE expires IS NOT NULL;
@@ -262,7 +264,11 @@ impl Store {
         let _ = self.count();
     }
 
-    fn count(&mut self) -> Result<(), StoreError> {
+    /// Counts what there is anew: others may have changed it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn count(&mut self) -> Result<(), StoreError> {
         let query =
             "SELECT count(*) FILTER (WHERE state < 2), coalesce(sum(bytes), 0) FROM jobs WHERE service = ?1";
         self.held = self.connection.prepare_cached(query)?.query_row([&self.service], |row| {
@@ -305,10 +311,10 @@ impl Store {
             return Ok(Kept::Status(Box::new(status)));
         }
         if let Some(key) = &request.key {
-            let query = "SELECT id, sum FROM jobs WHERE key = ?1";
+            let query = "SELECT id, sum FROM jobs WHERE key = ?1 AND service = ?2";
             let mut statement = self.connection.prepare_cached(query)?;
             let found: Option<(String, Option<String>)> =
-                statement.query_row([key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+                statement.query_row([key, &self.service], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
             drop(statement);
             if let Some((id, sum)) = found {
                 let status = (sum == request.sum).then(|| self.status(&id)).transpose()?.flatten();
@@ -325,8 +331,8 @@ impl Store {
         let safe = request.key.is_some() || ferricorn_core::offload::is_idempotent(&request.method);
         let attempts_max = if safe { self.bounds.attempts_safe } else { self.bounds.attempts };
         let facts = serde_json::to_string(request).unwrap_or_default();
-        let query = "INSERT INTO jobs (id, service, state, method, path, facts, created, due, attempts_max, bytes, key, sum) \
-                     VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10)";
+        let query = "INSERT INTO jobs (id, service, state, method, path, facts, created, due, attempts_max, bytes, key, sum, kept) \
+                     VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11)";
         self.connection.prepare_cached(query)?.execute(params![
             request.id,
             self.service,
@@ -337,7 +343,8 @@ impl Store {
             attempts_max,
             bytes.cast_signed(),
             request.key,
-            request.sum
+            request.sum,
+            self.bounds.retention_s
         ])?;
         let number = self.connection.last_insert_rowid();
         let inline = match body {
@@ -443,7 +450,6 @@ impl Store {
             return Ok(true);
         }
         let state = if error.is_some() { State::Failed } else { State::Done };
-        let expires = now_s + self.bounds.retention_s;
         let mut more = 0;
         let (mut text, mut code) = (None, None);
         if let Some((response, body)) = response {
@@ -457,13 +463,12 @@ impl Store {
             code = response.status.get(..3).and_then(|digits| digits.parse::<u16>().ok());
             more = response.body + text.as_ref().map_or(0, String::len) as u64;
         }
-        let query = "UPDATE jobs SET state = ?2, owner = NULL, due = NULL, ended = ?3, expires = ?4, error = ?5, response = ?6, \
-                     status = ?7, bytes = bytes + ?8 WHERE number = ?1";
+        let query = "UPDATE jobs SET state = ?2, owner = NULL, due = NULL, ended = ?3, expires = ?3 + kept, error = ?4, response = ?5, \
+                     status = ?6, bytes = bytes + ?7 WHERE number = ?1";
         self.connection.prepare_cached(query)?.execute(params![
             number,
             state as i64,
             now_s,
-            expires,
             said,
             text,
             code,
@@ -506,10 +511,8 @@ impl Store {
     pub fn cancel(&mut self, id: &str, now_s: f64) -> Result<Option<Status>, StoreError> {
         let Some(before) = self.status(id)? else { return Ok(None) };
         if !before.state.is_over() {
-            let query =
-                "UPDATE jobs SET state = 4, owner = NULL, due = NULL, ended = ?2, expires = ?3 WHERE id = ?1";
-            let expires = now_s + self.bounds.retention_s;
-            self.connection.prepare_cached(query)?.execute(params![id, now_s, expires])?;
+            let query = "UPDATE jobs SET state = 4, owner = NULL, due = NULL, ended = ?2, expires = ?2 + kept WHERE id = ?1";
+            self.connection.prepare_cached(query)?.execute(params![id, now_s])?;
             self.held.jobs = self.held.jobs.saturating_sub(1);
         } else {
             self.empty(id)?;
@@ -616,13 +619,15 @@ impl Store {
                 self.connection.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([id])?;
                 self.held.bytes = self.held.bytes.saturating_sub(ROW_BYTES);
             } else {
-                let query = "UPDATE jobs SET state = 5, expires = ?2 WHERE id = ?1";
-                let expires = now_s + self.bounds.retention_s;
-                self.connection.prepare_cached(query)?.execute(params![id, expires])?;
+                let query = "UPDATE jobs SET state = 5, expires = ?2 + kept WHERE id = ?1";
+                self.connection.prepare_cached(query)?.execute(params![id, now_s])?;
             }
         }
         if !over.is_empty() {
-            self.connection.execute_batch("PRAGMA incremental_vacuum(200)")?;
+            // Each step gives one page back.
+            let mut statement = self.connection.prepare("PRAGMA incremental_vacuum(200)")?;
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
         }
         Ok(over.len())
     }
@@ -701,6 +706,17 @@ impl Store {
         Ok(Depth { counts, oldest })
     }
 
+    /// Returns when the job of this service was taken that has waited longest, if one waits.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn oldest(&self) -> Result<Option<f64>, StoreError> {
+        // About: the one that is due first, of those that were taken in order.
+        let query = "SELECT created FROM jobs WHERE service = ?1 AND state = 0 ORDER BY due LIMIT 1";
+        let mut statement = self.connection.prepare_cached(query)?;
+        Ok(statement.query_row([&self.service], |row| row.get(0)).optional()?)
+    }
+
     /// Returns when the next job that waits is due, if one does.
     ///
     /// # Errors
@@ -758,6 +774,14 @@ pub fn written(path: &Path, from: &mut impl io::Read) -> io::Result<u64> {
 /// The disk's.
 pub fn safe(file: &File, path: &Path) -> io::Result<()> {
     file.sync_all()?;
+    named(path)
+}
+
+/// Waits until the name of a file is on the disk.
+///
+/// # Errors
+/// The disk's.
+pub fn named(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 

@@ -202,6 +202,9 @@ impl<'py> PythonHost<'_, 'py> {
         let Some(doors) = &self.doors else { return Ok(1) };
         let door = doors.jobs_copy()?.into_raw_fd();
         jobs::adapt(&mut self.configured, vec![BindAddress::Fd(door)]);
+        self.relay()?;
+        // That the server is ready is its master's to say.
+        self.py.import("os")?.getattr("environ")?.call_method1("pop", ("NOTIFY_SOCKET", self.py.None()))?;
         let settings = &self.configured.settings;
         // Who may not be nicer goes on as it is.
         let _ = rustix::process::nice(settings.offload.nice);
@@ -214,6 +217,14 @@ impl<'py> PythonHost<'_, 'py> {
             Ended::Arbiter(code) | Ended::Child(code) => code,
             Ended::Jobs => 1,
         })
+    }
+
+    /// Puts the relay in the application's place, where Celery works on jobs.
+    fn relay(&self) -> PyResult<()> {
+        match jobs::relay(self.py, &self.configured.settings)? {
+            Some(told) => self.server.call_method1("relay", (told,)).map(drop),
+            None => Ok(()),
+        }
     }
 
     fn options_of_role(&self, options: Options) -> Options {
@@ -265,6 +276,9 @@ impl<'py> PythonHost<'_, 'py> {
         let options = options(&configured.settings, &self.server).map_err(said)?;
         let options = self.options_of_role(options);
         self.configured = configured;
+        if self.role == Role::Jobs {
+            self.relay().map_err(said)?;
+        }
         self.file = file;
         if let Err(error) = self.poster.replace(&told(&self.configured.said)) {
             self.log(Level::Warning, &format!("Viewers are not told the new settings: {error}"));

@@ -1,16 +1,20 @@
 //! Requests that are worked on later, in terms of the settings: what the dispatcher, the server of jobs and the workers of both need
 //! to know, and what an application says of the job at hand. Not for: keeping or running jobs (`offload`).
 
-use crate::config::Configured;
+use crate::config::{self, Configured, Failure};
 use ferricorn_arbiter::Dispatch;
 use ferricorn_core::log::Level;
 use ferricorn_core::offload::{Ask, Pass, Progress};
 use ferricorn_offload::dispatcher::{self, Context, Told};
 use ferricorn_offload::store::Bounds;
 use ferricorn_offload::{Doors, StoreError};
-use ferricorn_settings::{BindAddress, Settings, Source};
+use ferricorn_settings::{BindAddress, Offload as Settled, Settings, Source, WorkerClass, parse_args};
 use ferricorn_sys::packets;
+use ferricorn_sys::signal::Signal;
 use ferricorn_worker::{Offload, Options};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use rustix::process::getppid;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -23,10 +27,10 @@ use std::time::Duration;
 /// What the memory is called that others find a server by: that of jobs is found through its master's.
 pub(crate) const SCOREBOARD_NAME: &str = "ferricorn-jobs-scoreboard";
 pub(crate) const SETTINGS_NAME: &str = "ferricorn-jobs-settings";
-/// A worker is at least this much longer silent than its time before it is given up, seconds.
-const PATIENCE_S: u64 = 60;
-/// The same where jobs may take any time.
-const PATIENCE_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// After which silence a server of jobs is given up; late jobs are its own to answer.
+const PATIENCE: Duration = Duration::from_secs(7 * 86_400);
+/// Jobs that one process waits for at a time, where Celery works on them.
+const WAITING: usize = 64;
 /// Requests of this worker that are known to be jobs.
 const KNOWN_MAX: usize = 4096;
 
@@ -50,8 +54,13 @@ pub(crate) fn adapt(configured: &mut Configured, bind: Vec<BindAddress>) {
     let offload = settings.offload.clone();
     settings.bind = bind;
     settings.workers = offload.workers;
-    settings.threads = offload.threads;
+    settings.threads = threads(&offload);
     settings.timeout = offload.timeout;
+    if offload.celery.is_some() {
+        // They only wait: Celery ends what takes too long, and what waits in its queue may take its time.
+        settings.worker_class = WorkerClass::Gthread;
+        settings.timeout = Duration::ZERO;
+    }
     settings.proc_name = name(&settings.proc_name);
     settings.limit_request_fields += 1;
     // It is nobody's but its dispatcher's, who asks for no more than there are threads.
@@ -75,6 +84,54 @@ pub(crate) fn adapt(configured: &mut Configured, bind: Vec<BindAddress>) {
     configured.offloadable.clear();
 }
 
+/// How many jobs each process works on, or waits for, at a time.
+fn threads(offload: &Settled) -> usize {
+    if offload.celery.is_some() { offload.threads.max(WAITING) } else { offload.threads }
+}
+
+/// What a relay to Celery is made of; none where jobs are worked on here.
+///
+/// # Errors
+/// Python's.
+pub(crate) fn relay<'py>(py: Python<'py>, settings: &Settings) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let offload = &settings.offload;
+    let Some(celery) = &offload.celery else { return Ok(None) };
+    let told = PyDict::new(py);
+    told.set_item("broker", &celery.broker)?;
+    told.set_item("results", &celery.results)?;
+    told.set_item("queue", &celery.queue)?;
+    told.set_item("timeout", offload.timeout.as_secs_f64())?;
+    told.set_item("retention", offload.retention.as_secs_f64())?;
+    Ok(Some(told))
+}
+
+/// Returns what a Celery worker needs of the settings; `app` takes the place of theirs.
+///
+/// # Errors
+/// They are not to be had, or name no broker or no application.
+#[pyfunction]
+pub(crate) fn offload_settings(py: Python<'_>, app: Option<String>) -> PyResult<Bound<'_, PyDict>> {
+    let wrong = |text: String| PyRuntimeError::new_err(text);
+    py.import("ferricorn._alias")?.call_method0("install")?;
+    let cli = parse_args(&[], Source::CommandLine).map_err(|error| wrong(error.message))?;
+    let configured = config::load(py, &cli).map_err(|failure| match failure {
+        Failure::Said(text, _) => wrong(text),
+        Failure::Exit(error) => error,
+    })?;
+    let Some(told) = relay(py, &configured.settings)? else {
+        let text = "no broker is configured: gunicorn.conf.py here, or GUNICORN_CMD_ARGS, has to name `offload_broker`";
+        return Err(wrong(text.to_owned()));
+    };
+    let Some(app) = app.or(configured.app) else {
+        let text =
+            "no application is named: set `wsgi_app` in gunicorn.conf.py, or the variable FERRICORN_APP";
+        return Err(wrong(text.to_owned()));
+    };
+    told.set_item("app", app)?;
+    told.set_item("asgi", matches!(configured.settings.worker_class, WorkerClass::Asgi(_)))?;
+    Ok(told)
+}
+
 /// Is the dispatcher, until told to end.
 ///
 /// # Errors
@@ -89,20 +146,15 @@ pub(crate) fn dispatch(
 ) -> Result<(), StoreError> {
     let lost = |error: io::Error| StoreError::Unreachable(folder.clone(), error);
     let offload = &settings.offload;
-    let patience = match offload.timeout {
-        Duration::ZERO => PATIENCE_MAX,
-        time => time + Duration::from_secs(PATIENCE_S),
-    };
     let workers = doors.jobs_name().map_err(lost)?;
     let wake = packets::twin(dispatch.signals.fd()).map_err(lost)?;
-    let has_term = Cell::new(false);
+    let heard = Cell::new(Told::Nothing);
     let told = Box::new(move || {
-        has_term.set(has_term.get() || !dispatch.signals.read().is_empty());
-        match () {
-            () if getppid().is_none_or(|pid| pid.as_raw_pid() != dispatch.parent) => Told::Orphan,
-            () if has_term.get() => Told::Drain,
-            () => Told::Nothing,
+        for signal in dispatch.signals.read() {
+            heard.set(if signal == Signal::USR2 { Told::HandOver } else { Told::Drain });
         }
+        let is_orphan = getppid().is_none_or(|pid| pid.as_raw_pid() != dispatch.parent);
+        if is_orphan { Told::Orphan } else { heard.get() }
     });
     dispatcher::run(&Context {
         token: doors.token.clone(),
@@ -117,11 +169,13 @@ pub(crate) fn dispatch(
             attempts: offload.retries + 1,
             attempts_safe: offload.retries.max(2) + 1,
         },
-        capacity: offload.workers * offload.threads,
-        patience,
+        capacity: offload.workers * threads(offload),
+        relayed: offload.celery.is_some(),
+        patience: PATIENCE,
         users: vec![rustix::process::geteuid().as_raw(), user],
         told,
         wake,
+        counts: &dispatch.board.jobs,
         log,
     })
 }
@@ -156,6 +210,10 @@ impl Ties {
                 prefix: configured.settings.offload.prefix.clone(),
                 counter: self.counter,
             });
+        }
+        if self.pass.is_some() {
+            // Who is replaced cuts the jobs that take longer than others are given to end.
+            options.requests_max = 0;
         }
         options.pass = self.pass;
     }

@@ -36,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(interrupt::deadline, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::extend_deadline, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::progress, module)?)?;
+    module.add_function(wrap_pyfunction!(jobs::offload_settings, module)?)?;
     module.add_function(wrap_pyfunction!(interrupt::shield, module)?)?;
     module.add_function(wrap_pyfunction!(variables::variables, module)?)
 }

@@ -120,13 +120,13 @@ pub(crate) fn class(settings: &Settings) -> &'static str {
 
 fn options_of(configured: &Configured, server: &Bound<'_, PyAny>, ties: Option<Ties>) -> PyResult<Options> {
     let mut options = options(&configured.settings);
-    if let Some(ties) = ties {
-        ties.tie(configured, &mut options);
-    }
     options.route_timeouts =
         configured.routes.iter().map(|(route, time)| (route.clone(), nanoseconds(*time))).collect();
     options.error_page = configured.error_page.clone();
     options.requests_max = server.call_method0("max_requests")?.extract()?;
+    if let Some(ties) = ties {
+        ties.tie(configured, &mut options);
+    }
     Ok(options)
 }
 

@@ -80,7 +80,7 @@ mod tests {
         let text = print_config(&Said::default());
         let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
         assert!(names.is_sorted(), "{names:?}");
-        assert_eq!(names.len(), 163);
+        assert_eq!(names.len(), 166);
         assert!(text.lines().all(|line| line.get(34..37) == Some(" = ")), "{text}");
     }
 

@@ -304,6 +304,7 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
     let read = Reading { said };
     let threads = read.count::<usize>("threads").max(1);
     let class = WorkerClass::of(&read.value("worker_class").shown(), threads);
+    let is_nested = matches!(class, WorkerClass::Asgi(_) | WorkerClass::Gevent(_));
     let chdir = read.text("chdir").map_or_else(|| surroundings.directory.to_owned(), PathBuf::from);
     Ok(Settings {
         wsgi_app: read.text("wsgi_app"),
@@ -395,7 +396,7 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
         workers_between: read.workers_between()?,
         reflex_fleet: read.text("reflex_fleet"),
         reflex_history: read.text("reflex_history"),
-        offload: read.offload()?,
+        offload: read.offload(is_nested, threads)?,
         reflex_host: read.text("reflex_host"),
         reflex_database: read.list("reflex_database"),
         chdir,
@@ -428,6 +429,19 @@ pub struct Offload {
     pub prefix: String,
     /// `offload_nice`.
     pub nice: i32,
+    /// `offload_broker` and what belongs to it.
+    pub celery: Option<Celery>,
+}
+
+/// A Celery that works on jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Celery {
+    /// `offload_broker`.
+    pub broker: String,
+    /// `offload_results`, or the broker.
+    pub results: String,
+    /// `offload_queue`.
+    pub queue: String,
 }
 
 impl Offload {
@@ -446,6 +460,8 @@ fn field_name(text: String) -> Result<String, String> {
     Err(format!("it is no name of a header field: {}", quoted(&text)))
 }
 
+/// Jobs that a worker of class `asgi` or `gevent` works on at a time.
+const NESTED_JOBS: usize = 8;
 /// Most bytes of a header field's name that is a setting.
 const FIELD_NAME_MAX: usize = 128;
 
@@ -545,7 +561,19 @@ impl Reading<'_> {
         pairs.into_iter().filter_map(|(name, text)| Some((name, seconds(&text)?))).collect()
     }
 
-    fn offload(&self) -> Result<Offload, Invalid> {
+    fn celery(&self) -> Result<Option<Celery>, Invalid> {
+        let Some(broker) = self.text("offload_broker").filter(|url| !url.is_empty()) else { return Ok(None) };
+        let results = self.text("offload_results").filter(|url| !url.is_empty());
+        // A Redis is both.
+        let results = results.or_else(|| broker.starts_with("redis").then(|| broker.clone()));
+        let Some(results) = results else {
+            let reason = "this broker keeps no results: name a Redis or a database".to_owned();
+            return Err(self.invalid("offload_results", reason));
+        };
+        Ok(Some(Celery { broker, results, queue: self.text("offload_queue").unwrap_or_default() }))
+    }
+
+    fn offload(&self, is_nested: bool, threads: usize) -> Result<Offload, Invalid> {
         let prefix = self.text("offload_prefix").unwrap_or_default();
         let prefix = prefix.trim_end_matches('/').to_owned();
         if !prefix.starts_with('/') {
@@ -558,7 +586,11 @@ impl Reading<'_> {
             routes: self.list("offload"),
             prefer: self.list("offload_prefer"),
             workers: self.count::<usize>("offload_workers").max(1),
-            threads: self.count::<usize>("offload_threads").max(1),
+            threads: match self.count("offload_threads") {
+                0 if is_nested => NESTED_JOBS,
+                0 => threads.max(1),
+                threads => threads,
+            },
             timeout: self.seconds("offload_timeout"),
             retries,
             retention: self.seconds("offload_retention"),
@@ -566,6 +598,7 @@ impl Reading<'_> {
             bytes_max: self.count("offload_disk_limit"),
             prefix,
             nice: self.count::<u64>("offload_nice").min(19) as i32,
+            celery: self.celery()?,
         })
     }
 

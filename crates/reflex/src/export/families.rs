@@ -43,6 +43,7 @@ impl<'a> Exposed<'a> {
         let mut all = Vec::from(self.server());
         all.extend(self.requests());
         all.extend(self.workers());
+        all.extend(self.jobs());
         all.push(self.incidents());
         all.extend(self.observer());
         all.retain(|family| !family.series.is_empty());
@@ -172,6 +173,49 @@ impl<'a> Exposed<'a> {
                 "connections_taken_in_total",
                 "Connections taken from a busy sibling.",
                 totals.taken_in,
+            ),
+        ]
+    }
+
+    /// What is worked on later, where anything is.
+    fn jobs(&self) -> Vec<Family<'_>> {
+        let Some(jobs) = &self.snapshot.jobs else { return Vec::new() };
+        let states = [("queued", jobs.waiting), ("running", jobs.running)];
+        let over = [("done", jobs.done), ("cancelled", jobs.cancelled)];
+        let failed = jobs.failed.iter().map(|(fault, count)| (fault.name(), *count));
+        vec![
+            Family::new(
+                "jobs",
+                Kind::Gauge,
+                "Jobs that are not over, by state.",
+                states.map(|(state, count)| (vec![("state", state)], Value::Int(count))),
+            ),
+            Family::measure(
+                "jobs_oldest_age_seconds",
+                "Time since the job was taken that has waited longest; 0 if none waits.",
+                Some(jobs.oldest_s.unwrap_or_default()),
+            ),
+            Family::gauge("jobs_bytes", "Bytes that jobs take on the disk.", jobs.bytes),
+            Family::counter("jobs_taken_total", "Requests that have become jobs.", jobs.taken),
+            Family::counter("jobs_refused_total", "Requests that have not, for want of room.", jobs.refused),
+            Family::counter("jobs_retried_total", "Attempts begun after one that failed.", jobs.retried),
+            Family::new(
+                "jobs_over_total",
+                Kind::Counter,
+                "Jobs that are over, by what they came to.",
+                over.map(|(state, count)| (vec![("outcome", state)], Value::Int(count))),
+            ),
+            Family::new(
+                "jobs_failed_total",
+                Kind::Counter,
+                "Jobs that were given up, by why.",
+                failed.map(|(cause, count)| (vec![("cause", cause)], Value::Int(count))),
+            ),
+            Family::new(
+                "jobs_run_seconds_total",
+                Kind::Counter,
+                "Time that answered attempts have lasted, all together.",
+                [(Vec::new(), Value::Float(jobs.ran_s))],
             ),
         ]
     }

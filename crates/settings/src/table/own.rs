@@ -368,7 +368,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new(
         "offload_workers",
         COUNT,
-        int(1),
+        int(2),
         "How many processes work on jobs, beside the workers.",
     )
     .flags(&["--offload-workers"])
@@ -378,8 +378,9 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new(
         "offload_threads",
         COUNT,
-        int(4),
-        "How many jobs each of them works on at a time.",
+        int(0),
+        "How many jobs each of them works on at a time.\n\n\
+         0 stands for as many as `threads`, and for 8 in the classes `asgi` and `gevent`, whose jobs share one thread.",
     )
     .flags(&["--offload-threads"])
     .metavar("INT")
@@ -459,6 +460,41 @@ pub(super) const ROWS: &[Setting] = &[
     )
     .flags(&["--offload-nice"])
     .metavar("INT")
+    .since("0.1.0")
+    .ours(),
+    Setting::new(
+        "offload_broker",
+        STR,
+        NONE,
+        "The broker of a Celery that works on jobs in place of this server.\n\n\
+         As in `redis://cache/0` or `amqp://user@rabbit/`: whatever Celery takes. `celery -A ferricorn.celery worker` then runs the requests, on as many hosts as \
+         there are; Celery 5.4 or newer has to be installed here, too. See [Offload](offload.md#celery).",
+    )
+    .flags(&["--offload-broker"])
+    .metavar("URL")
+    .since("0.1.0")
+    .ours()
+    .secret(),
+    Setting::new(
+        "offload_results",
+        STR,
+        NONE,
+        "Where that Celery keeps results, if not in the broker.\n\n\
+         A Redis or a database that all hosts reach, as in `redis://cache/1` or `db+postgresql://jobs@db/jobs`.",
+    )
+    .flags(&["--offload-results"])
+    .metavar("URL")
+    .since("0.1.0")
+    .ours()
+    .secret(),
+    Setting::new(
+        "offload_queue",
+        STR,
+        DefaultValue::Str("ferricorn"),
+        "The queue in that Celery.",
+    )
+    .flags(&["--offload-queue"])
+    .metavar("NAME")
     .since("0.1.0")
     .ours(),
 ];

@@ -97,10 +97,11 @@ pub(super) fn response(conn: &mut Conn, made: &Response, body: &[u8], file: Opti
     for (name, value) in &made.fields {
         let _ = conn.response.field(name.as_bytes(), &latin(value));
     }
-    if let Some(promised) = &made.promised {
+    let promised = made.promised.as_ref().filter(|_| head_only);
+    if let Some(promised) = promised {
         let _ = conn.response.field(b"Content-Length", promised.as_bytes());
     }
-    conn.write_head(made.promised.is_none().then_some(made.body));
+    conn.write_head(promised.is_none().then_some(made.body));
     match file {
         Some(file) if !head_only => {
             let left = conn.response.accept(made.body);

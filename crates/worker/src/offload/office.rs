@@ -23,8 +23,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// How long the dispatcher may be away before clients are told so, nanoseconds, and how often it is looked for.
-const AWAY_NS: u64 = 5_000_000_000;
+/// How long an answer of the dispatcher may take before clients are told so, nanoseconds, and how often one is looked for that is
+/// away. While there is none, messages wait where the next one finds them.
+const AWAY_NS: u64 = 10_000_000_000;
 const AGAIN_NS: u64 = 50_000_000;
 /// How often it is looked whether the worker ends, while clients wait.
 const LOOK_NS: u64 = 250_000_000;
@@ -86,7 +87,8 @@ struct Waiting {
     message: Vec<u8>,
     file: Option<OwnedFd>,
     is_sent: bool,
-    since_ns: u64,
+    /// When nobody waits any more.
+    until_ns: u64,
     /// Its worker ends: it is told at once how things stand.
     is_hurried: bool,
 }
@@ -115,8 +117,6 @@ struct Desk<'a> {
     socket: Option<OwnedFd>,
     waiting: BTreeMap<u64, Waiting>,
     next: u64,
-    /// Since when there has been no dispatcher.
-    away_ns: Option<u64>,
     random: Option<File>,
     room: Vec<u8>,
 }
@@ -132,7 +132,6 @@ impl<'a> Desk<'a> {
             socket: None,
             waiting: BTreeMap::new(),
             next: 0,
-            away_ns: None,
             random: File::open("/dev/urandom").ok(),
             room: vec![0; MESSAGE_MAX + BESIDE],
         }
@@ -146,6 +145,7 @@ impl<'a> Desk<'a> {
             self.send_all();
             self.hear();
             self.hurry();
+            self.give_up();
             if self.hub.exit().is_some() && self.waiting.is_empty() {
                 return;
             }
@@ -232,7 +232,7 @@ impl<'a> Desk<'a> {
         let body = conn.take_body();
         let length = body.len();
         let key = conn.head.field(b"idempotency-key").map(|key| {
-            let fields = [b"authorization".as_slice(), b"cookie"];
+            let fields = [b"authorization".as_slice(), b"cookie", b"host"];
             let who = fields.iter().map(|name| conn.head.field(name).unwrap_or_default());
             sum([conn.head.method(), conn.head.get(&conn.head.path), key].into_iter().chain(who))
         });
@@ -259,6 +259,7 @@ impl<'a> Desk<'a> {
             chunked: conn.head.framing == Framing::Chunked,
             head: head.len(),
             body: length,
+            until_ms: (clock::wall_ns() + AWAY_NS) / 1_000_000,
             key,
             sum: digest,
         };
@@ -276,8 +277,9 @@ impl<'a> Desk<'a> {
     fn ask(&mut self, conn: Box<Conn>, stage: Stage, ask: &Ask, tail: &[&[u8]], file: Option<OwnedFd>) {
         self.next += 1;
         let message = packets::written(self.next, ask, tail);
-        let since_ns = clock::now_ns();
-        let waiting = Waiting { conn, stage, message, file, is_sent: false, since_ns, is_hurried: false };
+        let wait_ms = if let Ask::Look { wait_ms, .. } = ask { *wait_ms } else { 0 };
+        let until_ns = clock::now_ns() + AWAY_NS + wait_ms * 1_000_000;
+        let waiting = Waiting { conn, stage, message, file, is_sent: false, until_ns, is_hurried: false };
         self.waiting.insert(self.next, waiting);
     }
 
@@ -307,17 +309,17 @@ impl<'a> Desk<'a> {
     /// There is no dispatcher: everything is said again to the next one, if there is one soon.
     fn is_away(&mut self) {
         self.socket = None;
-        let now_ns = clock::now_ns();
         self.waiting.values_mut().for_each(|waiting| waiting.is_sent = false);
-        let since_ns = *self.away_ns.get_or_insert(now_ns);
-        let over = |waiting: &Waiting| {
-            now_ns.saturating_sub(since_ns.max(waiting.since_ns)) > AWAY_NS || waiting.is_hurried
-        };
-        let gone: Vec<u64> =
-            self.waiting.iter().filter(|(_, waiting)| over(waiting)).map(|(seq, _)| *seq).collect();
-        for seq in gone {
+    }
+
+    /// Tells those who have waited too long for an answer.
+    fn give_up(&mut self) {
+        let now_ns = clock::now_ns();
+        let over = self.waiting.iter().filter(|(_, waiting)| now_ns > waiting.until_ns);
+        let over: Vec<u64> = over.map(|(seq, _)| *seq).collect();
+        for seq in over {
             if let Some(waiting) = self.waiting.remove(&seq) {
-                self.unavailable(waiting.conn, "who keeps jobs is not there just now");
+                self.unavailable(waiting.conn, "who keeps jobs does not answer just now");
             }
         }
     }
@@ -328,7 +330,6 @@ impl<'a> Desk<'a> {
             match packets::receive(socket.as_fd(), &mut room) {
                 Ok(None) => break,
                 Ok(Some((length, file))) if length > 0 => {
-                    self.away_ns = None;
                     if let Some((seq, answer, body)) = packets::read::<Answer>(&room[..length])
                         && let Some(waiting) = self.waiting.remove(&seq)
                     {
@@ -410,6 +411,11 @@ impl<'a> Desk<'a> {
     /// Gives a connection back, answered.
     fn home(&self, mut conn: Box<Conn>) {
         conn.stamps.done_ns = clock::now_ns();
+        if conn.stamps.app_ns == 0 {
+            // Whoever asked to wait has not stood in line.
+            conn.stamps.complete_ns = conn.stamps.done_ns;
+            conn.stamps.proxied_ns = 0;
+        }
         self.hub.pool.give_back(conn);
     }
 }

@@ -48,6 +48,7 @@ impl Gunicorn {
             totals: totals(&routes),
             routes,
             exits: self.exits.clone(),
+            jobs: None,
             backlog: self.requests.connections.backlog,
             reported: self.statsd.as_ref().map(|statsd| statsd.heard.clone()),
             gaps: self.gaps(),
