@@ -39,6 +39,7 @@ class Relay:
     def __init__(self, broker: str, results: str, queue: str, timeout: float, retention: float) -> None:
         self.celery = celery.made(broker, results, queue, retention)
         self.timeout, self.retention = timeout, retention
+        self._next_complaint = 0.0
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         job, attempt = environ["ferricorn.job_id"], environ["ferricorn.attempt"]
@@ -47,8 +48,16 @@ class Relay:
                 return self._tell(job, start_response)
             return self._run(job, attempt, environ, start_response)
         except Exception as error:
-            # The broker, or the results, cannot be reached: it was not begun, or that is not known.
-            return _fault(start_response, "interrupted", f"Celery: {type(error).__name__}: {error}")
+            # The broker, or the results, cannot be reached: the dispatcher asks again, until they can.
+            self._complain(environ, f"{type(error).__name__}: {error}")
+            return _fault(start_response, "later", "Celery cannot be reached")
+
+    def _complain(self, environ: dict[str, Any], text: str) -> None:
+        now = time.monotonic()
+        if now > self._next_complaint:
+            self._next_complaint = now + _PATIENCE
+            environ["wsgi.errors"].write(f"Offload: jobs cannot be handed to Celery for now: {text}\n")
+            environ["wsgi.errors"].flush()
 
     def _run(self, job: str, attempt: int, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if self._is_new(job, attempt):

@@ -98,7 +98,7 @@ def test_whoever_dies_at_random(shop, seed):
         for number in range(dice.randrange(1, 6)):
             name = f"c{turn}-{number}"
             method = dice.choice(["POST", "PUT"])
-            answer = shop.target.get(f"/api/reports/{name}?s={dice.random() / 3:.2f}", method, timeout=30)
+            answer = shop.target.get(f"/api/reports/{name}?s={dice.random() / 3:.2f}", method, timeout=90)
             if answer.status == 202:
                 accepted[json.loads(answer.body)["id"]] = (name, method)
             else:

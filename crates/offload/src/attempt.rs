@@ -88,6 +88,10 @@ impl Attempt {
     fn failed(&self, cause: Fault, detail: &str) -> Outcome {
         // What has come of it is no response.
         let _ = fs::remove_file(&self.part);
+        if self.relayed {
+            // Who works on it goes on: the next relay is told what has come of it.
+            return Outcome::NotBegun;
+        }
         Outcome::Failed(Error { cause, detail: detail.to_owned(), ..Error::default() }, None)
     }
 
@@ -165,6 +169,7 @@ impl Attempt {
         // The server's own pages have no date; that of 500 stands for an exception of the application.
         if heard.field("date").is_none() && code != 500 {
             let (cause, detail) = match code {
+                502..=504 if self.relayed => return Outcome::NotBegun,
                 503 => return Outcome::NotBegun,
                 504 => (Fault::Timeout, "it did not end within `offload_timeout`"),
                 502 => (Fault::WorkerDied, "its worker died"),
@@ -178,7 +183,10 @@ impl Attempt {
         if let Some((cause, detail)) =
             heard.field(FAULT).filter(|_| self.relayed).and_then(|text| text.split_once(' '))
         {
-            let cause = Fault::ALL.into_iter().find(|fault| fault.name() == cause).unwrap_or_default();
+            let Some(cause) = Fault::ALL.into_iter().find(|fault| fault.name() == cause) else {
+                // It could not be handed on.
+                return Outcome::NotBegun;
+            };
             let error = Error { cause, detail: detail.to_owned(), ..Error::default() };
             return Outcome::Failed(error, None);
         }

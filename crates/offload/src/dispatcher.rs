@@ -523,8 +523,11 @@ impl<'a> Dispatcher<'a> {
                 self.store.beat(&self.owner, now_s)?;
             }
             let own = &self.owner;
-            let adopted =
-                self.store.adopt(|name, beat_s| name != own && is_dead(name, beat_s, now_s), now_s)?;
+            let adopted = self.store.adopt(
+                |name, beat_s| name != own && is_dead(name, beat_s, now_s),
+                self.context.relayed,
+                now_s,
+            )?;
             for id in &adopted {
                 if let Some(status) = self.store.status(id)? {
                     self.count_end(&status);

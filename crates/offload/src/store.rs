@@ -572,6 +572,7 @@ impl Store {
     pub fn adopt(
         &mut self,
         is_dead: impl Fn(&str, f64) -> bool,
+        relayed: bool,
         now_s: f64,
     ) -> Result<Vec<String>, StoreError> {
         let query = "SELECT id, attempts, owner, coalesce(beat, 0) FROM jobs LEFT JOIN owners ON name = owner \
@@ -588,6 +589,10 @@ impl Store {
         drop(rows);
         drop(statement);
         for (id, attempt) in &lost {
+            if relayed {
+                self.finish(id, *attempt, &Outcome::NotBegun, now_s)?;
+                continue;
+            }
             let detail = "the dispatcher ended while it ran: what it has come to is not known".to_owned();
             let error = Error { cause: Fault::Interrupted, detail, ..Error::default() };
             self.finish(id, *attempt, &Outcome::Failed(error, None), now_s)?;
