@@ -102,7 +102,7 @@ test-system:
 
 # Programs that the tests start, each with Debian's package.
 SYSTEM := nats-server:nats-server nginx:nginx openssl:openssl ip:iproute2 postgres:postgresql pgbouncer:pgbouncer mariadbd:mariadb-server \
-  redis-server:redis-server prometheus:prometheus promtool:prometheus prometheus-alertmanager:prometheus-alertmanager
+  rabbitmq-server:rabbitmq-server redis-server:redis-server prometheus:prometheus promtool:prometheus prometheus-alertmanager:prometheus-alertmanager
 
 # The library that Rust tests link: it comes with the headers, not with the interpreter.
 HAS_LIBPYTHON := import os, sys, sysconfig as s; \

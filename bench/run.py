@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from harness import accesslog, compare, environment, faults, idle, observer, servers, stuck, workloads
+from harness import accesslog, compare, environment, faults, idle, observer, offload, servers, stuck, workloads
 from harness.environment import SetupError, say
 from harness.measure import Rig
 from harness.process import MeasurementError
@@ -68,6 +68,11 @@ def _observer(options, result):
     return observer.report(result, options.markdown), True
 
 
+def _offload(options, result):
+    result |= offload.run(options.servers, _rig(options), options.rounds, options.stored)
+    return offload.report(result, options.markdown), True
+
+
 def _stuck(options, result):
     result |= stuck.run(options.servers, options.seconds, options.kinds)
     return stuck.report(result, options.markdown), not stuck.failed(result)
@@ -90,7 +95,7 @@ def _idle(options, result):
 # Those that run every server under every workload.
 COMPARED = {"compare": (workloads.WSGI, servers.WSGI), "asgi": (workloads.ASGI, servers.ASGI)}
 COMMANDS = {
-    "compare": _compare, "asgi": _compare, "accesslog": _accesslog, "observer": _observer, "stuck": _stuck, "faults": _faults,
+    "compare": _compare, "asgi": _compare, "accesslog": _accesslog, "observer": _observer, "offload": _offload, "stuck": _stuck, "faults": _faults,
     "idle": _idle,
 }
 
@@ -107,6 +112,7 @@ def _parser(command):
         "asgi": (list(servers.ASGI), list(servers.ASGI)),
         "accesslog": (list(accesslog.CAPABLE), ["ferricorn"]),
         "observer": (list(observer.CAPABLE), ["ferricorn"]),
+        "offload": (list(offload.CAPABLE), ["ferricorn"]),
         "stuck": ([name for name, server in servers.WSGI.items() if server.threaded], ["ferricorn"]),
         "faults": (list(faults.MODES), list(faults.MODES)),
         "idle": (list(servers.ASGI), ["ferricorn"]),
@@ -131,6 +137,8 @@ def _parser(command):
     else:
         add("--seconds", type=_positive, default=5, help="each measurement lasts (5)")
         add("--rounds", type=_positive, default=3, help="measurements per server and workload (3)")
+    if command == "offload":
+        add("--stored", type=_positive, default=1_000_000, help="jobs beside the one that is asked for (1,000,000)")
     if command not in ("stuck", "faults"):
         add("--cores", type=_cores, metavar="SERVER,CLIENT", help="the first two this process may use")
     if command in COMPARED:

@@ -91,6 +91,21 @@ def test_who_asks_is_told_when_something_changes_and_else_that_nothing_has(shop)
     assert shop.target.get(f"{PREFIX}{job}/result", "HEAD").header("X-Report") == "slow"
 
 
+def test_a_browser_follows_a_job_by_its_events(shop):
+    shop.start()
+    job = shop.send("/api/reports/events?s=1.2")
+    command = ["curl", "-sN", "--max-time", "20", "-H", "Accept: text/event-stream", shop.target.url(PREFIX + job)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    events = [dict(line.split(": ", 1) for line in event.splitlines()) for event in text.strip().split("\n\n")]
+    states = [event["event"] for event in events]
+    assert states[-1] == "done" and "running" in states and len({event["id"] for event in events}) == len(events), text
+    told = [json.loads(event["data"]) for event in events]
+    assert [each["state"] for each in told] == states and told[-1]["result_url"].endswith(job + "/result")
+    assert any(each.get("progress", {}).get("note") == "part 2" for each in told)
+    gone = shop.target.get(PREFIX + "0" * 32, headers=[("Accept", "text/event-stream")])
+    assert gone.status == 404
+
+
 def test_long_bodies_go_both_ways(shop):
     shop.start()
     body = os.urandom(1 << 20) * 3

@@ -369,7 +369,7 @@ mod tests {
      3.0 %  12,000    20.5    20.5    20.5    20.5     0.21     0    0 %        1 s  GET     /
      0.0 %       3    1.02    1.02    1.02    1.02     0.01     0    0 %          -  GET     /new\u{1b}[2J
 
-    GET /reports/<int:n>: 7 lost at 30 s, and those that finish need nearly as long (p99 21 s): the timeout should be 90: `route_timeouts = {"GET /reports/*": 90}`, or better, answer 202 at once and let a job do the work
+    GET /reports/<int:n>: 7 lost at 30 s, and those that finish need nearly as long (p99 21 s): the timeout should be 90: `route_timeouts = {"GET /reports/*": 90}`, or better, answer 202 at once: `offload = ["GET /reports/*"]`
     note: a note
     "#);
         let mut out = Vec::new();

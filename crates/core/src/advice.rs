@@ -250,10 +250,17 @@ impl Rank {
                     format!("the timeout should be {should_be_s}: `timeout`, which is that of all routes")
                 }
             };
-            let offload = if should_be_s > OFFLOAD_S {
-                ", or better, answer 202 at once and let a job do the work"
-            } else {
-                ", or do the work elsewhere and answer at once"
+            let offload = match (kind, self.setting()) {
+                (Kind::Ferricorn, Some(route)) if should_be_s > OFFLOAD_S => {
+                    format!(", or better, answer 202 at once: `offload = [\"{route}\"]`")
+                }
+                (Kind::Ferricorn, Some(route)) => {
+                    format!(", or answer 202 at once: `offload = [\"{route}\"]`")
+                }
+                _ if should_be_s > OFFLOAD_S => {
+                    ", or better, answer 202 at once and let a job do the work".to_owned()
+                }
+                _ => ", or do the work elsewhere and answer at once".to_owned(),
             };
             format!("{how}{offload}")
         };

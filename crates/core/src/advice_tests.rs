@@ -112,14 +112,14 @@ fn advice_is_one_sentence_with_the_setting() {
         told(&[(1000, 25 * S)], &[]).as_deref(),
         Some(
             "requests come near their deadline (p99 25 s of 30 s): the timeout should be 90: \
-             `route_timeouts = {\"GET /reports/*\": 90}`, or better, answer 202 at once and let a job do the work"
+             `route_timeouts = {\"GET /reports/*\": 90}`, or better, answer 202 at once: `offload = [\"GET /reports/*\"]`"
         )
     );
     assert_eq!(
         told(&[(1000, 17 * S)], &[(3, 30 * S)]).as_deref(),
         Some(
             "3 lost at 30 s, and those that finish need nearly as long (p99 19 s): the timeout should be 60: \
-             `route_timeouts = {\"GET /reports/*\": 60}`, or do the work elsewhere and answer at once"
+             `route_timeouts = {\"GET /reports/*\": 60}`, or answer 202 at once: `offload = [\"GET /reports/*\"]`"
         )
     );
     assert_eq!(

@@ -37,6 +37,8 @@ pub(crate) enum Errand {
     Keep { wait_ms: u64 },
     /// Tell it of a job.
     Look { id: String, wait_ms: u64 },
+    /// Tell it of a job again and again, whenever something changes (server-sent events).
+    Follow { id: String },
     /// Give it what a job has come to.
     Take { id: String },
     /// Withdraw a job.
@@ -86,10 +88,16 @@ fn asked(method: &[u8], rest: &[u8], head: &Head) -> Errand {
     let id = id.to_owned();
     match method {
         b"GET" | b"HEAD" if of_result => Errand::Take { id },
+        b"GET" if wants_events(head) => Errand::Follow { id },
         b"GET" | b"HEAD" => Errand::Look { id, wait_ms: Prefer::of(head).wait_ms },
         b"DELETE" if !of_result => Errand::Cancel { id },
         _ => Errand::NotAllowed,
     }
+}
+
+fn wants_events(head: &Head) -> bool {
+    let accept = head.field(b"accept").unwrap_or_default();
+    accept.split(|byte| matches!(byte, b',' | b';')).any(|kind| kind.trim_ascii() == b"text/event-stream")
 }
 
 #[cfg(test)]
@@ -130,6 +138,8 @@ mod tests {
         );
         assert_eq!(errand(&format!("GET {at} HTTP/1.1")), look(0));
         assert_eq!(errand(&format!("GET {at} HTTP/1.1\r\nPrefer: wait=900")), look(WAIT_MAX_MS));
+        let follows = format!("GET {at} HTTP/1.1\r\nAccept: text/event-stream");
+        assert_eq!(errand(&follows), Some(Errand::Follow { id: id.into() }));
         assert_eq!(errand(&format!("GET {at}/result HTTP/1.1")), Some(Errand::Take { id: id.into() }));
         assert_eq!(errand(&format!("DELETE {at} HTTP/1.1")), Some(Errand::Cancel { id: id.into() }));
         assert_eq!(errand(&format!("PUT {at} HTTP/1.1")), Some(Errand::NotAllowed));

@@ -80,6 +80,30 @@ pub(super) fn status(conn: &mut Conn, offload: &Offload, status: &Status) {
     respond(conn, code, &fields, "application/json", &body);
 }
 
+/// Tells of a job as a server-sent event (WHATWG HTML, 9.2), or says with a comment that there is no news.
+pub(super) fn event(conn: &mut Conn, offload: &Offload, status: &Status, is_first: bool, is_news: bool) {
+    if is_first {
+        // Nothing of ours breaks a head.
+        let _ = conn.response.code(200);
+        for (name, value) in [
+            ("Content-Type", "text/event-stream"),
+            ("Cache-Control", "no-store"),
+            ("X-Accel-Buffering", "no"),
+        ] {
+            let _ = conn.response.field(name.as_bytes(), value.as_bytes());
+        }
+        conn.write_head(None);
+    }
+    if !is_news {
+        return conn.response.body(b":\n\n");
+    }
+    let mut text = format!("event: {}\nid: {}\ndata: ", status.state.name(), status.tag()).into_bytes();
+    // One line, which ends with its own line end.
+    text.extend_from_slice(&told(offload, status));
+    text.push(b'\n');
+    conn.response.body(&text);
+}
+
 /// Returns the tag that a client says it knows, without quotes; of several the first.
 pub(super) fn known_tag(field: &[u8]) -> Option<String> {
     let text = str::from_utf8(field).ok()?;

@@ -6,7 +6,7 @@
 
 use super::answers;
 use super::{Errand, Offload};
-use crate::conn::{Body, Conn, Peer};
+use crate::conn::{Body, Conn, Peer, Sent};
 use crate::http::head::Framing;
 use crate::options::Level;
 use crate::run::Hub;
@@ -27,6 +27,8 @@ use std::thread;
 /// away. While there is none, messages wait where the next one finds them.
 const AWAY_NS: u64 = 10_000_000_000;
 const AGAIN_NS: u64 = 50_000_000;
+/// After how long something is sent to who follows a job of which there is no news, milliseconds.
+const STILL_MS: u64 = 15_000;
 /// How often it is looked whether the worker ends, while clients wait.
 const LOOK_NS: u64 = 250_000_000;
 /// Room that a message needs beside head and body.
@@ -104,6 +106,8 @@ enum Stage {
     Made(Box<Status>),
     /// For how a job stands.
     Look { id: String },
+    /// For news of a job, of which its client knows this.
+    Follow { id: String, tag: Option<String> },
     /// For the response.
     Take,
     /// That the job is withdrawn.
@@ -198,6 +202,7 @@ impl<'a> Desk<'a> {
                 let ask = Ask::Look { id: id.clone(), tag: known, end, wait_ms };
                 self.ask(conn, Stage::Look { id }, &ask, &[], None);
             }
+            Errand::Follow { id } => self.follow(conn, id, None),
             Errand::Take { id } => self.ask(conn, Stage::Take, &Ask::Take { id }, &[], None),
             Errand::Cancel { id } => self.ask(conn, Stage::Cancel, &Ask::Cancel { id }, &[], None),
             Errand::Absent => {
@@ -363,6 +368,18 @@ impl<'a> Desk<'a> {
             (Stage::Made(status), _) => answers::nothing(&mut conn, &status),
             (Stage::Take, Answer::Status(status)) => answers::nothing(&mut conn, &status),
             (Stage::Look { .. }, Answer::Status(status)) => answers::status(&mut conn, offload, &status),
+            (Stage::Follow { id, tag }, Answer::Status(status)) => {
+                let is_news = tag.as_deref() != Some(status.tag().as_str());
+                answers::event(&mut conn, offload, &status, tag.is_none(), is_news);
+                // Without waiting: what it does not take now is sent with the next.
+                let is_gone = conn.send() == Sent::Gone;
+                if !(is_gone || is_hurried || status.state.is_over()) {
+                    return self.follow(conn, id, Some(status.tag()));
+                }
+                conn.response.finish();
+            }
+            // Its stream has begun.
+            (Stage::Follow { tag: Some(_), .. }, _) => conn.response.finish(),
             (Stage::Cancel, Answer::Status(status)) => match status.state {
                 State::Cancelled | State::Expired => answers::empty(&mut conn, 204),
                 _ => answers::status(&mut conn, offload, &status),
@@ -387,6 +404,11 @@ impl<'a> Desk<'a> {
         self.home(conn);
     }
 
+    fn follow(&mut self, conn: Box<Conn>, id: String, tag: Option<String>) {
+        let ask = Ask::Look { id: id.clone(), tag: tag.clone(), end: false, wait_ms: STILL_MS };
+        self.ask(conn, Stage::Follow { id, tag }, &ask, &[], None);
+    }
+
     /// If the worker is about to end, those who wait for a change are told how things stand.
     fn hurry(&mut self) {
         let ends = |waiting: &Waiting| {
@@ -395,7 +417,7 @@ impl<'a> Desk<'a> {
         };
         for (seq, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| ends(waiting)) {
             waiting.is_hurried = true;
-            if let Stage::Look { id } | Stage::End { id } = &waiting.stage {
+            if let Stage::Look { id } | Stage::End { id } | Stage::Follow { id, .. } = &waiting.stage {
                 let ask = Ask::Look { id: id.clone(), tag: None, end: false, wait_ms: 0 };
                 waiting.message = packets::written(*seq, &ask, &[]);
                 waiting.is_sent = false;
@@ -404,6 +426,11 @@ impl<'a> Desk<'a> {
     }
 
     fn unavailable(&self, mut conn: Box<Conn>, detail: &str) {
+        if conn.response.has_head() {
+            // A stream of events, which its client begins anew.
+            conn.response.finish();
+            return self.home(conn);
+        }
         answers::problem(&mut conn, 503, detail, &[("Retry-After", "5")], "");
         self.home(conn);
     }
