@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// Messages taken from one worker before the others have their turn.
 const TAKEN_MAX: usize = 256;
@@ -35,9 +35,6 @@ const SILENCE_S: f64 = 30.0;
 const SWEEP_S: f64 = 10.0;
 /// How soon that goes on if there was too much for once, seconds.
 const AGAIN_S: f64 = 0.1;
-/// How often all is counted anew, and how many times as long as that took is the least pause.
-const COUNT_S: f64 = 60.0;
-const COUNT_TIMES: f64 = 1000.0;
 /// Files without a job that are younger may get one.
 const YOUNG: Duration = Duration::from_secs(3600);
 /// How long others may take to tell of a job.
@@ -158,8 +155,6 @@ struct Dispatcher<'a> {
     due_s: Option<f64>,
     beaten_s: f64,
     swept_s: f64,
-    /// When all is counted anew.
-    count_s: f64,
     not_before_s: f64,
     is_troubled: bool,
     is_draining: bool,
@@ -176,7 +171,7 @@ impl<'a> Dispatcher<'a> {
             (context.log)(Level::Warning, &format!("Offload: {error}"));
         }
         let due_s = store.next_due()?;
-        let waiting = store.held().jobs;
+        let waiting = store.held()?.jobs;
         if waiting > 0 {
             (context.log)(Level::Info, &format!("Offload: {waiting} jobs are not over yet"));
         }
@@ -195,7 +190,6 @@ impl<'a> Dispatcher<'a> {
             due_s,
             beaten_s: 0.0,
             swept_s: 0.0,
-            count_s: 0.0,
             not_before_s: 0.0,
             is_troubled: false,
             is_draining: false,
@@ -440,7 +434,7 @@ impl<'a> Dispatcher<'a> {
                     self.begin(one);
                 }
                 self.due_s = self.store.next_due().ok().flatten();
-                self.count_all(now_s);
+                self.count_all();
             }
             Err(error) => {
                 self.store.roll_back();
@@ -616,21 +610,16 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Shows how much there is.
-    fn count_all(&mut self, now_s: f64) {
+    fn count_all(&self) {
         // Another has taken this one's place.
         if self.is_draining {
             return;
         }
-        if now_s >= self.count_s || now_s + COUNT_S * COUNT_TIMES < self.count_s {
-            let since = Instant::now();
-            // What cannot be read now can be the next time.
-            let _ = self.store.count();
-            self.count_s = now_s + (since.elapsed().as_secs_f64() * COUNT_TIMES).max(COUNT_S);
-        }
         let (counts, running) = (self.context.counts, self.running.len() as u64);
-        counts.waiting.store(self.store.held().jobs.saturating_sub(running), Relaxed);
+        let held = self.store.held().unwrap_or_default();
+        counts.waiting.store(held.jobs.saturating_sub(running), Relaxed);
         counts.running.store(running, Relaxed);
-        counts.bytes.store(self.store.held().bytes, Relaxed);
+        counts.bytes.store(held.bytes, Relaxed);
         let oldest_s = self.store.oldest().ok().flatten().unwrap_or_default();
         counts.oldest_ms.store((oldest_s * 1e3) as u64, Relaxed);
     }

@@ -62,6 +62,18 @@ CREATE INDEX running ON jobs (service, owner) WHERE state = 1;
 CREATE INDEX ending ON jobs (expires) WHERE expires IS NOT NULL;
 CREATE TABLE requests (number INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE, head BLOB NOT NULL, body BLOB) STRICT;
 CREATE TABLE responses (number INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE, body BLOB) STRICT;
+CREATE TABLE totals (service TEXT PRIMARY KEY, jobs INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
+CREATE TRIGGER added AFTER INSERT ON jobs BEGIN
+    INSERT INTO totals VALUES (NEW.service, NEW.state < 2, NEW.bytes)
+    ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER changed AFTER UPDATE OF state, bytes ON jobs BEGIN
+    UPDATE totals SET jobs = jobs + (NEW.state < 2) - (OLD.state < 2), bytes = bytes + NEW.bytes - OLD.bytes
+    WHERE service = NEW.service;
+END;
+CREATE TRIGGER removed AFTER DELETE ON jobs BEGIN
+    UPDATE totals SET jobs = jobs - (OLD.state < 2), bytes = bytes - OLD.bytes WHERE service = OLD.service;
+END;
 CREATE TABLE owners (name TEXT PRIMARY KEY, beat REAL NOT NULL) STRICT;
 ";
 
@@ -143,8 +155,6 @@ pub struct Store {
     folder: PathBuf,
     service: String,
     bounds: Bounds,
-    /// What there is, as far as this process knows.
-    held: Held,
 }
 
 /// How many jobs there are.
@@ -195,15 +205,7 @@ impl Store {
             other => return Err(StoreError::Version(other)),
         }
         transaction.commit()?;
-        let mut store = Self {
-            connection,
-            folder: folder.to_owned(),
-            service: service.to_owned(),
-            bounds,
-            held: Held::default(),
-        };
-        store.count()?;
-        Ok(store)
+        Ok(Self { connection, folder: folder.to_owned(), service: service.to_owned(), bounds })
     }
 
     /// Opens the store of a folder to look into it, and to say what is to be done with jobs.
@@ -221,8 +223,7 @@ impl Store {
             other => return Err(StoreError::Version(other)),
         }
         let bounds = Bounds { jobs: 0, bytes: 0, retention_s: 0.0, attempts_safe: 1, attempts: 1 };
-        let (folder, held) = (folder.to_owned(), Held::default());
-        Ok(Self { connection, folder, service: String::new(), bounds, held })
+        Ok(Self { connection, folder: folder.to_owned(), service: String::new(), bounds })
     }
 
     fn connected(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
@@ -260,29 +261,20 @@ impl Store {
     pub fn roll_back(&mut self) {
         // Without a transaction there is nothing to take back.
         let _ = self.connection.execute_batch("ROLLBACK");
-        // What is counted may be wrong by what was taken back.
-        let _ = self.count();
-    }
-
-    /// Counts what there is anew: others may have changed it.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn count(&mut self) -> Result<(), StoreError> {
-        let query =
-            "SELECT count(*) FILTER (WHERE state < 2), coalesce(sum(bytes), 0) FROM jobs WHERE service = ?1";
-        self.held = self.connection.prepare_cached(query)?.query_row([&self.service], |row| {
-            Ok(Held {
-                jobs: row.get::<_, i64>(0)?.cast_unsigned(),
-                bytes: row.get::<_, i64>(1)?.cast_unsigned(),
-            })
-        })?;
-        Ok(())
     }
 
     /// Returns how much there is.
-    pub fn held(&self) -> Held {
-        self.held
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn held(&self) -> Result<Held, StoreError> {
+        let query = "SELECT jobs, bytes FROM totals WHERE service = ?1";
+        let mut statement = self.connection.prepare_cached(query)?;
+        let count = |row: &Row<'_>, at| row.get::<_, i64>(at).map(|count| count.max(0).cast_unsigned());
+        let held = statement
+            .query_row([&self.service], |row| Ok(Held { jobs: count(row, 0)?, bytes: count(row, 1)? }))
+            .optional()?;
+        Ok(held.unwrap_or_default())
     }
 
     /// Returns the file for a part of a job that is too long for the database.
@@ -322,11 +314,12 @@ impl Store {
             }
         }
         let bytes = ROW_BYTES + head.len() as u64 + request.body;
-        if self.held.jobs >= self.bounds.jobs {
-            return Ok(Kept::Full(format!("{} jobs wait or run already", self.held.jobs)));
+        let held = self.held()?;
+        if held.jobs >= self.bounds.jobs {
+            return Ok(Kept::Full(format!("{} jobs wait or run already", held.jobs)));
         }
-        if self.held.bytes + bytes > self.bounds.bytes {
-            return Ok(Kept::Full(format!("jobs take {} bytes already", self.held.bytes)));
+        if held.bytes + bytes > self.bounds.bytes {
+            return Ok(Kept::Full(format!("jobs take {} bytes already", held.bytes)));
         }
         let safe = request.key.is_some() || ferricorn_core::offload::is_idempotent(&request.method);
         let attempts_max = if safe { self.bounds.attempts_safe } else { self.bounds.attempts };
@@ -353,8 +346,6 @@ impl Store {
         };
         let query = "INSERT INTO requests (number, head, body) VALUES (?1, ?2, ?3)";
         self.connection.prepare_cached(query)?.execute(params![number, head, inline])?;
-        self.held.jobs += 1;
-        self.held.bytes += bytes;
         let (id, method, path) = (request.id.clone(), request.method.clone(), request.path.clone());
         let due_at = Some(now_s);
         let status =
@@ -474,8 +465,6 @@ impl Store {
             code,
             more.cast_signed()
         ])?;
-        self.held.jobs = self.held.jobs.saturating_sub(1);
-        self.held.bytes += more;
         if state == State::Done {
             self.forget_request(id, number)?;
         }
@@ -499,7 +488,6 @@ impl Store {
         self.connection.prepare_cached("DELETE FROM requests WHERE number = ?1")?.execute([number])?;
         let query = "UPDATE jobs SET bytes = max(bytes - ?2, 0) WHERE number = ?1";
         self.connection.prepare_cached(query)?.execute([number, bytes])?;
-        self.held.bytes = self.held.bytes.saturating_sub(bytes.cast_unsigned());
         Ok(())
     }
 
@@ -513,7 +501,6 @@ impl Store {
         if !before.state.is_over() {
             let query = "UPDATE jobs SET state = 4, owner = NULL, due = NULL, ended = ?2, expires = ?2 + kept WHERE id = ?1";
             self.connection.prepare_cached(query)?.execute(params![id, now_s])?;
-            self.held.jobs = self.held.jobs.saturating_sub(1);
         } else {
             self.empty(id)?;
         }
@@ -535,7 +522,6 @@ impl Store {
             let query = "DELETE FROM responses WHERE number = (SELECT number FROM jobs WHERE id = ?1)";
             self.connection.prepare_cached(query)?.execute([id])?;
             removed(&self.file(id, Part::Response));
-            self.held.jobs += 1;
         }
         Ok(Some(changed > 0))
     }
@@ -622,7 +608,6 @@ impl Store {
             self.empty(id)?;
             if *state == State::Expired as i64 {
                 self.connection.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([id])?;
-                self.held.bytes = self.held.bytes.saturating_sub(ROW_BYTES);
             } else {
                 let query = "UPDATE jobs SET state = 5, expires = ?2 + kept WHERE id = ?1";
                 self.connection.prepare_cached(query)?.execute(params![id, now_s])?;
@@ -639,16 +624,14 @@ impl Store {
 
     /// Removes both bodies of a job, and its key: it may be used again.
     fn empty(&mut self, id: &str) -> Result<(), StoreError> {
-        let query = "SELECT number, bytes FROM jobs WHERE id = ?1";
-        let (number, bytes): (i64, i64) =
-            self.connection.prepare_cached(query)?.query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let query = "SELECT number FROM jobs WHERE id = ?1";
+        let number: i64 = self.connection.prepare_cached(query)?.query_row([id], |row| row.get(0))?;
         removed(&self.file(id, Part::Request));
         removed(&self.file(id, Part::Response));
         self.connection.prepare_cached("DELETE FROM requests WHERE number = ?1")?.execute([number])?;
         self.connection.prepare_cached("DELETE FROM responses WHERE number = ?1")?.execute([number])?;
         let query = "UPDATE jobs SET state = 5, response = NULL, key = NULL, sum = NULL, bytes = ?2 WHERE number = ?1";
         self.connection.prepare_cached(query)?.execute([number, ROW_BYTES.cast_signed()])?;
-        self.held.bytes = self.held.bytes.saturating_sub((bytes.cast_unsigned()).saturating_sub(ROW_BYTES));
         Ok(())
     }
 
