@@ -458,4 +458,21 @@ mod tests {
             assert_eq!(found, expected, "{answer}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_of_a_worker_do_any_harm(
+            begins in proptest::sample::select(vec![
+                "",
+                "HTTP/1.1 200 OK\r\nDate: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 99\r\n\r\n",
+            ]),
+            rest in proptest::collection::vec(proptest::sample::select(b"0123456789abcdefF;=\r\n: \0\xff".to_vec()), 0..200),
+        ) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let bytes = [begins.as_bytes(), &rest].concat();
+            // Whatever it says, an answer is whole or an error.
+            let _ = attempt(folder.path(), "GET", false, b"").hear(&mut &bytes[..]);
+        }
+    }
 }
