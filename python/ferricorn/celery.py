@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import os
 import sys
@@ -18,24 +19,49 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from celery import Celery, Task
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from ferricorn import _native
 from ferricorn.app import load_app
 from ferricorn.timeouts import REQUEST
 
-__all__ = ["RUN", "RUN_AGAIN", "app", "made"]
+__all__ = ["RUN", "RUN_AGAIN", "Lost", "Marker", "app", "made"]
 
 #: What runs a request once, and what runs it again when its worker is lost.
 RUN, RUN_AGAIN = "ferricorn.run", "ferricorn.run_again"
+#: How often an attempt is begun whose workers are lost.
+STARTS_MAX = 3
+#: Seconds between two reports of progress, and letters of a note.
+_REPORT_EVERY, _NOTE_MAX = 0.1, 200
+#: How much sooner than ours Celery's clock may end a task, seconds.
+_NEAR = 0.5
+#: How long a broker keeps a message for a worker that says nothing, where jobs may take any time.
+_ANY_TIME = 30 * 86_400
+
+Answer = tuple[str, list[list[str]], bytes]
+Scope = dict[str, Any]
 
 
-def made(broker: str, results: str, queue: str, retention: float) -> Celery:
-    """A Celery application for these addresses."""
+class Lost(Exception):
+    """The workers of an attempt were lost as often as it may be begun."""
+
+
+def made(broker: str, results: str, queue: str, timeout: float, retention: float) -> Celery:
+    """A Celery application for these addresses, whatever the environment names."""
     made = Celery("ferricorn", broker=broker, backend=results)
     made.conf.update(
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
-        result_expires=int(retention) or None,
-        result_extended=True,
+        broker_transport_options={
+            # A publisher hears that the broker has it.
+            "confirm_publish": True,
+            "socket_connect_timeout": 10,
+            # Else a Redis gives a job that runs to another worker as well.
+            "visibility_timeout": max(3600, 3 * int(timeout)) if timeout else _ANY_TIME,
+        },
+        broker_url=broker,
+        redis_socket_connect_timeout=10,
+        result_backend=results,
+        result_expires=max(3600, int(retention)),
         result_serializer="json",
         task_default_queue=queue,
         task_serializer="json",
@@ -46,14 +72,57 @@ def made(broker: str, results: str, queue: str, retention: float) -> Celery:
     return made
 
 
+class Marker:
+    """What was handed over of a job: the number of the attempt, and how often that was begun; and up to which attempt the job was
+    withdrawn. Both lie beside the results, under names of their own, so that nobody begins an attempt who does not know of that."""
+
+    def __init__(self, celery: Celery, job: str) -> None:
+        self.celery, self.job = celery, job
+
+    def read(self) -> tuple[int, int]:
+        """Attempt and starts; zeros if nothing was handed over."""
+        known = self._read("sent")
+        return known.get("attempt", 0), known.get("starts", 0)
+
+    def write(self, attempt: int, starts: int = 0) -> None:
+        self._write("sent", {"attempt": attempt, "starts": starts})
+
+    def withdraw(self, attempt: int) -> None:
+        self._write("withdrawn", {"attempt": attempt})
+
+    def is_withdrawn(self, attempt: int) -> bool:
+        return bool(self._read("withdrawn").get("attempt", 0) >= attempt)
+
+    def _read(self, name: str) -> dict[str, int]:
+        meta = self.celery.backend.get_task_meta(f"{self.job}.{name}", cache=False)
+        result = meta.get("result")
+        return result if meta["status"] == "SENT" and isinstance(result, dict) else {}
+
+    def _write(self, name: str, value: dict[str, int]) -> None:
+        self.celery.backend.store_result(f"{self.job}.{name}", value, "SENT")
+
+
+def task_id(job: str, attempt: int) -> str:
+    """The first attempt has the job's own id, so that Celery's tools find it."""
+    return job if attempt == 1 else f"{job}.{attempt}"
+
+
 class _Job:
     """What ``ferricorn.progress`` and ``ferricorn.deadline`` find in a task."""
 
-    def __init__(self, task: Task, attempt: int, until: float | None) -> None:
-        self.task, self.attempt, self.until = task, attempt, until
+    def __init__(self, task: Task, until: float | None) -> None:
+        self.task, self.id, self.until = task, task.request.id, until
+        self._next = 0.0
 
     def progress(self, share: float, note: str = "") -> bool:
-        self.task.update_state(state="PROGRESS", meta={"share": share, "note": note, "attempt": self.attempt})
+        now = time.monotonic()
+        share = min(max(float(share), 0.0), 1.0) if share == share else 0.0
+        if now >= self._next or share >= 1.0:
+            self._next = now + _REPORT_EVERY
+            # What cannot be told now is not told: the job goes on.
+            with contextlib.suppress(Exception):
+                meta = {"share": share, "note": str(note)[:_NOTE_MAX]}
+                self.task.update_state(task_id=self.id, state="PROGRESS", meta=meta)
         return True
 
     def deadline(self) -> float | None:
@@ -71,39 +140,39 @@ class _Job:
 
 
 class _Runner:
-    """Runs requests through the application, which is loaded once in a process."""
+    """Runs requests through the application."""
 
-    def __init__(self, spec: str, is_asgi: bool) -> None:
-        self.spec, self.is_asgi = spec, is_asgi
-        self._app: Callable[..., Any] | None = None
-
-    @property
-    def application(self) -> Callable[..., Any]:
-        if self._app is None:
-            folder = os.getcwd()
-            if folder not in sys.path:
-                sys.path.insert(0, folder)
-            self._app = load_app(self.spec)
-        return self._app
+    def __init__(self, celery: Celery, application: Callable[..., Any], is_asgi: bool) -> None:
+        self.celery, self.application = celery, application
+        self.asgi = _Asgi(application) if is_asgi else None
 
     def run(self, task: Task, request: dict[str, Any]) -> dict[str, Any]:
-        limit = task.request.timelimit[1] if task.request.timelimit else None
+        job, attempt = request["environ"]["ferricorn.job_id"], request["environ"]["ferricorn.attempt"]
+        self._begin(Marker(self.celery, job), attempt, again=task.name == RUN_AGAIN)
+        limit = request["timeout"]
         until = time.monotonic() + limit if limit else None
-        token = REQUEST.set(_Job(task, request["attempt"], until))
+        token = REQUEST.set(_Job(task, until))
         try:
             body = base64.b64decode(request["body"])
-            answer = self._asgi(request["environ"], body) if self.is_asgi else self._wsgi(request["environ"], body)
+            call = self.asgi.call if self.asgi else self._wsgi
+            status, headers, content = call(request["environ"], body)
         finally:
             REQUEST.reset(token)
-        status, headers, content = answer
-        return {
-            "status": status,
-            "headers": headers,
-            "body": base64.b64encode(content).decode(),
-            "attempt": request["attempt"],
-        }
+        if until and time.monotonic() >= until - max(_NEAR, limit / 50) and status.startswith("5"):
+            # The application has made a page of what ended it.
+            raise SoftTimeLimitExceeded()
+        return {"status": status, "headers": headers, "body": base64.b64encode(content).decode()}
 
-    def _wsgi(self, environ: dict[str, Any], body: bytes) -> tuple[str, list[list[str]], bytes]:
+    def _begin(self, marker: Marker, attempt: int, again: bool) -> None:
+        """Notes that an attempt is begun; one that nobody waits for any more, or that may not be begun again, is not."""
+        known, starts = marker.read()
+        if marker.is_withdrawn(attempt) or known > attempt or (known == attempt and starts and not again):
+            raise Ignore()
+        if known == attempt and starts >= STARTS_MAX:
+            raise Lost(f"its workers were lost {STARTS_MAX} times")
+        marker.write(attempt, starts + 1 if known == attempt else 1)
+
+    def _wsgi(self, environ: dict[str, Any], body: bytes) -> Answer:
         begun: list[Any] = []
         content: list[bytes] = []
 
@@ -127,34 +196,90 @@ class _Runner:
                 answer.close()
         return begun[0], begun[1], b"".join(content)
 
-    def _asgi(self, environ: dict[str, Any], body: bytes) -> tuple[str, list[list[str]], bytes]:
-        return asyncio.run(_call(self.application, environ, body))
+
+class _Asgi:
+    """An ASGI application in an event loop that lasts as long as its process."""
+
+    def __init__(self, application: Callable[..., Any]) -> None:
+        self.application = application
+        self.state: dict[str, Any] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lifespan: asyncio.Task[None] | None = None
+
+    def call(self, environ: dict[str, Any], body: bytes) -> Answer:
+        loop = self._running()
+        task = loop.create_task(self._request(_scope(environ, self.state), body))
+        try:
+            return loop.run_until_complete(task)
+        except BaseException:
+            # A limit of time strikes wherever the loop is.
+            task.cancel()
+            with contextlib.suppress(BaseException):
+                loop.run_until_complete(task)
+            raise
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+            self._loop.run_until_complete(self._start())
+        return self._loop
+
+    async def _start(self) -> None:
+        """Begins the lifespan; an application without one is as good."""
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asked = False
+
+        async def receive() -> Scope:
+            nonlocal asked
+            if asked:
+                await asyncio.Event().wait()
+            asked = True
+            return {"type": "lifespan.startup"}
+
+        async def send(message: Scope) -> None:
+            if begun.done():
+                return
+            if message["type"] == "lifespan.startup.failed":
+                begun.set_exception(RuntimeError(message.get("message") or "the application could not start"))
+            else:
+                begun.set_result(None)
+
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        self._lifespan = asyncio.ensure_future(self.application(scope, receive, send))
+        await asyncio.wait({begun, self._lifespan}, return_when=asyncio.FIRST_COMPLETED)
+        if begun.done():
+            begun.result()
+
+    async def _request(self, scope: Scope, body: bytes) -> Answer:
+        received = False
+        over = asyncio.Event()
+        begun: list[Any] = []
+        content: list[bytes] = []
+
+        async def receive() -> Scope:
+            nonlocal received
+            if received:
+                # Nobody hangs up while the response is made.
+                await over.wait()
+                return {"type": "http.disconnect"}
+            received = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Scope) -> None:
+            if message["type"] == "http.response.start":
+                pairs = [[bytes(name).decode("latin-1"), bytes(value).decode("latin-1")] for name, value in message.get("headers", ())]
+                begun[:] = [str(message["status"]), pairs]
+            elif message["type"] == "http.response.body":
+                content.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    over.set()
+
+        await self.application(scope, receive, send)
+        return begun[0], begun[1], b"".join(content)
 
 
-async def _call(app: Callable[..., Any], environ: dict[str, Any], body: bytes) -> tuple[str, list[list[str]], bytes]:
-    received = False
-    begun: list[Any] = []
-    content: list[bytes] = []
-
-    async def receive() -> dict[str, Any]:
-        nonlocal received
-        if received:
-            return {"type": "http.disconnect"}
-        received = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            pairs = [[bytes(name).decode("latin-1"), bytes(value).decode("latin-1")] for name, value in message.get("headers", ())]
-            begun[:] = [str(message["status"]), pairs]
-        elif message["type"] == "http.response.body":
-            content.append(message.get("body", b""))
-
-    await app(_scope(environ), receive, send)
-    return begun[0], begun[1], b"".join(content)
-
-
-def _scope(environ: dict[str, Any]) -> dict[str, Any]:
+def _scope(environ: dict[str, Any], state: dict[str, Any]) -> Scope:
     """The scope of a request that came as an environ."""
     names = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
     headers = []
@@ -177,21 +302,28 @@ def _scope(environ: dict[str, Any]) -> dict[str, Any]:
         "headers": headers,
         "client": (address, int(environ.get("REMOTE_PORT") or 0)) if address else None,
         "server": (environ.get("SERVER_NAME", ""), int(environ.get("SERVER_PORT") or 0)),
-        "state": {},
+        "state": state.copy(),
         "extensions": {"ferricorn.job": {"id": environ["ferricorn.job_id"], "attempt": environ["ferricorn.attempt"]}},
     }
 
 
 def _app() -> Celery:
     settings = _native.offload_settings(os.environ.get("FERRICORN_APP"))
-    celery = made(settings["broker"], settings["results"], settings["queue"], settings["retention"])
-    runner = _Runner(settings["app"], settings["asgi"])
+    celery = made(*(settings[name] for name in ("broker", "results", "queue", "timeout", "retention")))
+    os.environ.update(settings["env"])
+    os.chdir(settings["chdir"])
+    for folder in (*settings["pythonpath"], settings["chdir"]):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    # Now: one that cannot be loaded takes no jobs.
+    runner = _Runner(celery, load_app(settings["app"]), settings["asgi"])
 
     def run(self: Task, request: dict[str, Any]) -> dict[str, Any]:
         return runner.run(self, request)
 
-    celery.task(run, name=RUN, bind=True, acks_late=False)
-    celery.task(run, name=RUN_AGAIN, bind=True, acks_late=True, reject_on_worker_lost=True)
+    # Responses are not for logs.
+    celery.task(run, name=RUN, bind=True, acks_late=False, resultrepr_maxsize=40)
+    celery.task(run, name=RUN_AGAIN, bind=True, acks_late=True, reject_on_worker_lost=True, resultrepr_maxsize=40)
     return celery
 
 

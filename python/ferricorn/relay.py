@@ -1,19 +1,23 @@
 """What works on jobs where ``offload_broker`` names one: a WSGI application that hands each request to Celery and answers with what
 comes back. Its server is the one that would else run the user's application.
 
-A task has the job's id, so that Flower, Celery's own tools and other hosts find it, and so that a relay that is asked once more for the
-same attempt finds what the first one has begun instead of beginning it again. Not for: running requests (``celery``).
+A relay that is asked for an attempt that was handed over already waits for that one: it may be another's that has ended. Not for:
+running requests (``celery``).
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import select
 import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from celery.exceptions import BackendError
+from kombu.exceptions import OperationalError
 
 import ferricorn
 from ferricorn import celery
@@ -28,7 +32,8 @@ FAULT = "Ferricorn-Fault"
 #: How a job stands on another host.
 STATUS = "Ferricorn-Status"
 #: What is told of states of Celery's that are not a job's.
-_STATES = {"SENT": "queued", "PENDING": "queued", "RETRY": "queued", "STARTED": "running", "PROGRESS": "running"}
+_STATES = {"PENDING": "queued", "RECEIVED": "queued", "RETRY": "queued", "STARTED": "running", "PROGRESS": "running"}
+_CAUSES = {"SoftTimeLimitExceeded": "timeout", "TimeLimitExceeded": "timeout", "WorkerLostError": "worker_died", "Lost": "worker_died"}
 
 StartResponse = Callable[..., Any]
 
@@ -37,125 +42,155 @@ class Relay:
     """``timeout`` and ``retention`` in seconds; 0 for any time."""
 
     def __init__(self, broker: str, results: str, queue: str, timeout: float, retention: float) -> None:
-        self.celery = celery.made(broker, results, queue, retention)
+        self.celery = celery.made(broker, results, queue, timeout, retention)
         self.timeout, self.retention = timeout, retention
         self._next_complaint = 0.0
+        errors = getattr(self.celery.backend, "connection_errors", ())
+        #: Those after which the same may succeed later.
+        self._away = (OperationalError, BackendError, ConnectionError, TimeoutError, *errors, *_database_errors())
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         job, attempt = environ["ferricorn.job_id"], environ["ferricorn.attempt"]
         try:
-            if attempt == 0:
-                return self._tell(job, start_response)
-            return self._run(job, attempt, environ, start_response)
-        except Exception as error:
-            # The broker, or the results, cannot be reached: the dispatcher asks again, until they can.
-            self._complain(environ, f"{type(error).__name__}: {error}")
+            if attempt > 0:
+                return self._run(job, attempt, environ, start_response)
+            if environ["REQUEST_METHOD"] == "DELETE":
+                return self._withdraw(job, int(environ["PATH_INFO"][1:]), start_response)
+            return self._tell(job, environ["PATH_INFO"] == "/response", start_response)
+        except self._away as error:
+            # The dispatcher asks again, until they can be reached.
+            self._complain(environ, error)
             return _fault(start_response, "later", "Celery cannot be reached")
+        except Exception as error:
+            self._complain(environ, error)
+            return _fault(start_response, "application", f"it cannot be handed to Celery: {type(error).__name__}")
 
-    def _complain(self, environ: dict[str, Any], text: str) -> None:
+    def _complain(self, environ: dict[str, Any], error: Exception) -> None:
         now = time.monotonic()
         if now > self._next_complaint:
             self._next_complaint = now + _PATIENCE
-            environ["wsgi.errors"].write(f"Offload: jobs cannot be handed to Celery for now: {text}\n")
+            environ["wsgi.errors"].write(f"Offload: a job cannot be handed to Celery for now: {type(error).__name__}: {error}\n")
             environ["wsgi.errors"].flush()
 
+    def _meta(self, job: str, attempt: int) -> tuple[str, Any]:
+        meta = self.celery.backend.get_task_meta(celery.task_id(job, attempt), cache=False)
+        return meta["status"], meta.get("result")
+
     def _run(self, job: str, attempt: int, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        if self._is_new(job, attempt):
-            self._send(job, attempt, environ)
+        marker = celery.Marker(self.celery, job)
+        if marker.read()[0] < attempt:
+            self._send(marker, job, attempt, environ)
+        if marker.is_withdrawn(attempt):
+            return self._give_up(job, attempt, start_response, "interrupted", "it was withdrawn")
         begun = told = None
-        pause, sent = _SOON, time.monotonic()
+        pause, since = _SOON, time.monotonic()
         while True:
-            meta = self.celery.backend.get_task_meta(job)
-            state, result = meta["status"], meta.get("result")
+            state, result = self._meta(job, attempt)
+            now = time.monotonic()
             if state == "SUCCESS":
-                return _answer(start_response, result)
+                return _answer(start_response, result, environ["REQUEST_METHOD"])
             if state in ("FAILURE", "REVOKED"):
                 return _fault(start_response, *_cause(state, result))
             if begun is None and state in ("STARTED", "PROGRESS"):
-                begun = time.monotonic()
+                begun = now
             if state == "PROGRESS" and result != told:
                 told = result
                 ferricorn.progress(result["share"], result["note"])
-            if begun and self.timeout and time.monotonic() > begun + self.timeout + _PATIENCE:
-                return _fault(start_response, "worker_died", "its Celery worker has not been heard of since its time was over")
-            if not begun and self.retention and time.monotonic() > sent + self.retention:
-                return _fault(start_response, "timeout", "no Celery worker has begun it")
+            if begun and self.timeout and now > begun + self.timeout + _PATIENCE:
+                return self._give_up(job, attempt, start_response, "worker_died", "its Celery worker was not heard of at the end of its time")
+            if self.retention and now > (begun or since) + self.retention + self.timeout:
+                return self._give_up(job, attempt, start_response, "timeout", "nothing has come of it for as long as results are kept")
             if _is_gone(environ.get("gunicorn.socket"), pause):
-                # Withdrawn: a worker that has not begun it will not.
-                self.celery.control.revoke(job)
-                return _fault(start_response, "interrupted", "it was withdrawn")
+                # Another asks for it later, unless it was withdrawn.
+                return _fault(start_response, "later", "nobody waits")
             pause = min(pause * 1.5, _LATER)
 
-    def _is_new(self, job: str, attempt: int) -> bool:
-        """True unless this attempt is under way, or over, already."""
-        meta = self.celery.backend.get_task_meta(job)
-        state, result = meta["status"], meta.get("result")
-        if state == "PENDING":
-            return True
-        before = result.get("attempt") if isinstance(result, dict) else None
-        if state in ("FAILURE", "REVOKED") or (before is not None and before < attempt and not _is_good(state, result)):
-            self.celery.backend.forget(job)
-            return True
-        return False
+    def _give_up(self, job: str, attempt: int, start_response: StartResponse, cause: str, detail: str) -> Iterable[bytes]:
+        self.celery.control.revoke(celery.task_id(job, attempt))
+        return _fault(start_response, cause, detail)
 
-    def _send(self, job: str, attempt: int, environ: dict[str, Any]) -> None:
+    def _send(self, marker: celery.Marker, job: str, attempt: int, environ: dict[str, Any]) -> None:
         method = environ["REQUEST_METHOD"]
         again = method in _IDEMPOTENT or "HTTP_IDEMPOTENCY_KEY" in environ
         plain = {key: value for key, value in environ.items() if isinstance(value, (str, int, bool))}
         body = base64.b64encode(environ["wsgi.input"].read()).decode()
-        # Before it is sent: whoever begins it says so after this.
-        self.celery.backend.store_result(job, {"attempt": attempt}, "SENT")
-        self.celery.send_task(
-            celery.RUN_AGAIN if again else celery.RUN,
-            args=[{"environ": plain, "body": body, "attempt": attempt}],
-            argsrepr=f"({method} {environ.get('RAW_URI', '')!r}, attempt {attempt})",
-            task_id=job,
-            soft_time_limit=self.timeout or None,
-            time_limit=self.timeout + 5 if self.timeout else None,
-        )
+        # Before it is sent: whoever begins it looks there.
+        marker.write(attempt)
+        try:
+            self.celery.send_task(
+                celery.RUN_AGAIN if again else celery.RUN,
+                args=[{"environ": plain, "body": body, "timeout": self.timeout}],
+                argsrepr=f"({method} {environ.get('PATH_INFO', '')!r}, attempt {attempt})",
+                task_id=celery.task_id(job, attempt),
+                soft_time_limit=self.timeout or None,
+                time_limit=self.timeout + 5 if self.timeout else None,
+                expires=self.retention or None,
+                # Here, where it is known whether it was handed over, and not in a loop that may do it twice.
+                retry=False,
+            )
+        except BaseException:
+            with contextlib.suppress(Exception):
+                marker.write(attempt - 1)
+            raise
 
-    def _tell(self, job: str, start_response: StartResponse) -> Iterable[bytes]:
+    def _withdraw(self, job: str, attempt: int, start_response: StartResponse) -> Iterable[bytes]:
+        """Nobody wants it any more: a worker that has not begun it does not."""
+        celery.Marker(self.celery, job).withdraw(attempt)
+        self.celery.control.revoke(celery.task_id(job, attempt))
+        return _answer(start_response, None, "GET")
+
+    def _tell(self, job: str, wants_response: bool, start_response: StartResponse) -> Iterable[bytes]:
         """Tells of a job that another host has taken."""
-        meta = self.celery.backend.get_task_meta(job)
-        state, result = meta["status"], meta.get("result")
-        if state == "PENDING":
+        marker = celery.Marker(self.celery, job)
+        attempt, _ = marker.read()
+        if not attempt:
             start_response("404 Not Found", [("Content-Length", "0")])
             return []
-        told: dict[str, Any] = {"id": job, "state": _STATES.get(state, "failed"), "attempts": 1, "attempts_max": 1, "created_at": 0.0}
-        told |= {"method": "", "path": ""}
-        if state == "PROGRESS":
+        state, result = self._meta(job, attempt)
+        told: dict[str, Any] = {"id": job, "state": _STATES.get(state, "failed"), "attempts": attempt}
+        told |= {"attempts_max": attempt, "created_at": 0.0, "method": "", "path": ""}
+        if marker.is_withdrawn(attempt):
+            told["state"] = "cancelled"
+        elif state == "PROGRESS":
             told["progress"] = {"share": result["share"], "note": result["note"]}
-        if state in ("FAILURE", "REVOKED"):
+        elif state in ("FAILURE", "REVOKED"):
             cause, detail = _cause(state, result)
             told["error"] = {"cause": cause, "detail": detail}
-            return _answer(start_response, None, told)
-        if state == "SUCCESS":
-            told["state"] = "done" if _is_good(state, result) else "failed"
+        elif state == "SUCCESS":
             told["status"] = int(result["status"][:3])
-            return _answer(start_response, result, told)
-        return _answer(start_response, None, told)
+            told["state"] = "done" if told["status"] < 500 else "failed"
+        made = result if state == "SUCCESS" and wants_response else None
+        return _answer(start_response, made, "GET", told)
 
 
-def _is_good(state: str, result: Any) -> bool:
-    return state != "SUCCESS" or int(result["status"][:3]) < 500
+def _database_errors() -> tuple[type[Exception], ...]:
+    try:
+        from sqlalchemy.exc import InterfaceError
+        from sqlalchemy.exc import OperationalError as Unreachable
+    except ImportError:
+        return ()
+    return (InterfaceError, Unreachable)
 
 
 def _cause(state: str, result: Any) -> tuple[str, str]:
     if state == "REVOKED":
         return "interrupted", "it was revoked"
+    # What an exception says may be nobody else's.
     name = type(result).__name__
-    cause = {"SoftTimeLimitExceeded": "timeout", "TimeLimitExceeded": "timeout", "WorkerLostError": "worker_died"}.get(name, "application")
-    return cause, f"{name}: {result}"
+    return _CAUSES.get(name, "application"), f"{name} in its Celery worker, whose log tells more"
 
 
-def _answer(start_response: StartResponse, result: dict[str, Any] | None, told: dict[str, Any] | None = None) -> Iterable[bytes]:
+def _answer(start_response: StartResponse, result: dict[str, Any] | None, method: str, told: dict[str, Any] | None = None) -> Iterable[bytes]:
     result = result or {"status": "200 OK", "headers": [], "body": ""}
     body = base64.b64decode(result["body"])
-    headers = [(name, value) for name, value in result["headers"] if name.lower() != "content-length"]
+    keeps_length = method == "HEAD"
+    headers = [(name, value) for name, value in result["headers"] if keeps_length or name.lower() != "content-length"]
     if told is not None:
         headers.append((STATUS, json.dumps(told)))
-    start_response(result["status"], [*headers, ("Content-Length", str(len(body)))])
-    return [body]
+    if not keeps_length:
+        headers.append(("Content-Length", str(len(body))))
+    start_response(result["status"], headers)
+    return [] if keeps_length else [body]
 
 
 def _fault(start_response: StartResponse, cause: str, detail: str) -> Iterable[bytes]:
@@ -164,10 +199,11 @@ def _fault(start_response: StartResponse, cause: str, detail: str) -> Iterable[b
     return []
 
 
-def _is_gone(client: socket.socket | None, seconds: float) -> bool:
+def _is_gone(client: Any, seconds: float) -> bool:
     """Waits so long, or until the dispatcher wants no answer any more."""
     if client is None:
         time.sleep(seconds)
         return False
-    readable, _, _ = select.select([client], [], [], seconds)
-    return bool(readable) and client.recv(1, socket.MSG_PEEK) == b""
+    poll = select.poll()
+    poll.register(client.fileno(), select.POLLIN)
+    return bool(poll.poll(seconds * 1000)) and client.recv(1, socket.MSG_PEEK) == b""

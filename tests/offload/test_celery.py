@@ -159,7 +159,10 @@ def test_what_waits_in_celery_outlives_the_server(fleet):
     job = shop.send("/api/reports/patient")
     wait_until(lambda: shop.status(job)["state"] == "running", 20, "it was handed over")
     for role in ("dispatcher", "jobs"):
-        shop.kill(shop.companion(role))
+        before = shop.companion(role)
+        shop.kill(before)
+        wait_until(lambda role=role, before=before: shop.companion(role) not in (None, before), 20, f"another {role}")
+        wait_until(lambda: shop.status(job)["state"] == "running", 20, "it is waited for again")
     with contextlib.ExitStack() as stack:
         fleet.work(stack, shop)
         told = shop.over(job, 60)
@@ -178,4 +181,35 @@ def test_fastapi_runs_there_too(fleet):
         told = shop.over(job, 60)
         assert told["state"] == "done", (told, shop.target.log(), fleet.logs[0].read_text())
         result = shop.result(job)
-        assert result.status == 201 and json.loads(result.body)["bytes"] == 3 and result.header("X-Report") == "api"
+        made = json.loads(result.body)
+        assert result.status == 201 and (made["bytes"], made["greeting"]) == (3, "hello") and result.header("X-Report") == "api"
+
+
+def test_what_is_withdrawn_is_not_begun(fleet):
+    shop = fleet.shop()
+    job, other = shop.send("/api/reports/unwanted"), shop.send("/api/reports/wanted")
+    wait_until(lambda: shop.status(job)["state"] == shop.status(other)["state"] == "running", 20, "they were handed over")
+    assert shop.target.get(PREFIX + job, "DELETE").status == 204
+    with contextlib.ExitStack() as stack:
+        fleet.work(stack, shop)
+        assert shop.over(other, 60)["state"] == "done"
+        time.sleep(1)
+    assert shop.status(job)["state"] == "cancelled"
+    assert not [line for line in shop.marked() if "unwanted" in line]
+
+
+def test_its_time_is_limited_there_and_who_kills_its_workers_is_given_up(fleet):
+    if "amqp" in fleet.broker:
+        pytest.skip("the broker makes no difference to a limit")
+    with contextlib.ExitStack() as stack:
+        shop = fleet.shop("one", "--offload-timeout", 2)
+        fleet.broker_args += ["--offload-timeout", 2]
+        fleet.work(stack, shop, 1)
+        told = shop.over(shop.send("/api/reports/endless?s=60"), 60)
+        assert (told["state"], told["error"]["cause"]) == ("failed", "timeout"), told
+        # A method that may be sent again: attempts, each with as many workers as may be lost.
+        told = shop.over(shop.send("/api/reports/poison?die=1", "PUT"), 100)
+        assert (told["state"], told["error"]["cause"]) == ("failed", "worker_died"), told
+        begun = len([line for line in shop.marked() if line.startswith("begin poison")])
+        assert 3 <= begun <= 9, begun
+

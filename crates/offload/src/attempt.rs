@@ -2,9 +2,9 @@
 //! there is another attempt.
 
 use crate::store::{Body, Outcome, Part, Store, Work, is_short, written};
-use ferricorn_core::offload::{Error, FIELD, Fault, INLINE_MAX, Pass, Response, Status};
+use ferricorn_core::offload::{Error, FIELD, Fault, INLINE_MAX, Pass, Response};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,29 +18,12 @@ const LINE_MAX: u64 = 4096;
 const OWN: [&str; 7] =
     ["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding", "upgrade"];
 
-/// The field by which a relay says why there is no response, and the one by which it says how a job stands that another host has taken.
+/// The field by which a relay says why there is no response.
 const FAULT: &str = "Ferricorn-Fault";
-const STATUS: &str = "Ferricorn-Status";
 
-/// Asks a relay for a job that another host has taken: how it stands, and its response if there is one. None if it knows none.
-pub fn found(one: &Attempt, stream: &UnixStream) -> Option<(Status, Option<(Response, Body)>)> {
-    let _ = stream.set_read_timeout(Some(one.patience));
-    one.say(stream).ok()?;
-    let mut reader = BufReader::new(stream);
-    let heard = Heard::read(&mut reader).ok()?;
-    let mut status: Status = serde_json::from_str(heard.field(STATUS)?).ok()?;
-    status.id.clone_from(&one.work.request.id);
-    let mut rest = Vec::new();
-    if let Framing::Length(left) = heard.framing("GET") {
-        Exactly { left, reader: &mut reader }.read_to_end(&mut rest).ok()?;
-    }
-    let own = |name: &str| {
-        name.eq_ignore_ascii_case(STATUS) || OWN.iter().any(|own| name.eq_ignore_ascii_case(own))
-    };
-    let fields = heard.fields.into_iter().filter(|(name, _)| !own(name)).collect();
-    let response = Response { status: heard.status, fields, body: rest.len() as u64, ..Response::default() };
-    let has_response = status.status.is_some();
-    Some((status, has_response.then_some((response, Body::Inline(rest)))))
+/// Tells whether a field of a response is the server's, or its connection's.
+pub(crate) fn is_own(name: &str) -> bool {
+    OWN.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 /// An attempt that can be made.
@@ -70,32 +53,46 @@ impl Attempt {
 
     /// Makes it, over a new connection to who works on jobs.
     pub fn make(&self, stream: &UnixStream) -> Outcome {
+        if matches!(self.work.body, Body::File) && !self.from.exists() {
+            return self.failed(Fault::Interrupted, "the body of its request is not there any more");
+        }
         let _ = stream.set_read_timeout(Some(self.patience));
         // Who answers early does not want the rest; who is gone is heard of below.
         let _ = self.say(stream);
         let mut reader = BufReader::new(stream);
-        match self.hear(&mut reader) {
-            Ok(outcome) => outcome,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        let error = match self.hear(&mut reader) {
+            Ok(outcome) => return outcome,
+            Err(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut if !self.relayed => {
                 self.failed(Fault::Timeout, "no word came from its worker for longer than its time")
             }
-            Err(error) => {
+            // Who works on it goes on: the next relay is told what has come of it.
+            ErrorKind::WouldBlock
+            | ErrorKind::TimedOut
+            | ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::BrokenPipe
+                if self.relayed =>
+            {
+                let _ = fs::remove_file(&self.part);
+                Outcome::NotBegun
+            }
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                 self.failed(Fault::WorkerDied, &format!("its worker ended before it had answered: {error}"))
             }
+            _ => self.failed(Fault::Application, &format!("its response cannot be kept: {error}")),
         }
     }
 
     fn failed(&self, cause: Fault, detail: &str) -> Outcome {
         // What has come of it is no response.
         let _ = fs::remove_file(&self.part);
-        if self.relayed {
-            // Who works on it goes on: the next relay is told what has come of it.
-            return Outcome::NotBegun;
-        }
         Outcome::Failed(Error { cause, detail: detail.to_owned(), ..Error::default() }, None)
     }
 
-    fn say(&self, mut stream: &UnixStream) -> io::Result<()> {
+    pub(crate) fn say(&self, mut stream: &UnixStream) -> io::Result<()> {
         let (request, head) = (&self.work.request, &self.work.head);
         let pass = Pass {
             token: self.token.clone(),
@@ -191,8 +188,7 @@ impl Attempt {
             return Outcome::Failed(error, None);
         }
         let promised = heard.field("content-length").filter(|_| length == 0).map(str::to_owned);
-        let own = |name: &str| OWN.iter().any(|own| name.eq_ignore_ascii_case(own));
-        let fields = heard.fields.into_iter().filter(|(name, _)| !own(name)).collect();
+        let fields = heard.fields.into_iter().filter(|(name, _)| !is_own(name)).collect();
         let response = Response { status: heard.status, fields, body: length, promised };
         if code < 500 {
             return Outcome::Answered(response, body);
@@ -205,15 +201,16 @@ impl Attempt {
 
 /// A response's head.
 #[derive(Debug)]
-struct Heard {
-    code: u16,
+pub(crate) struct Heard {
+    pub(crate) code: u16,
     /// The status line behind the version.
-    status: String,
-    fields: Vec<(String, String)>,
+    pub(crate) status: String,
+    pub(crate) fields: Vec<(String, String)>,
 }
 
+/// How long a body is.
 #[derive(Debug, PartialEq, Eq)]
-enum Framing {
+pub(crate) enum Framing {
     None,
     Length(u64),
     Chunked,
@@ -221,10 +218,13 @@ enum Framing {
 }
 
 impl Heard {
-    fn read(reader: &mut impl BufRead) -> io::Result<Self> {
+    pub(crate) fn read(reader: &mut impl BufRead) -> io::Result<Self> {
         let mut bytes = Vec::new();
         loop {
             let before = bytes.len();
+            if before >= HEAD_MAX {
+                return Err(io::Error::other(format!("its head is longer than {HEAD_MAX} bytes")));
+            }
             reader.by_ref().take((HEAD_MAX - before) as u64).read_until(b'\n', &mut bytes)?;
             if bytes.len() == before {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
@@ -247,12 +247,12 @@ impl Heard {
         Ok(Self { code, status, fields })
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    fn framing(&self, method: &str) -> Framing {
+    pub(crate) fn framing(&self, method: &str) -> Framing {
         if method == "HEAD" || self.code == 204 || self.code == 304 {
             return Framing::None;
         }
@@ -265,9 +265,9 @@ impl Heard {
 }
 
 /// So many bytes; fewer are an error.
-struct Exactly<'a, R> {
-    left: u64,
-    reader: &'a mut R,
+pub(crate) struct Exactly<'a, R> {
+    pub(crate) left: u64,
+    pub(crate) reader: &'a mut R,
 }
 
 impl<R: BufRead> Read for Exactly<'_, R> {

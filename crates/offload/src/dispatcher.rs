@@ -5,10 +5,11 @@
 //! Not for: what is written (`store`), and not for what an attempt is made of (`attempt`).
 
 use crate::StoreError;
-use crate::attempt::{Attempt, found};
-use crate::store::{Body, Bounds, Kept, Outcome, Part, SWEPT_MAX, Store, Work, named, written};
+use crate::attempt::Attempt;
+use crate::elsewhere::{Question, Told as Word, Wanted};
+use crate::store::{Body, Bounds, Kept, Outcome, Part, RELAYED, SWEPT_MAX, Store, Work, named, written};
 use ferricorn_core::log::Level;
-use ferricorn_core::offload::{Answer, Ask, Counts, INLINE_MAX, MESSAGE_MAX, Request, State, Status};
+use ferricorn_core::offload::{Answer, Ask, Counts, MESSAGE_MAX, Request, State, Status};
 use ferricorn_sys::packets;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::{Shutdown, shutdown};
@@ -37,8 +38,8 @@ const SWEEP_S: f64 = 10.0;
 const AGAIN_S: f64 = 0.1;
 /// Files without a job that are younger may get one.
 const YOUNG: Duration = Duration::from_secs(3600);
-/// How long others may take to tell of a job.
-const FINDING: Duration = Duration::from_secs(5);
+/// Questions about jobs of other hosts at a time.
+const FINDING_MAX: usize = 64;
 /// How long nothing is written after something could not be, seconds.
 const PAUSE_S: f64 = 1.0;
 
@@ -87,19 +88,12 @@ pub enum Told {
     Orphan,
 }
 
-/// What a worker wants of a job.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Status,
-    Response,
-}
-
 /// What threads tell.
 enum News {
     /// An attempt is over.
     Ended { id: String, attempt: u32, outcome: Outcome, part: PathBuf },
     /// What others know of a job that is not kept here.
-    Found { client: u64, seq: u64, answer: Answer, body: Vec<u8> },
+    Found { client: u64, seq: u64, word: Word },
     /// A long body is on the disk, or could not be written.
     Stored { client: u64, seq: u64, request: Request, head: Vec<u8>, done: io::Result<()> },
 }
@@ -150,6 +144,8 @@ struct Dispatcher<'a> {
     running: BTreeMap<String, (u32, Arc<UnixStream>)>,
     /// Long bodies that are being written.
     storing: usize,
+    /// Questions to others that are not answered.
+    finding: usize,
     news: (Sender<News>, Receiver<News>),
     bell: Arc<OwnedFd>,
     due_s: Option<f64>,
@@ -178,13 +174,14 @@ impl<'a> Dispatcher<'a> {
         Ok(Self {
             context,
             store,
-            owner: owner(),
+            owner: owner(context.relayed),
             clients: BTreeMap::new(),
             next_client: 0,
             tasks: Vec::new(),
             parked: Vec::new(),
             running: BTreeMap::new(),
             storing: 0,
+            finding: 0,
             news: channel(),
             bell: Arc::new(bell),
             due_s,
@@ -300,7 +297,6 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn ask(&mut self, client: u64, seq: u64, ask: Ask, tail: &[u8], file: Option<OwnedFd>) {
-        let asked = if matches!(ask, Ask::Take { .. }) { Wanted::Response } else { Wanted::Status };
         match ask {
             Ask::Keep(request) => {
                 let Some((head, body)) = tail.split_at_checked(request.head) else {
@@ -314,9 +310,11 @@ impl<'a> Dispatcher<'a> {
                     Some(file) => self.store_body(client, seq, request, head.to_vec(), file),
                 }
             }
-            Ask::Look { id, .. } | Ask::Take { id } if self.is_elsewhere(&id) => {
-                self.find(client, seq, id, matches!(asked, Wanted::Response));
+            Ask::Look { id, tag, end, wait_ms } if self.is_elsewhere(&id) => {
+                let wait = Duration::from_millis(wait_ms);
+                self.find(client, seq, id, Wanted::Status { tag, end, wait });
             }
+            Ask::Take { id } if self.is_elsewhere(&id) => self.find(client, seq, id, Wanted::Response),
             Ask::Look { id, tag, end, wait_ms } => {
                 let until_s = now_s() + wait_ms as f64 / 1000.0;
                 self.parked.push(Parked { client, seq, id, tag, end, until_s });
@@ -333,33 +331,42 @@ impl<'a> Dispatcher<'a> {
         self.context.relayed && matches!(self.store.status(id), Ok(None))
     }
 
+    fn question(&self, id: &str) -> Question {
+        let Context { token, workers, .. } = self.context;
+        Question { id: id.to_owned(), token: token.clone(), relays: workers.clone() }
+    }
+
     /// Asks others for a job that is not kept here.
-    fn find(&mut self, client: u64, seq: u64, id: String, wants_response: bool) {
-        let head = b"GET / HTTP/1.1\r\nHost: jobs\r\n\r\n".to_vec();
-        let request =
-            Request { id, method: "GET".into(), path: "/".into(), head: head.len(), ..Request::default() };
-        let work = Work { request, head, body: Body::Inline(Vec::new()), attempt: 0 };
-        let one = Attempt::of(work, &self.store, &self.context.token, FINDING, true);
+    fn find(&mut self, client: u64, seq: u64, id: String, wanted: Wanted) {
+        let full = |detail: &str| Answer::Full { detail: detail.to_owned() };
+        if self.finding >= FINDING_MAX {
+            return self.answer(client, seq, &full("too many ask for jobs of other hosts"));
+        }
+        let question = self.question(&id);
         let (told, bell) = (self.news.0.clone(), self.bell.clone());
-        let stream = packets::stream_to(&self.context.workers).map(UnixStream::from);
         let body = move || {
-            let known = stream.ok().and_then(|stream| found(&one, &stream));
-            let (answer, body) = match known {
-                Some((_, Some((response, Body::Inline(body)))))
-                    if wants_response && body.len() <= INLINE_MAX =>
-                {
-                    (Answer::Response(response), body)
-                }
-                Some((status, _)) => (Answer::Status(Box::new(status)), Vec::new()),
-                None => (Answer::Absent, Vec::new()),
-            };
-            let _ = told.send(News::Found { client, seq, answer, body });
+            let word = question.told(&wanted);
+            let _ = told.send(News::Found { client, seq, word });
             ring(&bell);
         };
-        self.storing += 1;
-        if thread::Builder::new().name("offload-find".into()).spawn(body).is_err() {
-            self.storing -= 1;
-            self.answer(client, seq, &Answer::Absent);
+        match thread::Builder::new().name("offload-find".into()).spawn(body) {
+            Ok(_) => self.finding += 1,
+            Err(error) => self.answer(client, seq, &full(&error.to_string())),
+        }
+    }
+
+    /// Tells those who work on a job that nobody wants it any more.
+    fn let_go(&mut self, id: &str, attempt: u32) {
+        if let Some((_, stream)) = self.running.get(id) {
+            // Its thread hears of that, and its worker that the client is gone.
+            let _ = shutdown(&**stream, Shutdown::Both);
+        }
+        if self.context.relayed {
+            let question = self.question(id);
+            // Without a thread for it, it is worked on for nobody.
+            let _ = thread::Builder::new()
+                .name("offload-cancel".into())
+                .spawn(move || question.withdraw(attempt.max(1)));
         }
     }
 
@@ -392,9 +399,9 @@ impl<'a> Dispatcher<'a> {
                     }
                     self.tasks.push(Task::Ended { id, attempt, outcome, part });
                 }
-                News::Found { client, seq, answer, body } => {
-                    self.storing -= 1;
-                    self.put(client, packets::written(seq, &answer, &[&body]), None);
+                News::Found { client, seq, word: (answer, body, file) } => {
+                    self.finding -= 1;
+                    self.put(client, packets::written(seq, &answer, &[&body]), file);
                 }
                 News::Stored { client, seq, request, head, done } => {
                     self.storing -= 1;
@@ -490,11 +497,9 @@ impl<'a> Dispatcher<'a> {
                 }
                 Task::Cancel { client, seq, id } => {
                     let status = self.store.cancel(id, now_s)?;
-                    let is_cancelled = status.as_ref().is_some_and(|status| status.state == State::Cancelled);
-                    add(&self.context.counts.cancelled, u64::from(is_cancelled));
-                    if let Some((_, stream)) = self.running.get(id) {
-                        // Its thread hears of that, and its worker that the client is gone.
-                        let _ = shutdown(&**stream, Shutdown::Both);
+                    if let Some(status) = status.as_ref().filter(|status| status.state == State::Cancelled) {
+                        add(&self.context.counts.cancelled, 1);
+                        self.let_go(id, status.attempts);
                     }
                     answers.push((*client, *seq, told(status)));
                 }
@@ -516,15 +521,21 @@ impl<'a> Dispatcher<'a> {
             if !self.running.is_empty() {
                 self.store.beat(&self.owner, now_s)?;
             }
+            // Withdrawn by somebody else, over the store.
+            let running: Vec<String> = self.running.keys().cloned().collect();
+            for id in running {
+                if let Some(status) =
+                    self.store.status(&id)?.filter(|status| status.state == State::Cancelled)
+                {
+                    self.let_go(&id, status.attempts);
+                }
+            }
             let own = &self.owner;
-            let adopted = self.store.adopt(
-                |name, beat_s| name != own && is_dead(name, beat_s, now_s),
-                self.context.relayed,
-                now_s,
-            )?;
+            let adopted =
+                self.store.adopt(|name, beat_s| name != own && is_dead(name, beat_s, now_s), now_s)?;
             for id in &adopted {
                 if let Some(status) = self.store.status(id)? {
-                    self.count_end(&status);
+                    self.count_end(&status, !self.context.relayed);
                 }
             }
             if !adopted.is_empty() {
@@ -571,7 +582,7 @@ impl<'a> Dispatcher<'a> {
         }
         let status = if is_wanted { self.store.status(id)? } else { None };
         if let Some(status) = &status {
-            self.count_end(status);
+            self.count_end(status, matches!(outcome, Outcome::Failed(..)));
         }
         if let (Outcome::Failed(error, _), Some(status)) = (outcome, &status) {
             let next = if status.state.is_over() { "it is given up" } else { "it is begun again" };
@@ -592,7 +603,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn count_end(&self, status: &Status) {
+    fn count_end(&self, status: &Status, has_failed: bool) {
         let counts = self.context.counts;
         let lasted_s = status.ended_at.zip(status.started_at).map_or(0.0, |(end_s, since_s)| end_s - since_s);
         match status.state {
@@ -604,7 +615,7 @@ impl<'a> Dispatcher<'a> {
                 let cause = status.error.as_ref().map(|error| error.cause).unwrap_or_default();
                 add(&counts.failed[cause as usize], 1);
             }
-            State::Queued if status.error.is_some() => add(&counts.retried, 1),
+            State::Queued if has_failed => add(&counts.retried, 1),
             _ => {}
         }
     }
@@ -753,9 +764,10 @@ fn now_s() -> f64 {
 }
 
 /// Returns the name of this process, which no other has: where its numbers count, its number, and when it was started.
-fn owner() -> String {
+fn owner(relayed: bool) -> String {
     let pid = std::process::id();
-    format!("{}-{pid}-{}", space(), started(pid).unwrap_or_default())
+    let end = if relayed { RELAYED } else { "" };
+    format!("{}-{pid}-{}{end}", space(), started(pid).unwrap_or_default())
 }
 
 /// Returns the space in which numbers of processes count here.

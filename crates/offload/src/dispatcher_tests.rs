@@ -276,7 +276,7 @@ fn a_worker_that_dies_costs_an_attempt_and_is_told_of() {
 
 #[test]
 fn owners_are_known_by_their_process() {
-    let own = owner();
+    let own = owner(true);
     assert!(!is_dead(&own, 0.0, 1000.0));
     let other = own.replace(&format!("-{}-", std::process::id()), "-1-");
     assert!(is_dead(&other, 1000.0, 1000.0), "{other}");

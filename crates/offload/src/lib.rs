@@ -7,6 +7,7 @@
 
 pub mod attempt;
 pub mod dispatcher;
+mod elsewhere;
 pub mod store;
 
 use ferricorn_core::offload::id;

@@ -26,6 +26,8 @@ const CHECKPOINT_PAGES: u32 = 4000;
 const ROW_BYTES: u64 = 400;
 const VERSION: i32 = 1;
 const STATEMENTS: usize = 32;
+/// How the name of an owner ends that hands jobs on: what it has begun goes on without it.
+pub const RELAYED: &str = "-relayed";
 /// Rows that are removed in one transaction, so that nobody waits long for it.
 pub const SWEPT_MAX: usize = 500;
 
@@ -558,24 +560,23 @@ impl Store {
     pub fn adopt(
         &mut self,
         is_dead: impl Fn(&str, f64) -> bool,
-        relayed: bool,
         now_s: f64,
     ) -> Result<Vec<String>, StoreError> {
         let query = "SELECT id, attempts, owner, coalesce(beat, 0) FROM jobs LEFT JOIN owners ON name = owner \
                      WHERE service = ?1 AND state = 1";
         let mut statement = self.connection.prepare_cached(query)?;
         let mut rows = statement.query([&self.service])?;
-        let mut lost: Vec<(String, u32)> = Vec::new();
+        let mut lost: Vec<(String, u32, bool)> = Vec::new();
         while let Some(row) = rows.next()? {
             let owner: String = row.get(2)?;
             if is_dead(&owner, row.get(3)?) {
-                lost.push((row.get(0)?, row.get(1)?));
+                lost.push((row.get(0)?, row.get(1)?, owner.ends_with(RELAYED)));
             }
         }
         drop(rows);
         drop(statement);
-        for (id, attempt) in &lost {
-            if relayed {
+        for (id, attempt, relayed) in &lost {
+            if *relayed {
                 self.finish(id, *attempt, &Outcome::NotBegun, now_s)?;
                 continue;
             }
@@ -584,7 +585,7 @@ impl Store {
             self.finish(id, *attempt, &Outcome::Failed(error, None), now_s)?;
         }
         self.connection.prepare_cached("DELETE FROM owners WHERE beat < ?1")?.execute([now_s - 3600.0])?;
-        Ok(lost.into_iter().map(|(id, _)| id).collect())
+        Ok(lost.into_iter().map(|(id, ..)| id).collect())
     }
 
     // ---- What is kept for how long ----

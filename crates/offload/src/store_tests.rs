@@ -135,10 +135,10 @@ fn jobs_of_the_dead_are_taken_over_and_those_of_others_left_alone() {
     store.beat("dead", 1.0).expect("told");
     store.claim("dead", 8, 1.0).expect("claimed");
     let mut other = Store::create(folder.path(), "other", bounds()).expect("a store");
-    assert!(other.adopt(|_, _| true, false, 20.0).expect("done").is_empty());
+    assert!(other.adopt(|_, _| true, 20.0).expect("done").is_empty());
     assert!(other.status(&safe.id).expect("read").is_none(), "another service's job is none");
-    assert!(store.adopt(|_, beat| beat < 0.5, false, 20.0).expect("done").is_empty());
-    assert_eq!(store.adopt(|name, beat| name == "dead" && beat == 1.0, false, 20.0).expect("done").len(), 2);
+    assert!(store.adopt(|_, beat| beat < 0.5, 20.0).expect("done").is_empty());
+    assert_eq!(store.adopt(|name, beat| name == "dead" && beat == 1.0, 20.0).expect("done").len(), 2);
     assert_eq!(store.status(&safe.id).expect("read").expect("a job").state, State::Queued);
     let lost = store.status(&request(2).id).expect("read").expect("a job");
     assert_eq!((lost.state, lost.error.expect("said").cause), (State::Failed, Fault::Interrupted));

@@ -127,6 +127,10 @@ pub(crate) fn offload_settings(py: Python<'_>, app: Option<String>) -> PyResult<
             "no application is named: set `wsgi_app` in gunicorn.conf.py, or the variable FERRICORN_APP";
         return Err(wrong(text.to_owned()));
     };
+    let Settings { chdir, pythonpath, raw_env, .. } = &configured.settings;
+    told.set_item("chdir", chdir.display().to_string())?;
+    told.set_item("pythonpath", pythonpath)?;
+    told.set_item("env", raw_env.iter().cloned().collect::<BTreeMap<_, _>>())?;
     told.set_item("app", app)?;
     told.set_item("asgi", matches!(configured.settings.worker_class, WorkerClass::Asgi(_)))?;
     Ok(told)

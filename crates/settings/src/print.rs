@@ -45,6 +45,7 @@ fn shown(setting: &Setting, value: &Value) -> String {
         (_, Value::List(texts)) if setting.secret => {
             Value::List(texts.iter().map(|text| hidden(text)).collect()).shown()
         }
+        (_, Value::Str(text)) if setting.secret => hidden(text),
         (Kind::Hook { .. } | Kind::Class, Value::Object(name)) => format!("<{name}()>"),
         (Kind::Hook { .. }, Value::Str(path)) => format!("<{}()>", path.rsplit('.').next().unwrap_or(path)),
         (Kind::Address, Value::Str(text)) => address(text),

@@ -59,7 +59,10 @@ pub fn connect_to(name: &[u8]) -> io::Result<OwnedFd> {
 /// # Errors
 /// The same.
 pub fn stream_to(name: &[u8]) -> io::Result<OwnedFd> {
-    connect_as(SocketType::STREAM, SocketFlags::CLOEXEC, name)
+    // Who waits there for too many others is told so, instead of waiting.
+    let socket = connect_as(SocketType::STREAM, FLAGS, name)?;
+    rustix::io::ioctl_fionbio(&socket, false)?;
+    Ok(socket)
 }
 
 fn connect_as(kind: SocketType, flags: SocketFlags, name: &[u8]) -> io::Result<OwnedFd> {

@@ -23,6 +23,8 @@ def report(name):
     data = request.get_data()
     seconds = float(request.args.get("s", 0))
     mark(f"begin {name} {os.getpid()}")
+    if "die" in request.args:
+        os.kill(os.getpid(), 9)
     for part in range(4):
         time.sleep(seconds / 4)
         ferricorn.progress((part + 1) / 4, f"part {part + 1}")

@@ -1,6 +1,7 @@
 """The same in FastAPI."""
 
 import asyncio
+import contextlib
 import hashlib
 
 from fastapi import FastAPI, Request
@@ -8,7 +9,13 @@ from fastapi.responses import JSONResponse
 
 import ferricorn
 
-app = FastAPI()
+
+@contextlib.asynccontextmanager
+async def lifespan(_app):
+    yield {"greeting": "hello"}
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 @app.api_route("/api/reports/{name}", methods=["GET", "POST", "PUT"])
@@ -23,6 +30,7 @@ async def report(name: str, request: Request, s: float = 0):
         "sha": hashlib.sha256(data).hexdigest(),
         "client": request.client.host,
         "url": str(request.url),
+        "greeting": request.state.greeting,
         "agent": request.headers.get("user-agent"),
     }
     answer = JSONResponse(content, status_code=201, headers={"X-Report": name})

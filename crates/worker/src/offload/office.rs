@@ -29,6 +29,8 @@ const AWAY_NS: u64 = 10_000_000_000;
 const AGAIN_NS: u64 = 50_000_000;
 /// After how long something is sent to who follows a job of which there is no news, milliseconds.
 const STILL_MS: u64 = 15_000;
+/// Bytes of news that a client may leave unread.
+const UNREAD_MAX: usize = 256 << 10;
 /// How often it is looked whether the worker ends, while clients wait.
 const LOOK_NS: u64 = 250_000_000;
 /// Room that a message needs beside head and body.
@@ -372,7 +374,7 @@ impl<'a> Desk<'a> {
                 let is_news = tag.as_deref() != Some(status.tag().as_str());
                 answers::event(&mut conn, offload, &status, tag.is_none(), is_news);
                 // Without waiting: what it does not take now is sent with the next.
-                let is_gone = conn.send() == Sent::Gone;
+                let is_gone = conn.send() == Sent::Gone || conn.pending() > UNREAD_MAX;
                 if !(is_gone || is_hurried || status.state.is_over()) {
                     return self.follow(conn, id, Some(status.tag()));
                 }
