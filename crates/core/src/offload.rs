@@ -173,6 +173,7 @@ fn fnv(bytes: &[u8]) -> u64 {
 
 /// A request to be worked on later. Its head and body follow the message.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Request {
     /// The id of the job that it becomes. The worker has made it, so that saying it twice makes one job.
     pub id: String,

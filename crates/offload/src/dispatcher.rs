@@ -151,6 +151,8 @@ struct Dispatcher<'a> {
     due_s: Option<f64>,
     beaten_s: f64,
     swept_s: f64,
+    /// When it was written last.
+    written_s: f64,
     not_before_s: f64,
     is_troubled: bool,
     is_draining: bool,
@@ -187,6 +189,7 @@ impl<'a> Dispatcher<'a> {
             due_s,
             beaten_s: 0.0,
             swept_s: 0.0,
+            written_s: 0.0,
             not_before_s: 0.0,
             is_troubled: false,
             is_draining: false,
@@ -227,7 +230,8 @@ impl<'a> Dispatcher<'a> {
         let now_s = now_s();
         let mut until_s = now_s + 1.0;
         if let Some(due_s) = self.due_s.filter(|_| self.has_room()) {
-            until_s = until_s.min(due_s);
+            // One that cannot be taken now is not asked for all the time.
+            until_s = until_s.min(due_s.max(self.written_s + AGAIN_S));
         }
         until_s = self.parked.iter().map(|parked| parked.until_s).fold(until_s, f64::min);
         until_s = until_s.max(self.not_before_s);
@@ -431,6 +435,7 @@ impl<'a> Dispatcher<'a> {
             return;
         }
         let tasks = std::mem::take(&mut self.tasks);
+        self.written_s = now_s;
         match self.write_all(&tasks, (beats, sweeps), now_s) {
             Ok((answers, work)) => {
                 self.trouble(None);
