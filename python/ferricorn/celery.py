@@ -20,7 +20,6 @@ from urllib.parse import unquote_to_bytes
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
-from ferricorn import _native
 from ferricorn.app import load_app
 from ferricorn.timeouts import REQUEST
 
@@ -61,7 +60,8 @@ def made(broker: str, results: str, queue: str, timeout: float, retention: float
         broker_url=broker,
         redis_socket_connect_timeout=10,
         result_backend=results,
-        result_expires=max(3600, int(retention)),
+        # What was begun is known for longer than anybody waits for it.
+        result_expires=max(3600, int(2 * retention + timeout)) if timeout and retention else _ANY_TIME,
         result_serializer="json",
         task_default_queue=queue,
         task_serializer="json",
@@ -73,19 +73,26 @@ def made(broker: str, results: str, queue: str, timeout: float, retention: float
 
 
 class Marker:
-    """What was handed over of a job: the number of the attempt, and how often that was begun; and up to which attempt the job was
-    withdrawn. Both lie beside the results, under names of their own, so that nobody begins an attempt who does not know of that."""
+    """What is known of a job beside its results: which attempt was handed over, which was begun and how often, and up to which the job was
+    withdrawn. Each is written by one side alone, under a name of its own."""
 
     def __init__(self, celery: Celery, job: str) -> None:
         self.celery, self.job = celery, job
 
-    def read(self) -> tuple[int, int]:
-        """Attempt and starts; zeros if nothing was handed over."""
-        known = self._read("sent")
-        return known.get("attempt", 0), known.get("starts", 0)
+    def sent(self) -> int:
+        """The attempt that was handed over; 0 if none was."""
+        return self._read("sent").get("attempt", 0)
 
-    def write(self, attempt: int, starts: int = 0) -> None:
-        self._write("sent", {"attempt": attempt, "starts": starts})
+    def send(self, attempt: int) -> None:
+        self._write("sent", {"attempt": attempt})
+
+    def starts(self, attempt: int) -> int:
+        """How often an attempt was begun."""
+        known = self._read("begun")
+        return known.get("starts", 0) if known.get("attempt") == attempt else 0
+
+    def begin(self, attempt: int) -> None:
+        self._write("begun", {"attempt": attempt, "starts": self.starts(attempt) + 1})
 
     def withdraw(self, attempt: int) -> None:
         self._write("withdrawn", {"attempt": attempt})
@@ -165,12 +172,12 @@ class _Runner:
 
     def _begin(self, marker: Marker, attempt: int, again: bool) -> None:
         """Notes that an attempt is begun; one that nobody waits for any more, or that may not be begun again, is not."""
-        known, starts = marker.read()
-        if marker.is_withdrawn(attempt) or known > attempt or (known == attempt and starts and not again):
+        starts = marker.starts(attempt)
+        if marker.is_withdrawn(attempt) or marker.sent() > attempt or (starts and not again):
             raise Ignore()
-        if known == attempt and starts >= STARTS_MAX:
+        if starts >= STARTS_MAX:
             raise Lost(f"its workers were lost {STARTS_MAX} times")
-        marker.write(attempt, starts + 1 if known == attempt else 1)
+        marker.begin(attempt)
 
     def _wsgi(self, environ: dict[str, Any], body: bytes) -> Answer:
         begun: list[Any] = []
@@ -308,6 +315,8 @@ def _scope(environ: dict[str, Any], state: dict[str, Any]) -> Scope:
 
 
 def _app() -> Celery:
+    from ferricorn import _native
+
     settings = _native.offload_settings(os.environ.get("FERRICORN_APP"))
     celery = made(*(settings[name] for name in ("broker", "results", "queue", "timeout", "retention")))
     os.environ.update(settings["env"])

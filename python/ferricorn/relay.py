@@ -8,7 +8,6 @@ running requests (``celery``).
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import select
 import socket
@@ -78,7 +77,7 @@ class Relay:
 
     def _run(self, job: str, attempt: int, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         marker = celery.Marker(self.celery, job)
-        if marker.read()[0] < attempt:
+        if marker.sent() < attempt:
             self._send(marker, job, attempt, environ)
         if marker.is_withdrawn(attempt):
             return self._give_up(job, attempt, start_response, "interrupted", "it was withdrawn")
@@ -114,8 +113,9 @@ class Relay:
         again = method in _IDEMPOTENT or "HTTP_IDEMPOTENCY_KEY" in environ
         plain = {key: value for key, value in environ.items() if isinstance(value, (str, int, bool))}
         body = base64.b64encode(environ["wsgi.input"].read()).decode()
-        # Before it is sent: whoever begins it looks there.
-        marker.write(attempt)
+        if not again:
+            # Before it is sent: better never than twice.
+            marker.send(attempt)
         try:
             self.celery.send_task(
                 celery.RUN_AGAIN if again else celery.RUN,
@@ -125,13 +125,15 @@ class Relay:
                 soft_time_limit=self.timeout or None,
                 time_limit=self.timeout + 5 if self.timeout else None,
                 expires=self.retention or None,
-                # Here, where it is known whether it was handed over, and not in a loop that may do it twice.
+                # Who fails says so: the dispatcher asks again.
                 retry=False,
             )
-        except BaseException:
-            with contextlib.suppress(Exception):
-                marker.write(attempt - 1)
+        except self._away:
+            if not again:
+                marker.send(attempt - 1)
             raise
+        if again:
+            marker.send(attempt)
 
     def _withdraw(self, job: str, attempt: int, start_response: StartResponse) -> Iterable[bytes]:
         """Nobody wants it any more: a worker that has not begun it does not."""
@@ -142,7 +144,7 @@ class Relay:
     def _tell(self, job: str, wants_response: bool, start_response: StartResponse) -> Iterable[bytes]:
         """Tells of a job that another host has taken."""
         marker = celery.Marker(self.celery, job)
-        attempt, _ = marker.read()
+        attempt = marker.sent()
         if not attempt:
             start_response("404 Not Found", [("Content-Length", "0")])
             return []
@@ -184,7 +186,8 @@ def _answer(start_response: StartResponse, result: dict[str, Any] | None, method
     result = result or {"status": "200 OK", "headers": [], "body": ""}
     body = base64.b64decode(result["body"])
     keeps_length = method == "HEAD"
-    headers = [(name, value) for name, value in result["headers"] if keeps_length or name.lower() != "content-length"]
+    dropped = {FAULT.lower(), STATUS.lower(), *(() if keeps_length else ("content-length",))}
+    headers = [(name, value) for name, value in result["headers"] if name.lower() not in dropped]
     if told is not None:
         headers.append((STATUS, json.dumps(told)))
     if not keeps_length:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import APPS, PREFIX, ROUTES, Shop
+from jobshop import APPS, PREFIX, ROUTES, Shop
 
 from harness import wait_until
 from harness.server import environment, free_port

@@ -265,7 +265,7 @@ def test_jobs_do_not_hold_up_requests_nor_a_reload(shop):
 
 def test_a_stop_lets_jobs_finish_and_a_start_goes_on(shop):
     shop.start("--offload-threads", 2)
-    running = [shop.send(f"/api/reports/now{number}?s=1.5") for number in range(2)]
+    running = [shop.send(f"/api/reports/now{number}?s=5") for number in range(2)]
     waiting = [shop.send(f"/api/reports/later{number}") for number in range(2)]
     shop.wait_begun("now1")
     pids = children(shop.target.pid)

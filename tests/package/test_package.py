@@ -21,7 +21,7 @@ def test_importing_the_package_loads_nothing_else():
     code = "import sys; old = set(sys.modules); import ferricorn; print(sorted(set(sys.modules) - old))"
     env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['_contextvars', 'contextvars', 'ferricorn', 'ferricorn.timeouts']"
+    assert done.stdout.strip() == "['_contextvars', 'contextvars', 'ferricorn', 'ferricorn.jobs', 'ferricorn.timeouts']"
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)

@@ -109,15 +109,15 @@ impl Companion {
         self.former.extend(self.pid.take());
     }
 
-    /// Waits until it has ended, for so long at most, or until `woken` is readable (false).
+    /// Waits until it has ended (true), for so long at most, or until a signal comes or `woken` is readable.
     pub(crate) fn wait(&self, patience_ns: u64, woken: Option<BorrowedFd<'_>>) -> bool {
         let pid = self.pid.and_then(Pid::from_raw);
         let Some(fd) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return true };
         let mut fds = vec![PollFd::new(&fd, PollFlags::IN)];
         fds.extend(woken.map(|woken| PollFd::from_borrowed_fd(woken, PollFlags::IN)));
-        // An end after that time is its own affair.
+        // Interrupted is as good as woken.
         let _ = poll(&mut fds, Some(&clock::timespec(patience_ns)));
-        fds.iter().skip(1).all(|fd| fd.revents().is_empty())
+        !fds[0].revents().is_empty()
     }
 
     /// Notices that it has ended; returns what is to be said of that.

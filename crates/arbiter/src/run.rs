@@ -441,12 +441,27 @@ impl<'h, H: Host> Arbiter<'h, H> {
     /// Waits for those who have something to write: with process 1 of a container every other ends at once.
     fn see_off(&mut self) {
         let patience_ns = self.options.plan().graceful_ns;
-        // Jobs have as long as requests; another signal ends that.
-        if !self.companion(Kind::Jobs).wait(patience_ns, Some(self.signals.fd())) {
+        // Jobs have as long as requests; another signal to end ends that. That others have ended is told by the same pipe.
+        let is_end = |signal: &Signal| [Signal::TERM, Signal::INT, Signal::QUIT].contains(signal);
+        if !self.wait_for(Kind::Jobs, patience_ns, Some(&is_end)) {
             self.companion(Kind::Jobs).send(Signal::QUIT);
         }
         for kind in [Kind::Jobs, Kind::Dispatcher, Kind::Observer] {
-            self.companion(kind).wait(COMPANION_NS, None);
+            self.wait_for(kind, COMPANION_NS, None);
+        }
+    }
+
+    /// Waits until a companion has ended, for so long at most; false if that is over, or one of these signals has come.
+    fn wait_for(&self, kind: Kind, patience_ns: u64, ends: Option<&dyn Fn(&Signal) -> bool>) -> bool {
+        let until_ns = clock::now_ns().saturating_add(patience_ns);
+        loop {
+            let left_ns = until_ns.saturating_sub(clock::now_ns());
+            if self.companion(kind).wait(left_ns, ends.map(|_| self.signals.fd())) {
+                return true;
+            }
+            if left_ns == 0 || ends.is_some_and(|ends| self.signals.read().iter().any(ends)) {
+                return false;
+            }
         }
     }
 

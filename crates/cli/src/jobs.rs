@@ -130,7 +130,7 @@ fn changed(
     }
     store.begin()?;
     let done = match wanted {
-        Jobs::Cancel(_) => store.cancel(id, now_s).map(|_| true),
+        Jobs::Cancel(_) => store.cancel(id, false, now_s).map(|_| true),
         Jobs::Retry(_) => store.retry(id, now_s).map(|done| done == Some(true)),
         _ => Ok(true),
     };

@@ -5,6 +5,7 @@ use crate::store::{Body, Outcome, Part, Store, Work, is_short, written};
 use ferricorn_core::offload::{Error, FIELD, Fault, INLINE_MAX, Pass, Response};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,7 +59,12 @@ impl Attempt {
         }
         let _ = stream.set_read_timeout(Some(self.patience));
         // Who answers early does not want the rest; who is gone is heard of below.
-        let _ = self.say(stream);
+        if let Err(error) = self.say(stream)
+            && !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+        {
+            // Nobody is to wait for what cannot be said.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
         let mut reader = BufReader::new(stream);
         let error = match self.hear(&mut reader) {
             Ok(outcome) => return outcome,
@@ -115,7 +121,9 @@ impl Attempt {
             Body::File => {
                 stream.write_all(&bytes)?;
                 bytes.clear();
-                io::copy(&mut File::open(&self.from)?, &mut stream)?;
+                if io::copy(&mut File::open(&self.from)?, &mut stream)? != request.body {
+                    return Err(io::Error::from(ErrorKind::UnexpectedEof));
+                }
             }
         }
         if chunked {
@@ -180,6 +188,7 @@ impl Attempt {
         if let Some((cause, detail)) =
             heard.field(FAULT).filter(|_| self.relayed).and_then(|text| text.split_once(' '))
         {
+            let _ = fs::remove_file(&self.part);
             let Some(cause) = Fault::ALL.into_iter().find(|fault| fault.name() == cause) else {
                 // It could not be handed on.
                 return Outcome::NotBegun;

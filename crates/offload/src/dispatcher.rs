@@ -15,10 +15,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::{Shutdown, shutdown};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -38,6 +38,12 @@ const SWEEP_S: f64 = 10.0;
 const AGAIN_S: f64 = 0.1;
 /// Files without a job that are younger may get one.
 const YOUNG: Duration = Duration::from_secs(3600);
+/// Long bodies that are written at a time.
+const STORING_MAX: usize = 64;
+/// How long nobody is accepted after that has failed, seconds.
+const ACCEPT_PAUSE_S: f64 = 1.0;
+/// A clock that has moved so far between two looks was set, seconds.
+const STEP_S: f64 = 60.0;
 /// Questions about jobs of other hosts at a time.
 const FINDING_MAX: usize = 64;
 /// How long nothing is written after something could not be, seconds.
@@ -153,6 +159,8 @@ struct Dispatcher<'a> {
     swept_s: f64,
     /// When it was written last.
     written_s: f64,
+    /// Nobody is accepted before.
+    accept_after_s: f64,
     not_before_s: f64,
     is_troubled: bool,
     is_draining: bool,
@@ -190,6 +198,7 @@ impl<'a> Dispatcher<'a> {
             beaten_s: 0.0,
             swept_s: 0.0,
             written_s: 0.0,
+            accept_after_s: 0.0,
             not_before_s: 0.0,
             is_troubled: false,
             is_draining: false,
@@ -240,7 +249,7 @@ impl<'a> Dispatcher<'a> {
             Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: i64::from(wait.subsec_nanos()) };
         let mut fds =
             vec![PollFd::new(&*self.bell, PollFlags::IN), PollFd::new(&self.context.wake, PollFlags::IN)];
-        if !self.hands_over {
+        if !self.hands_over && now_s >= self.accept_after_s {
             fds.push(PollFd::new(&self.context.counter, PollFlags::IN));
         }
         for client in self.clients.values() {
@@ -266,6 +275,7 @@ impl<'a> Dispatcher<'a> {
                 Ok(None) => return,
                 Err(error) => {
                     // Too many files are open: some will be closed.
+                    self.accept_after_s = now_s() + ACCEPT_PAUSE_S;
                     return (self.context.log)(Level::Error, &format!("Offload: accept: {error}"));
                 }
             }
@@ -307,6 +317,11 @@ impl<'a> Dispatcher<'a> {
                     return self.answer(client, seq, &Answer::Full { detail: "a message was cut".into() });
                 };
                 match file {
+                    // This process has no descriptor left for it.
+                    None if body.len() as u64 != request.body => {
+                        let detail = "its body could not be taken".to_owned();
+                        self.answer(client, seq, &Answer::Full { detail });
+                    }
                     None => {
                         let body = Body::Inline(body.to_vec());
                         self.tasks.push(Task::Keep { client, seq, request, head: head.to_vec(), body });
@@ -376,15 +391,27 @@ impl<'a> Dispatcher<'a> {
 
     /// Has a long body written to the disk; nobody waits for that.
     fn store_body(&mut self, client: u64, seq: u64, request: Request, head: Vec<u8>, file: OwnedFd) {
+        if matches!(self.store.status(&request.id), Ok(Some(_))) {
+            // Said again: it is there, and may be read just now.
+            return self.tasks.push(Task::Keep { client, seq, request, head, body: Body::File });
+        }
+        if self.storing >= STORING_MAX {
+            let detail = "too many long requests come at once".to_owned();
+            return self.answer(client, seq, &Answer::Full { detail });
+        }
         let path = self.store.file(&request.id, Part::Request);
+        // Another dispatcher may have been told of the same.
+        let own = self.store.file(&format!("{}.{}", request.id, std::process::id()), Part::Request);
         let (told, bell) = (self.news.0.clone(), self.bell.clone());
         self.storing += 1;
         let body = move || {
-            let mut file = File::from(file);
-            let wanted = request.body;
-            let done = file.rewind().and_then(|()| written(&path, &mut file)).and_then(|count| {
-                if count == wanted { Ok(()) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
-            });
+            let done = copied(&file, &own, request.body)
+                .and_then(|()| fs::rename(&own, &path))
+                .and_then(|()| named(&path));
+            if done.is_err() {
+                // Of most there is none.
+                let _ = fs::remove_file(&own);
+            }
             let _ = told.send(News::Stored { client, seq, request, head, done });
             ring(&bell);
         };
@@ -425,7 +452,8 @@ impl<'a> Dispatcher<'a> {
 
     /// Writes all that has come, begins what is due, and then answers.
     fn write(&mut self, now_s: f64) {
-        if now_s < self.not_before_s {
+        // One that was set back does not count.
+        if (0.0..=PAUSE_S).contains(&(self.not_before_s - now_s)) && now_s < self.not_before_s {
             return;
         }
         let is_due = self.has_room() && self.due_s.is_some_and(|due_s| due_s <= now_s);
@@ -435,8 +463,9 @@ impl<'a> Dispatcher<'a> {
             return;
         }
         let tasks = std::mem::take(&mut self.tasks);
+        let moved_s = if self.written_s > 0.0 { now_s - self.written_s } else { 0.0 };
         self.written_s = now_s;
-        match self.write_all(&tasks, (beats, sweeps), now_s) {
+        match self.write_all(&tasks, (beats, sweeps), moved_s, now_s) {
             Ok((answers, work)) => {
                 self.trouble(None);
                 for (client, seq, answer) in answers {
@@ -472,10 +501,14 @@ impl<'a> Dispatcher<'a> {
         &mut self,
         tasks: &[Task],
         (beats, sweeps): (bool, bool),
+        moved_s: f64,
         now_s: f64,
     ) -> Result<(Vec<(u64, u64, Answer)>, Vec<Work>), StoreError> {
         let mut answers = Vec::new();
         self.store.begin()?;
+        if moved_s < -1.0 {
+            self.store.hasten(now_s)?;
+        }
         for task in tasks {
             match task {
                 // Its client has been told that it is not kept.
@@ -501,7 +534,7 @@ impl<'a> Dispatcher<'a> {
                     answers.push((*client, *seq, answer));
                 }
                 Task::Cancel { client, seq, id } => {
-                    let status = self.store.cancel(id, now_s)?;
+                    let status = self.store.cancel(id, self.context.relayed, now_s)?;
                     if let Some(status) = status.as_ref().filter(|status| status.state == State::Cancelled) {
                         add(&self.context.counts.cancelled, 1);
                         self.let_go(id, status.attempts);
@@ -536,8 +569,10 @@ impl<'a> Dispatcher<'a> {
                 }
             }
             let own = &self.owner;
-            let adopted =
-                self.store.adopt(|name, beat_s| name != own && is_dead(name, beat_s, now_s), now_s)?;
+            let adopted = self.store.adopt(
+                |name, beat_s| name != own && moved_s < STEP_S && is_dead(name, beat_s, now_s),
+                now_s,
+            )?;
             for id in &adopted {
                 if let Some(status) = self.store.status(id)? {
                     self.count_end(&status, !self.context.relayed);
@@ -757,6 +792,17 @@ fn add(cell: &AtomicU64, by: u64) {
 
 fn told(status: Option<Status>) -> Answer {
     status.map_or(Answer::Absent, |status| Answer::Status(Box::new(status)))
+}
+
+/// Copies a body that has to be so long.
+fn copied(file: &OwnedFd, to: &Path, length: u64) -> io::Result<()> {
+    // Opened anew: whoever else has it reads at places of its own.
+    let mut from = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    if written(to, &mut from)? == length {
+        Ok(())
+    } else {
+        Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
 }
 
 fn ring(bell: &OwnedFd) {

@@ -494,15 +494,17 @@ impl Store {
     }
 
     /// Withdraws a job: one that waits is not begun, one that runs has nobody who waits for it, one that is over is forgotten.
-    /// Returns how it stands then; none if there is none.
+    /// Returns how it stands then; none if there is none. Of one that is handed on (`relayed`) the next attempt counts as the one that
+    /// was withdrawn: nobody knows how far it has come.
     ///
     /// # Errors
     /// The store's.
-    pub fn cancel(&mut self, id: &str, now_s: f64) -> Result<Option<Status>, StoreError> {
+    pub fn cancel(&mut self, id: &str, relayed: bool, now_s: f64) -> Result<Option<Status>, StoreError> {
         let Some(before) = self.status(id)? else { return Ok(None) };
         if !before.state.is_over() {
-            let query = "UPDATE jobs SET state = 4, owner = NULL, due = NULL, ended = ?2, expires = ?2 + kept WHERE id = ?1";
-            self.connection.prepare_cached(query)?.execute(params![id, now_s])?;
+            let query = "UPDATE jobs SET state = 4, owner = NULL, due = NULL, ended = ?2, expires = ?2 + kept, \
+                         attempts = attempts + (?3 AND state = 0) WHERE id = ?1";
+            self.connection.prepare_cached(query)?.execute(params![id, now_s, relayed])?;
         } else {
             self.empty(id)?;
         }
@@ -526,6 +528,15 @@ impl Store {
             removed(&self.file(id, Part::Response));
         }
         Ok(Some(changed > 0))
+    }
+
+    /// Makes what waits due at once that the clock, which was set back, would keep waiting.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn hasten(&self, now_s: f64) -> Result<(), StoreError> {
+        let query = "UPDATE jobs SET due = ?2 WHERE service = ?1 AND state = 0 AND due > ?2";
+        Ok(self.connection.prepare_cached(query)?.execute(params![self.service, now_s]).map(drop)?)
     }
 
     /// Writes down how far a job is that runs.

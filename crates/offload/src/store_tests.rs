@@ -102,9 +102,9 @@ fn there_is_room_for_so_much_and_no_more() {
         assert!(matches!(keep(&mut store, &request(number), 0.0), Kept::Status(_)));
     }
     assert!(matches!(keep(&mut store, &request(4), 0.0), Kept::Full(_)));
-    store.cancel(&request(1).id, 1.0).expect("done");
+    store.cancel(&request(1).id, false, 1.0).expect("done");
     assert!(matches!(keep(&mut store, &request(4), 1.0), Kept::Status(_)));
-    store.cancel(&request(2).id, 1.0).expect("done");
+    store.cancel(&request(2).id, false, 1.0).expect("done");
     let large = Request { body: 200_000, ..request(5) };
     assert!(matches!(keep(&mut store, &large, 0.0), Kept::Full(text) if text.contains("bytes")));
     // What is taken back was not there.

@@ -31,6 +31,8 @@ pub(crate) const SETTINGS_NAME: &str = "ferricorn-jobs-settings";
 const PATIENCE: Duration = Duration::from_secs(7 * 86_400);
 /// Jobs that one process waits for at a time, where Celery works on them.
 const WAITING: usize = 64;
+/// Threads of a relay beside those, for questions and withdrawals.
+const ASKED: usize = 16;
 /// Requests of this worker that are known to be jobs.
 const KNOWN_MAX: usize = 4096;
 
@@ -54,7 +56,8 @@ pub(crate) fn adapt(configured: &mut Configured, bind: Vec<BindAddress>) {
     let offload = settings.offload.clone();
     settings.bind = bind;
     settings.workers = offload.workers;
-    settings.threads = threads(&offload);
+    // Those who are asked about jobs of other hosts are not among those who wait.
+    settings.threads = threads(&offload) + if offload.celery.is_some() { ASKED } else { 0 };
     settings.timeout = offload.timeout;
     if offload.celery.is_some() {
         // They only wait: Celery ends what takes too long, and what waits in its queue may take its time.

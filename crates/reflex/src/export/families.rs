@@ -291,6 +291,7 @@ mod tests {
     use super::*;
     use crate::export::family::PREFIX;
     use ferricorn_core::latency::{Key, Phases};
+    use ferricorn_core::offload::{Counted, Fault};
     use ferricorn_core::snapshot::Worker;
     use std::collections::BTreeSet;
 
@@ -321,7 +322,8 @@ mod tests {
 
     #[test]
     fn names_follow_prometheus() {
-        let snapshot = Snapshot { routes: vec![route("/", true, 1)], ..Snapshot::default() };
+        let jobs = Some(Counted { failed: vec![(Fault::Timeout, 1)], ..Counted::default() });
+        let snapshot = Snapshot { routes: vec![route("/", true, 1)], jobs, ..Snapshot::default() };
         let figures = Figures { sent: [(("otlp", "sent"), 1)].into(), ..Figures::default() };
         for family in Exposed::new(&snapshot, &[], &figures).families() {
             let is_counter = family.kind == Kind::Counter;
@@ -336,8 +338,9 @@ mod tests {
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `ferricorn_")?.split('`').next());
         let documented: BTreeSet<&str> = rows.collect();
         let worker = Worker { boot_s: Some(1.0), ..Worker::default() };
-        let snapshot =
-            Snapshot { routes: vec![route("/", true, 1)], workers: vec![worker], ..Snapshot::default() };
+        let jobs = Some(Counted { failed: vec![(Fault::Timeout, 1)], ..Counted::default() });
+        let routes = vec![route("/", true, 1)];
+        let snapshot = Snapshot { routes, workers: vec![worker], jobs, ..Snapshot::default() };
         let figures = Figures { sent: [(("otlp", "sent"), 1)].into(), ..Figures::default() };
         let exposed = Exposed::new(&snapshot, &[], &figures);
         let there: BTreeSet<&str> = exposed.families().iter().map(|family| family.name).collect();

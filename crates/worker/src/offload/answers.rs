@@ -115,6 +115,10 @@ pub(super) fn known_tag(field: &[u8]) -> Option<String> {
 /// Gives what the application has made, as it has made it.
 pub(super) fn response(conn: &mut Conn, made: &Response, body: &[u8], file: Option<OwnedFd>) {
     let head_only = conn.head.method() == b"HEAD";
+    if file.is_none() && body.len() as u64 != made.body {
+        // This process has no descriptor left for it.
+        return problem(conn, 503, "the response cannot be read just now", &[("Retry-After", RETRY_S)], "");
+    }
     // What was kept could be sent once: it can be again.
     let _ = conn.response.status(made.status.as_bytes());
     let latin = |text: &str| text.chars().map(|letter| letter as u8).collect::<Vec<u8>>();

@@ -11,6 +11,7 @@ use crate::http::head::Framing;
 use crate::options::Level;
 use crate::run::Hub;
 use ferricorn_core::offload::{Answer, Ask, INLINE_MAX, MESSAGE_MAX, Request, State, Status, id};
+use ferricorn_sys::exit::exit_now;
 use ferricorn_sys::{clock, packets};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -54,7 +56,13 @@ impl Office {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push((conn, errand));
         if !self.is_open.swap(true, Ordering::Relaxed) {
             let of = hub.clone();
-            let body = move || Desk::new(&of).live();
+            let body = move || {
+                if catch_unwind(AssertUnwindSafe(|| Desk::new(&of).live())).is_err() {
+                    // Whoever waits here would wait for ever: its guardian answers for a worker that has ended.
+                    of.log.log(Level::Critical, "the thread for jobs has failed: the worker ends");
+                    exit_now(1);
+                }
+            };
             if let Err(error) = thread::Builder::new().name("ferricorn-jobs".into()).spawn(body) {
                 hub.log.log(Level::Error, &format!("cannot start the thread for jobs: {error}"));
                 self.is_open.store(false, Ordering::Relaxed);
@@ -276,6 +284,9 @@ impl<'a> Desk<'a> {
 
     fn new_id(&mut self) -> io::Result<String> {
         let mut bytes = [0; 16];
+        if self.random.is_none() {
+            self.random = Some(File::open("/dev/urandom")?);
+        }
         let random = self.random.as_mut().ok_or(io::ErrorKind::NotFound)?;
         random.read_exact(&mut bytes)?;
         Ok(id(bytes))
