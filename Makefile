@@ -144,7 +144,9 @@ test-fuzz:
 
 test-python: test-env
 	@set -x; VIRTUAL_ENV='$(abspath $(TEST_VENV))' $(MOLD) '$(TEST_VENV)/bin/maturin' develop --quiet
-	'$(TEST_VENV)/bin/python' -m pytest -n 3 $(PYTEST_ARGS)
+	@# Much is about time, and three at a time are in each other's way: what fails so is run once more, alone, and has to pass.
+	set -x; '$(TEST_VENV)/bin/python' -m pytest -n 3 $(PYTEST_ARGS) || \
+	  '$(TEST_VENV)/bin/python' -m pytest --last-failed --last-failed-no-failures none $(PYTEST_ARGS)
 
 # --- the rest ------------------------------------------------------------------------------------------------------
 
