@@ -138,7 +138,7 @@ def test_one_worker_of_two_is_killed(fleet):
     with contextlib.ExitStack() as stack:
         shop = fleet.shop()
         first = fleet.work(stack, shop, 1)
-        again, once = shop.send("/api/reports/again?s=4", "PUT"), None
+        again = shop.send("/api/reports/again?s=4", "PUT")
         shop.wait_begun("again")
         fleet.work(stack, shop, 1)
         # Its process alone: its master has the message still, and gives it back.

@@ -111,7 +111,6 @@ def test_whoever_dies_at_random(shop, seed):
             killed[who] += 1
     assert len(accepted) >= CRASHES and sum(killed.values()) >= CRASHES / 2, (len(accepted), killed, refused)
     assert set(refused) <= {502, 503, 504}, refused
-    begun = None
     states = Counter()
     for job, (name, method) in accepted.items():
         told = shop.over(job, 120)

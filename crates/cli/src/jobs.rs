@@ -2,19 +2,17 @@
 //! running them (`offload`).
 
 use crate::failure::Failure;
-use crate::locate;
+use crate::stores;
 use crate::table::{self, Align, Cell, Ink};
 use crate::units::printable;
 use crate::workers::write_json;
 use ferricorn_core::offload::{State, Status};
 use ferricorn_offload::StoreError;
 use ferricorn_offload::store::Store;
-use ferricorn_reflex::store::default_folder;
 use ferricorn_sys::clock;
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is asked of jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +40,8 @@ pub(crate) struct Found {
 
 /// Opens the stores of a folder, or of all folders that this user knows of.
 pub(crate) fn open(folder: Option<&Path>) -> Result<Vec<Store>, Failure> {
-    let mut folders: BTreeSet<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
-    if folder.is_none() {
-        folders.extend(locate::state_dirs());
-        folders.extend(default_folder());
-    }
     let mut stores = Vec::new();
-    for folder in folders {
+    for folder in stores::folders(folder) {
         match Store::open(&folder) {
             Ok(store) => stores.push(store),
             Err(StoreError::Absent(_)) => {}

@@ -11,13 +11,8 @@ use std::path::{Path, PathBuf};
 /// Opens the store of a folder, or those of running servers and of this user's default folder. A folder without one has none.
 pub(crate) fn open(folder: Option<&Path>) -> Result<Vec<Store>, Failure> {
     let asked = folder.is_some();
-    let mut folders: BTreeSet<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
-    if !asked {
-        folders.extend(locate::state_dirs());
-        folders.extend(default_folder());
-    }
     let mut stores = Vec::new();
-    for folder in folders {
+    for folder in folders(folder) {
         match Store::open(&folder) {
             Ok(store) => stores.push(store),
             Err(StoreError::Missing(_)) => {}
@@ -27,6 +22,14 @@ pub(crate) fn open(folder: Option<&Path>) -> Result<Vec<Store>, Failure> {
         }
     }
     Ok(stores)
+}
+
+/// Returns the folder that was asked for, or those of running servers and this user's default folder.
+pub(crate) fn folders(asked: Option<&Path>) -> BTreeSet<PathBuf> {
+    match asked {
+        Some(folder) => BTreeSet::from([folder.to_owned()]),
+        None => locate::state_dirs().into_iter().chain(default_folder()).collect(),
+    }
 }
 
 /// Reads the same from each store.

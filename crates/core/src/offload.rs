@@ -156,6 +156,11 @@ pub struct Status {
 }
 
 impl Status {
+    /// Tells whether this is news to who knows the job by this tag, or waits for its end alone.
+    pub fn is_news(&self, tag: Option<&str>, end: bool) -> bool {
+        if end { self.state.is_over() } else { tag.is_none_or(|tag| tag != self.tag()) }
+    }
+
     /// Returns what changes whenever something about the job does: the entity tag, without quotes.
     pub fn tag(&self) -> String {
         let progress = self.progress.as_ref();

@@ -10,8 +10,8 @@ use crate::elsewhere::{Question, Told as Word, Wanted};
 use crate::store::{Body, Bounds, Kept, Outcome, Part, RELAYED, SWEPT_MAX, Store, Work, named, written};
 use ferricorn_core::log::Level;
 use ferricorn_core::offload::{Answer, Ask, Counts, MESSAGE_MAX, Request, State, Status};
-use ferricorn_sys::packets;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use ferricorn_sys::{clock, packets};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::net::{Shutdown, shutdown};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Messages taken from one worker before the others have their turn.
 const TAKEN_MAX: usize = 256;
@@ -223,7 +223,7 @@ impl<'a> Dispatcher<'a> {
             }
             self.hear_clients();
             self.hear_threads();
-            let now_s = now_s();
+            let now_s = clock::wall_time_s();
             self.write(now_s);
             self.answer_parked(now_s);
             self.send_all();
@@ -236,7 +236,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Waits until there is something to do.
     fn wait(&self) {
-        let now_s = now_s();
+        let now_s = clock::wall_time_s();
         let mut until_s = now_s + 1.0;
         if let Some(due_s) = self.due_s.filter(|_| self.has_room()) {
             // One that cannot be taken now is not asked for all the time.
@@ -244,9 +244,7 @@ impl<'a> Dispatcher<'a> {
         }
         until_s = self.parked.iter().map(|parked| parked.until_s).fold(until_s, f64::min);
         until_s = until_s.max(self.not_before_s);
-        let wait = Duration::from_secs_f64((until_s - now_s).clamp(0.0, 1.0));
-        let timeout =
-            Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: i64::from(wait.subsec_nanos()) };
+        let timeout = clock::timespec(((until_s - now_s).clamp(0.0, 1.0) * 1e9) as u64);
         let mut fds =
             vec![PollFd::new(&*self.bell, PollFlags::IN), PollFd::new(&self.context.wake, PollFlags::IN)];
         if !self.hands_over && now_s >= self.accept_after_s {
@@ -275,7 +273,7 @@ impl<'a> Dispatcher<'a> {
                 Ok(None) => return,
                 Err(error) => {
                     // Too many files are open: some will be closed.
-                    self.accept_after_s = now_s() + ACCEPT_PAUSE_S;
+                    self.accept_after_s = clock::wall_time_s() + ACCEPT_PAUSE_S;
                     return (self.context.log)(Level::Error, &format!("Offload: accept: {error}"));
                 }
             }
@@ -304,10 +302,13 @@ impl<'a> Dispatcher<'a> {
             }
         }
         self.room = room;
-        for number in gone {
-            self.clients.remove(&number);
-            self.parked.retain(|parked| parked.client != number);
-        }
+        self.dismiss(&gone);
+    }
+
+    /// Lets clients go that are not there any more, with what they wait for.
+    fn dismiss(&mut self, gone: &[u64]) {
+        self.clients.retain(|number, _| !gone.contains(number));
+        self.parked.retain(|parked| !gone.contains(&parked.client));
     }
 
     fn ask(&mut self, client: u64, seq: u64, ask: Ask, tail: &[u8], file: Option<OwnedFd>) {
@@ -335,7 +336,7 @@ impl<'a> Dispatcher<'a> {
             }
             Ask::Take { id } if self.is_elsewhere(&id) => self.find(client, seq, id, Wanted::Response),
             Ask::Look { id, tag, end, wait_ms } => {
-                let until_s = now_s() + wait_ms as f64 / 1000.0;
+                let until_s = clock::wall_time_s() + wait_ms as f64 / 1000.0;
                 self.parked.push(Parked { client, seq, id, tag, end, until_s });
             }
             Ask::Take { id } => self.take(client, seq, &id),
@@ -722,12 +723,7 @@ impl<'a> Dispatcher<'a> {
         for one in parked {
             let answer = match self.store.status(&one.id) {
                 Ok(Some(status)) => {
-                    let is_news = if one.end {
-                        status.state.is_over()
-                    } else {
-                        one.tag.as_ref().is_none_or(|tag| *tag != status.tag())
-                    };
-                    if !is_news && now_s < one.until_s {
+                    if !status.is_news(one.tag.as_deref(), one.end) && now_s < one.until_s {
                         self.parked.push(one);
                         continue;
                     }
@@ -767,10 +763,7 @@ impl<'a> Dispatcher<'a> {
                 gone.push(*number);
             }
         }
-        for number in gone {
-            self.clients.remove(&number);
-            self.parked.retain(|parked| parked.client != number);
-        }
+        self.dismiss(&gone);
     }
 
     /// Says once that nothing can be written, and once that it can again.
@@ -808,10 +801,6 @@ fn copied(file: &OwnedFd, to: &Path, length: u64) -> io::Result<()> {
 fn ring(bell: &OwnedFd) {
     // A full counter rings as well.
     let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
-}
-
-fn now_s() -> f64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// Returns the name of this process, which no other has: where its numbers count, its number, and when it was started.

@@ -70,12 +70,7 @@ impl Question {
                     None => return (Answer::Status(Box::new(status)), Vec::new(), None),
                 },
                 Wanted::Status { tag, end, wait } => {
-                    let is_news = if *end {
-                        status.state.is_over()
-                    } else {
-                        tag.as_ref().is_none_or(|tag| *tag != status.tag())
-                    };
-                    if is_news || since.elapsed() >= *wait {
+                    if status.is_news(tag.as_deref(), *end) || since.elapsed() >= *wait {
                         return (Answer::Status(Box::new(status)), Vec::new(), None);
                     }
                     thread::sleep(EVERY.min(wait.saturating_sub(since.elapsed())));
