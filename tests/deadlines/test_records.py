@@ -66,7 +66,7 @@ def test_a_late_request_is_recorded(server, args, kind, doing):
     assert record["thread"]["outcome"] == "freed" or kind in ("hold", "peer")
     # Looked at on the way; a busy machine may miss one, not all.
     seen = record["evidence"]
-    assert any(50 <= each["percent"] < 100 for each in seen)
+    assert {50, 80, 95} & {each["percent"] for each in seen}
     [thread] = [thread for thread in seen[-1]["threads"] if thread.get("request") == asked["id"]]
     assert thread["tid"] == asked["tid"]
     assert thread["holds_gil"] == (kind in ("loop", "hold")) or kind == "loop"
