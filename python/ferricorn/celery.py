@@ -318,7 +318,7 @@ def _app() -> Celery:
     from ferricorn import _native
 
     settings = _native.offload_settings(os.environ.get("FERRICORN_APP"))
-    celery = made(*(settings[name] for name in ("broker", "results", "queue", "timeout", "retention")))
+    celery = made(*(settings[name] for name in ("broker", "results", "queue", "timeout_max", "retention")))
     os.environ.update(settings["env"])
     os.chdir(settings["chdir"])
     for folder in (*settings["pythonpath"], settings["chdir"]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import select
 import socket
 import time
@@ -38,11 +39,15 @@ StartResponse = Callable[..., Any]
 
 
 class Relay:
-    """``timeout`` and ``retention`` in seconds; 0 for any time."""
+    """Times in seconds, 0 for any: ``timeout`` of a job, which each of ``routes`` may have its own of, ``timeout_max`` of all of them,
+    ``retention`` of all."""
 
-    def __init__(self, broker: str, results: str, queue: str, timeout: float, retention: float) -> None:
-        self.celery = celery.made(broker, results, queue, timeout, retention)
+    def __init__(
+        self, broker: str, results: str, queue: str, timeout: float, timeout_max: float, retention: float, routes: list[tuple[str, float]]
+    ) -> None:
+        self.celery = celery.made(broker, results, queue, timeout_max, retention)
         self.timeout, self.retention = timeout, retention
+        self.routes = [(_pattern(route), limit) for route, limit in routes]
         self._next_complaint = 0.0
         errors = getattr(self.celery.backend, "connection_errors", ())
         #: Those after which the same may succeed later.
@@ -75,10 +80,16 @@ class Relay:
         meta = self.celery.backend.get_task_meta(celery.task_id(job, attempt), cache=False)
         return meta["status"], meta.get("result")
 
+    def _limit(self, environ: dict[str, Any]) -> float:
+        """How long this request may take: the first route that fits counts."""
+        target = f"{environ['REQUEST_METHOD']} {environ['RAW_URI'].split('?')[0]}"
+        return next((limit for pattern, limit in self.routes if pattern.fullmatch(target)), self.timeout)
+
     def _run(self, job: str, attempt: int, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         marker = celery.Marker(self.celery, job)
+        limit = self._limit(environ)
         if marker.sent() < attempt:
-            self._send(marker, job, attempt, environ)
+            self._send(marker, job, attempt, environ, limit)
         if marker.is_withdrawn(attempt):
             return self._give_up(job, attempt, start_response, "interrupted", "it was withdrawn")
         begun = told = None
@@ -95,9 +106,9 @@ class Relay:
             if state == "PROGRESS" and result != told:
                 told = result
                 ferricorn.progress(result["share"], result["note"])
-            if begun and self.timeout and now > begun + self.timeout + _PATIENCE:
+            if begun and limit and now > begun + limit + _PATIENCE:
                 return self._give_up(job, attempt, start_response, "worker_died", "its Celery worker was not heard of at the end of its time")
-            if self.retention and now > (begun or since) + self.retention + self.timeout:
+            if self.retention and now > (begun or since) + self.retention + limit:
                 return self._give_up(job, attempt, start_response, "timeout", "nothing has come of it for as long as results are kept")
             if _is_gone(environ.get("gunicorn.socket"), pause):
                 # Another asks for it later, unless it was withdrawn.
@@ -108,7 +119,7 @@ class Relay:
         self.celery.control.revoke(celery.task_id(job, attempt))
         return _fault(start_response, cause, detail)
 
-    def _send(self, marker: celery.Marker, job: str, attempt: int, environ: dict[str, Any]) -> None:
+    def _send(self, marker: celery.Marker, job: str, attempt: int, environ: dict[str, Any], limit: float) -> None:
         method = environ["REQUEST_METHOD"]
         again = method in _IDEMPOTENT or "HTTP_IDEMPOTENCY_KEY" in environ
         plain = {key: value for key, value in environ.items() if isinstance(value, (str, int, bool))}
@@ -119,11 +130,11 @@ class Relay:
         try:
             self.celery.send_task(
                 celery.RUN_AGAIN if again else celery.RUN,
-                args=[{"environ": plain, "body": body, "timeout": self.timeout}],
+                args=[{"environ": plain, "body": body, "timeout": limit}],
                 argsrepr=f"({method} {environ.get('PATH_INFO', '')!r}, attempt {attempt})",
                 task_id=celery.task_id(job, attempt),
-                soft_time_limit=self.timeout or None,
-                time_limit=self.timeout + 5 if self.timeout else None,
+                soft_time_limit=limit or None,
+                time_limit=limit + 5 if limit else None,
                 expires=self.retention or None,
                 # Who fails says so: the dispatcher asks again.
                 retry=False,
@@ -163,6 +174,14 @@ class Relay:
             told["state"] = "done" if told["status"] < 500 else "failed"
         made = result if state == "SUCCESS" and wants_response else None
         return _answer(start_response, made, "GET", told)
+
+
+def _pattern(route: str) -> re.Pattern[str]:
+    """A route as it stands in the settings: a method and a path in which ``*`` is any text, or a path alone."""
+    words = route.split()
+    method, path = words if len(words) == 2 else ("*", route)
+    text = r"\S+" if method == "*" else re.escape(method.upper())
+    return re.compile(f"{text} {re.escape(path).replace(re.escape('*'), '.*')}", re.DOTALL)
 
 
 def _database_errors() -> tuple[type[Exception], ...]:

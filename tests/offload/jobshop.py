@@ -10,7 +10,7 @@ from harness import ctl, wait_until
 from harness.server import children
 
 APPS = Path(__file__).parent / "apps"
-ROUTES = ("--offload", "/api/reports/*", "--offload", "/api/broken/*", "--offload", "/api/lines/*", "--offload", "POST /api/about")
+ROUTES = ("--offload", "/api/reports/*", "--offload", "/api/broken/*", "--offload", "/api/lines/*", "--offload", "POST /api/about", "--offload", "POST /api/memory/*")
 PREFIX = "/.well-known/ferricorn/jobs/"
 OVER = ("done", "failed", "cancelled", "expired")
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -194,6 +195,37 @@ def test_a_client_withdraws_a_job(shop):
     assert not any("waiting" in line for line in shop.marked())
     done = shop.send("/api/about")
     assert shop.target.get(PREFIX + done, "DELETE").status in (204, 303)
+
+
+def test_what_nobody_wants_any_more_is_ended(shop, any_class):
+    args, app = any_class
+    shop.start(*args, "--offload-timeout", 0, "--offload-threads", 2, app=app)
+    unwanted, other = shop.send("/api/reports/unwanted?s=60"), shop.send("/api/reports/other?s=1.5")
+    wait_until(lambda: shop.status(unwanted).get("started_at"), 20, "it has begun")
+    time.sleep(0.3)
+    workers = shop.job_workers()
+    assert shop.target.get(PREFIX + unwanted, "DELETE").status == 204
+    ended = "nobody waits for it any more: it is ended"
+    wait_until(lambda: ended in shop.target.log(), 10, "it is ended")
+    assert shop.over(other)["state"] == "done"
+    jobs = [shop.send(f"/api/reports/next{number}?s=0.2") for number in range(4)]
+    assert [shop.over(job, 10)["state"] for job in jobs] == ["done"] * 4
+    assert shop.job_workers() == workers, "nothing else has ended"
+    log = shop.target.log()
+    assert log.count(ended) == 1 and "WORKER TIMEOUT" not in log and f"Job {unwanted}:" not in log
+
+
+def test_memory_that_a_job_may_not_have_costs_that_job(shop):
+    shop.start("--offload-memory-limit", 1 << 30)
+    greedy = shop.send(f"/api/memory/{2 << 30}")
+    told = shop.over(greedy)
+    assert (told["state"], told["error"]["cause"], told["status"]) == ("failed", "application", 500)
+    assert "MemoryError" in shop.target.log()
+    assert shop.over(shop.send(f"/api/memory/{100 << 20}"))["state"] == "done"
+    # Requests have what they want, and the kernel ends jobs first.
+    assert shop.target.get(f"/api/memory/{2 << 30}").status == 200
+    score = lambda pid: int(Path(f"/proc/{pid}/oom_score_adj").read_text())  # noqa: E731
+    assert score(shop.job_workers()[0]) == min(score(shop.target.pid) + 300, 1000)
 
 
 def test_a_key_is_one_job_whoever_repeats_it(shop):

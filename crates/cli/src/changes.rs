@@ -66,7 +66,7 @@ mod tests {
     fn the_newest_of_all_stores_come_first() {
         let folder = tempfile::tempdir().expect("a folder");
         let stores = ["a", "b"].map(|name| Store::create(&folder.path().join(name)).expect("a store"));
-        let now = clock::wall_time_s();
+        let now = clock::wall_time_s().floor();
         for (store, at) in [(0, now - 5000.0), (1, now - 50.0), (0, now - 10.0)] {
             stores[store].keep_deploy("x", &change(at, Kind::Deploy, "deploy"), None).expect("kept");
         }

@@ -8,7 +8,8 @@ use crate::units::printable;
 use crate::workers::write_json;
 use ferricorn_core::offload::{State, Status};
 use ferricorn_offload::StoreError;
-use ferricorn_offload::store::Store;
+use ferricorn_offload::store::{Store, Told};
+use ferricorn_settings::shown;
 use ferricorn_sys::clock;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -36,6 +37,44 @@ pub(crate) struct Found {
     /// For how long the one has waited that has waited longest, seconds.
     oldest_s: Option<f64>,
     jobs: Vec<Status>,
+}
+
+/// One in full.
+#[derive(Debug, Serialize)]
+pub(crate) struct One {
+    #[serde(flatten)]
+    job: Status,
+    /// Who is told of its end.
+    webhooks: Vec<Webhook>,
+}
+
+/// Somebody who is told of a job's end. Times are seconds since 1970.
+#[derive(Debug, Serialize)]
+struct Webhook {
+    /// Its URL, without what may be a secret.
+    url: String,
+    /// `waiting`, `delivered` or `given_up`; or `promised`, before the end.
+    state: &'static str,
+    tries: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told_at: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due_at: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl From<Told> for Webhook {
+    fn from(told: Told) -> Self {
+        let Told { url, tries, told_at, due_at, error } = told;
+        let state = match (told_at, due_at) {
+            (Some(_), _) => "delivered",
+            (None, Some(_)) => "waiting",
+            (None, None) if tries > 0 => "given_up",
+            (None, None) => "promised",
+        };
+        Self { url: shown(&url), state, tries, told_at, due_at, error }
+    }
 }
 
 /// Opens the stores of a folder, or of all folders that this user knows of.
@@ -84,7 +123,7 @@ pub(crate) fn list(stores: &[Store], state: Option<State>, most: usize) -> Resul
 }
 
 /// Finds one, withdraws it or begins it again, and returns how it stands then.
-pub(crate) fn one(stores: &mut [Store], wanted: &Jobs) -> Result<Status, Failure> {
+pub(crate) fn one(stores: &mut [Store], wanted: &Jobs) -> Result<One, Failure> {
     let (Jobs::Show(id) | Jobs::Cancel(id) | Jobs::Retry(id)) = wanted else {
         return Err(Failure::new("no job is named", "an id is missing", "`ferricornctl jobs` lists them"));
     };
@@ -102,7 +141,8 @@ pub(crate) fn one(stores: &mut [Store], wanted: &Jobs) -> Result<Status, Failure
                 format!("`ferricornctl jobs show {id}` tells more"),
             ));
         }
-        return Ok(status);
+        let webhooks = store.webhooks(id).map_err(|error| unreadable(&error))?;
+        return Ok(One { job: status, webhooks: webhooks.into_iter().map(Webhook::from).collect() });
     }
     Err(Failure::new(
         format!("there is no job {id}"),
@@ -188,7 +228,8 @@ fn row(job: &Status, now_s: f64) -> [Cell; COLUMNS.len()] {
 }
 
 /// Writes one in full.
-pub(crate) fn text(job: &Status, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn text(one: &One, out: &mut dyn Write) -> io::Result<()> {
+    let One { job, webhooks } = one;
     let now_s = clock::wall_time_s();
     writeln!(out, "job       {}", printable(&job.id))?;
     writeln!(out, "request   {}", printable(&format!("{} {}", job.method, job.path)))?;
@@ -211,9 +252,25 @@ pub(crate) fn text(job: &Status, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "more      ferricornctl why {}", printable(id))?;
         }
     }
-    match job.expires_at {
-        Some(until_s) if until_s > now_s => writeln!(out, "kept      for {} more", lasted(until_s - now_s)),
-        _ => Ok(()),
+    if let Some(until_s) = job.expires_at.filter(|until_s| *until_s > now_s) {
+        writeln!(out, "kept      for {} more", lasted(until_s - now_s))?;
+    }
+    for webhook in webhooks {
+        writeln!(out, "webhook   {}", printable(&told(webhook, now_s)))?;
+    }
+    Ok(())
+}
+
+fn told(webhook: &Webhook, now_s: f64) -> String {
+    let Webhook { url, state, tries, told_at, due_at, error } = webhook;
+    let why = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    match (*state, told_at, due_at) {
+        (_, Some(told_s), _) => format!("{url} told {} ago", lasted(now_s - told_s)),
+        ("waiting", _, Some(due_s)) => {
+            format!("{url} not told yet{why}; again in {}", lasted(due_s - now_s))
+        }
+        ("given_up", ..) => format!("{url} given up after {tries} tries{why}"),
+        _ => format!("{url} is told of its end"),
     }
 }
 
@@ -236,20 +293,29 @@ pub(crate) fn json(found: &impl Serialize, out: &mut dyn Write) -> io::Result<()
 mod tests {
     use super::*;
     use ferricorn_core::offload::{Request, id};
-    use ferricorn_offload::store::{Body, Bounds};
+    use ferricorn_offload::store::{Body, Bounds, Entry};
 
     #[test]
     fn jobs_are_listed_shown_withdrawn_and_begun_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let failure = open(Some(folder.path())).err().map(|failure| format!("{failure:?}"));
         assert!(failure.expect("none").contains("offload"));
-        let bounds = Bounds { jobs: 9, bytes: 9000, retention_s: 600.0, attempts: 1, attempts_safe: 1 };
+        let bounds = Bounds { jobs: 9, bytes: 9000 };
         let mut store = Store::create(folder.path(), "shop", bounds).expect("a store");
         let now_s = clock::wall_time_s();
         let id = id([1; 16]);
         let request =
             Request { id: id.clone(), method: "POST".into(), path: "/r".into(), ..Request::default() };
-        store.keep(&request, b"", &Body::Inline(Vec::new()), now_s - 90.0).expect("kept");
+        let entry = Entry {
+            request: &request,
+            head: b"",
+            body: &Body::Inline(Vec::new()),
+            attempts_max: 1,
+            retention_s: 600.0,
+            lane: "",
+            webhooks: &["https://hooks.example/t0ken"],
+        };
+        store.keep(&entry, now_s - 90.0).expect("kept");
         let mut stores = open(Some(folder.path())).expect("a store");
         let mut out = Vec::new();
         table(&list(&stores, None, 20).expect("read"), false, &mut out).expect("memory");
@@ -264,11 +330,22 @@ mod tests {
         assert!(list(&stores, Some(State::Done), 20).expect("read").jobs.is_empty());
         let refused = one(&mut stores, &Jobs::Retry(id.clone())).expect_err("it waits already");
         assert!(format!("{refused:?}").contains("queued"));
-        assert_eq!(one(&mut stores, &Jobs::Cancel(id.clone())).expect("done").state, State::Cancelled);
-        assert_eq!(one(&mut stores, &Jobs::Retry(id.clone())).expect("done").state, State::Queued);
+        assert_eq!(one(&mut stores, &Jobs::Cancel(id.clone())).expect("done").job.state, State::Cancelled);
+        assert_eq!(one(&mut stores, &Jobs::Retry(id.clone())).expect("done").job.state, State::Queued);
         let mut out = Vec::new();
         text(&one(&mut stores, &Jobs::Show(id.clone())).expect("read"), &mut out).expect("memory");
-        assert!(String::from_utf8(out).expect("text").contains("state     queued"));
+        let shown = String::from_utf8(out).expect("text");
+        assert!(shown.contains("state     queued"), "{shown}");
+        assert!(shown.contains("webhook   https://hooks.example/... is told of its end"), "{shown}");
+        let webhook = |told_at, due_at, tries, error: Option<&str>| {
+            let (url, error) = ("https://hooks.example/t0ken".to_owned(), error.map(str::to_owned));
+            told(&Webhook::from(Told { url, tries, told_at, due_at, error }), 100.0)
+        };
+        assert_eq!(webhook(Some(90.0), None, 1, None), "https://hooks.example/... told 10.0s ago");
+        let waits = webhook(None, Some(130.0), 2, Some("it answered 500"));
+        assert_eq!(waits, "https://hooks.example/... not told yet: it answered 500; again in 30.0s");
+        let given_up = webhook(None, None, 8, Some("it answered 500"));
+        assert_eq!(given_up, "https://hooks.example/... given up after 8 tries: it answered 500");
         assert!(one(&mut stores, &Jobs::Show("x".into())).is_err());
     }
 }

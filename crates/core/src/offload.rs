@@ -1,6 +1,10 @@
 //! Requests that are answered at once and worked on later: what a job is, what its client is told of it, and what workers and the
 //! dispatcher say to each other. Not for: keeping jobs (the crate `offload`), and not for bytes on a client's connection.
 
+mod places;
+
+pub use places::{Nowhere, Place, Places};
+
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -202,6 +206,8 @@ pub struct Request {
     pub key: Option<String>,
     /// Stands for what was sent under that key.
     pub sum: Option<String>,
+    /// The URL that its client wants told when the job is over.
+    pub webhook: Option<String>,
 }
 
 /// What a worker asks of the dispatcher.
@@ -307,6 +313,10 @@ pub struct Counts {
     pub cancelled: AtomicU64,
     /// How long attempts have lasted that were answered, microseconds, all together.
     pub ran_us: AtomicU64,
+    /// Webhooks that were delivered.
+    pub told: AtomicU64,
+    /// Webhooks that were given up.
+    pub untold: AtomicU64,
 }
 
 /// The same at one moment.
@@ -335,6 +345,12 @@ pub struct Counted {
     pub cancelled: u64,
     /// How long attempts have lasted that were answered, seconds, all together.
     pub ran_s: f64,
+    /// Webhooks that were delivered.
+    #[serde(default)]
+    pub told: u64,
+    /// Webhooks that were given up.
+    #[serde(default)]
+    pub untold: u64,
 }
 
 impl Counts {
@@ -357,6 +373,8 @@ impl Counts {
             failed: failed.map(|(fault, count)| (*fault, count.load(Relaxed))).collect(),
             cancelled: self.cancelled.load(Relaxed),
             ran_s: self.ran_us.load(Relaxed) as f64 / 1e6,
+            told: self.told.load(Relaxed),
+            untold: self.untold.load(Relaxed),
         })
     }
 }
@@ -404,6 +422,29 @@ pub fn backoff_s(attempts: u32) -> f64 {
     f64::from(1_u32 << attempts.saturating_sub(1).min(6)).min(60.0)
 }
 
+/// Returns the host of a URL that a client has named, in lower case.
+///
+/// # Errors
+/// It is no URL at which anybody can be told.
+pub fn webhook_host(url: &str) -> Result<String, &'static str> {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))
+        .ok_or("it begins neither with https:// nor with http://")?;
+    if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("it holds a space, or letters that are not ASCII");
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains(['@', '\\']) {
+        return Err("it holds a user");
+    }
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    if host.is_empty() { Err("it names no host") } else { Ok(host.to_ascii_lowercase()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -439,5 +480,22 @@ mod tests {
     fn attempts_wait_longer_each_time() {
         assert_eq!([1, 2, 3, 7, 40].map(backoff_s), [1.0, 2.0, 4.0, 60.0, 60.0]);
         assert!(State::ALL.iter().all(|state| State::named(state.name()) == Some(*state)));
+    }
+
+    #[test]
+    fn hosts_are_found_and_tricks_are_not_followed() {
+        let table = [
+            ("https://Hooks.Example.com/a?b=c", Ok("hooks.example.com")),
+            ("http://10.0.0.1:8080", Ok("10.0.0.1")),
+            ("https://[::1]:443/x", Ok("::1")),
+            ("ftp://a/", Err("it begins neither with https:// nor with http://")),
+            ("https://good.example@127.0.0.1/", Err("it holds a user")),
+            ("https://good.example\\@evil/", Err("it holds a user")),
+            ("https:///x", Err("it names no host")),
+            ("https://a b/", Err("it holds a space, or letters that are not ASCII")),
+        ];
+        for (url, expected) in table {
+            assert_eq!(webhook_host(url).as_deref().map_err(|why| *why), expected, "{url}");
+        }
     }
 }

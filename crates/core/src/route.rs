@@ -1,7 +1,7 @@
 //! Routes of requests: the pattern that an application's framework has chosen, or what a path is like once everything in it
 //! that looks like an identifier is left out. Numbers are kept per route, so there may only be so many.
 //!
-//! Not for: which requests a setting speaks of (`worker::route`), and not for asking a framework (`python`).
+//! Not for: which requests a setting speaks of ([`crate::pattern`]), and not for asking a framework (`python`).
 
 use std::collections::BTreeMap;
 

@@ -23,7 +23,7 @@ use std::sync::atomic::{
 /// First word of the memory: tells a reader that this is a scoreboard.
 pub const MAGIC: u64 = 0x6e72_6f63_6972_7265; // "erricorn" on disk
 /// Changes with every change of the layout; a reader refuses another.
-pub const VERSION: u32 = 11;
+pub const VERSION: u32 = 12;
 /// Most workers at one time, old and new generation together.
 pub const WORKERS_MAX: usize = 256;
 /// Most requests of a worker that the application works on at one time: in app threads, or one for each connection in tasks.
@@ -504,6 +504,16 @@ impl InFlight {
     /// Sets when the time of the request in flight is over. For the thread that works on it.
     pub fn set_deadline(&self, deadline_ns: u64) {
         self.deadline_ns.store(deadline_ns, Relaxed);
+    }
+
+    /// Says that the time of the request with that number, which was to be over then, is over now. Its thread may have begun another
+    /// meanwhile, whose time is left as it is. For the thread that looks after deadlines.
+    pub fn expire(&self, id: u64, deadline_ns: u64, now_ns: u64) {
+        if self.deadline_ns.compare_exchange(deadline_ns, now_ns, Relaxed, Relaxed).is_ok() && !self.is_of(id)
+        {
+            // It has entered before, with no time of its own, or writes that down after this.
+            let _ = self.deadline_ns.compare_exchange(now_ns, deadline_ns, Relaxed, Relaxed);
+        }
     }
 
     /// Says that the request in flight is not to be interrupted, once more or (`false`) once less. For the thread that

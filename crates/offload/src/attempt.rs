@@ -354,7 +354,7 @@ mod tests {
             body: body.len() as u64,
             ..Request::default()
         };
-        let work = Work { request, head, body: Body::Inline(body.to_vec()), attempt: 1 };
+        let work = Work { request, head, body: Body::Inline(body.to_vec()), attempt: 1, lane: String::new() };
         let patience = Duration::from_millis(300);
         Attempt {
             work,

@@ -7,9 +7,13 @@
 use crate::StoreError;
 use crate::attempt::Attempt;
 use crate::elsewhere::{Question, Told as Word, Wanted};
-use crate::store::{Body, Bounds, Kept, Outcome, Part, RELAYED, SWEPT_MAX, Store, Work, named, written};
+use crate::rules::Rules;
+use crate::store::{
+    Body, Bounds, Due, Entry, Kept, Outcome, Part, RELAYED, SWEPT_MAX, Store, Work, named, written,
+};
+use crate::webhook::{Said, Webhooks};
 use ferricorn_core::log::Level;
-use ferricorn_core::offload::{Answer, Ask, Counts, MESSAGE_MAX, Request, State, Status};
+use ferricorn_core::offload::{Answer, Ask, Counts, MESSAGE_MAX, Request, State, Status, webhook_host};
 use ferricorn_sys::{clock, packets};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::net::{Shutdown, shutdown};
@@ -46,6 +50,9 @@ const ACCEPT_PAUSE_S: f64 = 1.0;
 const STEP_S: f64 = 60.0;
 /// Questions about jobs of other hosts at a time.
 const FINDING_MAX: usize = 64;
+/// Those that are told at a time that a job is over; when they are told again if this process ends meanwhile, seconds.
+const TELLING_MAX: usize = 16;
+const TELLING_S: f64 = 60.0;
 /// How long nothing is written after something could not be, seconds.
 const PAUSE_S: f64 = 1.0;
 
@@ -63,6 +70,10 @@ pub struct Context<'a> {
     pub service: String,
     /// How much is kept.
     pub bounds: Bounds,
+    /// What holds for the jobs of which route.
+    pub rules: Rules,
+    /// Who is told when a job is over, if anybody is.
+    pub webhooks: Option<Webhooks>,
     /// How many jobs run at a time.
     pub capacity: usize,
     /// Whether those who are asked hand jobs on: they may know jobs that other hosts have taken.
@@ -98,6 +109,8 @@ pub enum Told {
 enum News {
     /// An attempt is over.
     Ended { id: String, attempt: u32, outcome: Outcome, part: PathBuf },
+    /// Somebody was told that a job is over, or could not be.
+    Told { due: Due, said: Said },
     /// What others know of a job that is not kept here.
     Found { client: u64, seq: u64, word: Word },
     /// A long body is on the disk, or could not be written.
@@ -129,12 +142,22 @@ struct Parked {
     until_s: f64,
 }
 
+/// An attempt that is being made.
+struct Running {
+    attempt: u32,
+    /// The connection over which it is.
+    stream: Arc<UnixStream>,
+    /// With which others it shares a limit; empty for none.
+    lane: String,
+}
+
 /// Something that is to be written.
 enum Task {
     Keep { client: u64, seq: u64, request: Request, head: Vec<u8>, body: Body },
     Cancel { client: u64, seq: u64, id: String },
     Retry { client: u64, seq: u64, id: String },
     Report { id: String, progress: ferricorn_core::offload::Progress },
+    Told { due: Due, said: Said },
     Ended { id: String, attempt: u32, outcome: Outcome, part: PathBuf },
 }
 
@@ -146,15 +169,21 @@ struct Dispatcher<'a> {
     next_client: u64,
     tasks: Vec<Task>,
     parked: Vec<Parked>,
-    /// Attempts that run, by job, with the connection over which each does.
-    running: BTreeMap<String, (u32, Arc<UnixStream>)>,
+    /// Attempts that run, by job.
+    running: BTreeMap<String, Running>,
+    /// How many of them run in each lane that has a limit.
+    lanes: BTreeMap<String, usize>,
     /// Long bodies that are being written.
     storing: usize,
     /// Questions to others that are not answered.
     finding: usize,
+    /// Those who are being told that a job is over.
+    telling: usize,
     news: (Sender<News>, Receiver<News>),
     bell: Arc<OwnedFd>,
     due_s: Option<f64>,
+    /// When somebody is to be told next.
+    telling_s: Option<f64>,
     beaten_s: f64,
     swept_s: f64,
     /// When it was written last.
@@ -170,13 +199,17 @@ struct Dispatcher<'a> {
 
 impl<'a> Dispatcher<'a> {
     fn open(context: &'a Context<'a>) -> Result<Self, StoreError> {
-        let store = Store::create(&context.folder, &context.service, context.bounds)?;
+        let mut store = Store::create(&context.folder, &context.service, context.bounds)?;
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| StoreError::Unreachable(context.folder.clone(), error.into()))?;
         if let Err(error) = store.tidy(YOUNG) {
             (context.log)(Level::Warning, &format!("Offload: {error}"));
         }
-        let due_s = store.next_due()?;
+        store.begin()?;
+        store.line_up(|method, path| context.rules.lane(method, path).to_owned())?;
+        store.commit()?;
+        let due_s = store.next_due(|lane| context.rules.room(lane))?;
+        let telling_s = store.next_webhook()?;
         let waiting = store.held()?.jobs;
         if waiting > 0 {
             (context.log)(Level::Info, &format!("Offload: {waiting} jobs are not over yet"));
@@ -190,11 +223,14 @@ impl<'a> Dispatcher<'a> {
             tasks: Vec::new(),
             parked: Vec::new(),
             running: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             storing: 0,
             finding: 0,
+            telling: 0,
             news: channel(),
             bell: Arc::new(bell),
             due_s,
+            telling_s,
             beaten_s: 0.0,
             swept_s: 0.0,
             written_s: 0.0,
@@ -242,6 +278,9 @@ impl<'a> Dispatcher<'a> {
             // One that cannot be taken now is not asked for all the time.
             until_s = until_s.min(due_s.max(self.written_s + AGAIN_S));
         }
+        if let Some(telling_s) = self.telling_s.filter(|_| self.may_tell()) {
+            until_s = until_s.min(telling_s);
+        }
         until_s = self.parked.iter().map(|parked| parked.until_s).fold(until_s, f64::min);
         until_s = until_s.max(self.not_before_s);
         let timeout = clock::timespec(((until_s - now_s).clamp(0.0, 1.0) * 1e9) as u64);
@@ -261,6 +300,16 @@ impl<'a> Dispatcher<'a> {
 
     fn has_room(&self) -> bool {
         !self.is_draining && self.running.len() < self.context.capacity
+    }
+
+    fn may_tell(&self) -> bool {
+        !self.is_draining && self.context.webhooks.is_some() && self.telling < TELLING_MAX
+    }
+
+    /// Returns how many more jobs of a lane may be begun.
+    fn room_of(&self, lane: &str) -> usize {
+        let running = self.lanes.get(lane).copied().unwrap_or_default();
+        self.context.rules.room(lane).saturating_sub(running)
     }
 
     fn accept(&mut self) {
@@ -377,9 +426,9 @@ impl<'a> Dispatcher<'a> {
 
     /// Tells those who work on a job that nobody wants it any more.
     fn let_go(&mut self, id: &str, attempt: u32) {
-        if let Some((_, stream)) = self.running.get(id) {
+        if let Some(running) = self.running.get(id) {
             // Its thread hears of that, and its worker that the client is gone.
-            let _ = shutdown(&**stream, Shutdown::Both);
+            let _ = shutdown(&*running.stream, Shutdown::Both);
         }
         if self.context.relayed {
             let question = self.question(id);
@@ -426,10 +475,17 @@ impl<'a> Dispatcher<'a> {
         while let Ok(news) = self.news.1.try_recv() {
             match news {
                 News::Ended { id, attempt, outcome, part } => {
-                    if self.running.get(&id).is_some_and(|(running, _)| *running == attempt) {
-                        self.running.remove(&id);
+                    if self.running.get(&id).is_some_and(|running| running.attempt == attempt)
+                        && let Some(running) = self.running.remove(&id)
+                        && let Some(count) = self.lanes.get_mut(&running.lane)
+                    {
+                        *count = count.saturating_sub(1);
                     }
                     self.tasks.push(Task::Ended { id, attempt, outcome, part });
+                }
+                News::Told { due, said } => {
+                    self.telling -= 1;
+                    self.tasks.push(Task::Told { due, said });
                 }
                 News::Found { client, seq, word: (answer, body, file) } => {
                     self.finding -= 1;
@@ -458,16 +514,17 @@ impl<'a> Dispatcher<'a> {
             return;
         }
         let is_due = self.has_room() && self.due_s.is_some_and(|due_s| due_s <= now_s);
+        let tells = self.may_tell() && self.telling_s.is_some_and(|telling_s| telling_s <= now_s);
         let beats = now_s - self.beaten_s >= BEAT_S || now_s < self.beaten_s;
         let sweeps = now_s - self.swept_s >= SWEEP_S || now_s < self.swept_s;
-        if self.tasks.is_empty() && !is_due && !beats && !sweeps {
+        if self.tasks.is_empty() && !is_due && !tells && !beats && !sweeps {
             return;
         }
         let tasks = std::mem::take(&mut self.tasks);
         let moved_s = if self.written_s > 0.0 { now_s - self.written_s } else { 0.0 };
         self.written_s = now_s;
         match self.write_all(&tasks, (beats, sweeps), moved_s, now_s) {
-            Ok((answers, work)) => {
+            Ok((answers, work, due)) => {
                 self.trouble(None);
                 for (client, seq, answer) in answers {
                     self.answer(client, seq, &answer);
@@ -475,7 +532,11 @@ impl<'a> Dispatcher<'a> {
                 for one in work {
                     self.begin(one);
                 }
-                self.due_s = self.store.next_due().ok().flatten();
+                for one in due {
+                    self.tell(one);
+                }
+                self.due_s = self.store.next_due(|lane| self.room_of(lane)).ok().flatten();
+                self.telling_s = self.store.next_webhook().ok().flatten();
                 self.count_all();
             }
             Err(error) => {
@@ -497,14 +558,14 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "answers to whom, and what is to be begun")]
+    #[expect(clippy::type_complexity, reason = "answers to whom, what is to be begun, and who is to be told")]
     fn write_all(
         &mut self,
         tasks: &[Task],
         (beats, sweeps): (bool, bool),
         moved_s: f64,
         now_s: f64,
-    ) -> Result<(Vec<(u64, u64, Answer)>, Vec<Work>), StoreError> {
+    ) -> Result<(Vec<(u64, u64, Answer)>, Vec<Work>, Vec<Due>), StoreError> {
         let mut answers = Vec::new();
         self.store.begin()?;
         if moved_s < -1.0 {
@@ -519,7 +580,7 @@ impl<'a> Dispatcher<'a> {
                     self.drop_body(&request.id);
                 }
                 Task::Keep { client, seq, request, head, body } => {
-                    let answer = match self.store.keep(request, head, body, now_s)? {
+                    let answer = match self.keep(request, head, body, now_s)? {
                         Kept::Status(status) => {
                             add(&self.context.counts.taken, u64::from(status.id == request.id));
                             Answer::Status(status)
@@ -549,6 +610,11 @@ impl<'a> Dispatcher<'a> {
                 Task::Report { id, progress } => drop(self.store.report(id, progress)?),
                 Task::Ended { id, attempt, outcome, part } => {
                     self.ended(id, *attempt, outcome, part, now_s)?
+                }
+                Task::Told { due, said } => {
+                    let again_at = said.again_s.map(|again_s| now_s + again_s);
+                    self.store.tried(due, said.error.as_deref(), again_at, now_s)?;
+                    self.report_told(due, said);
                 }
             }
         }
@@ -589,13 +655,69 @@ impl<'a> Dispatcher<'a> {
         let room = self.context.capacity.saturating_sub(self.running.len());
         let mut work = Vec::new();
         if self.has_room() {
-            work = self.store.claim(&self.owner, room, now_s)?;
+            work = self.store.claim(&self.owner, room, |lane| self.room_of(lane), now_s)?;
             if !work.is_empty() {
                 self.store.beat(&self.owner, now_s)?;
             }
         }
+        let mut due = Vec::new();
+        if self.may_tell() && self.telling_s.is_some_and(|telling_s| telling_s <= now_s) {
+            due = self.store.claim_webhooks(TELLING_MAX - self.telling, now_s + TELLING_S, now_s)?;
+        }
         self.store.commit()?;
-        Ok((answers, work))
+        Ok((answers, work, due))
+    }
+
+    fn keep(&mut self, request: &Request, head: &[u8], body: &Body, now_s: f64) -> Result<Kept, StoreError> {
+        let Context { rules, webhooks, .. } = self.context;
+        let terms = rules.terms(&request.method, &request.path);
+        let told = webhooks.iter().flat_map(|webhooks| [&webhooks.url, &request.webhook]);
+        let webhooks: Vec<&str> = told.flatten().map(String::as_str).collect();
+        let entry = Entry {
+            request,
+            head,
+            body,
+            attempts_max: terms.attempts(request),
+            retention_s: terms.retention_s,
+            lane: rules.lane(&request.method, &request.path),
+            webhooks: &webhooks,
+        };
+        self.store.keep(&entry, now_s)
+    }
+
+    /// Tells somebody that a job is over, in a thread of its own.
+    fn tell(&mut self, due: Due) {
+        let Some(webhooks) = &self.context.webhooks else { return };
+        // It may have been begun again.
+        let Ok(Some(status)) = self.store.status(&due.id) else { return };
+        if !status.state.is_over() {
+            return;
+        }
+        let (webhooks, told, bell) = (webhooks.clone(), self.news.0.clone(), self.bell.clone());
+        let body = move || {
+            let said = webhooks.tell(&due.url, &status, due.tries, clock::wall_time_s());
+            let _ = told.send(News::Told { due, said });
+            ring(&bell);
+        };
+        // Without a thread it is told later.
+        if thread::Builder::new().name("offload-webhook".into()).spawn(body).is_ok() {
+            self.telling += 1;
+        }
+    }
+
+    fn report_told(&self, due: &Due, said: &Said) {
+        let counts = self.context.counts;
+        let Some(why) = &said.error else { return add(&counts.told, 1) };
+        let host = webhook_host(&due.url).unwrap_or_default();
+        let next = match said.again_s {
+            Some(again_s) => format!("it is told again in {again_s:.0} s"),
+            None => {
+                add(&counts.untold, 1);
+                "it is given up".to_owned()
+            }
+        };
+        let line = format!("Job {}: its webhook at {host} was not told: {why}; {next}", due.id);
+        (self.context.log)(Level::Warning, &line);
     }
 
     /// Writes down what an attempt has come to, and puts its long body where it is looked for.
@@ -678,7 +800,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Begins an attempt in a thread of its own.
     fn begin(&mut self, work: Work) {
-        let (id, attempt) = (work.request.id.clone(), work.attempt);
+        let (id, attempt, lane) = (work.request.id.clone(), work.attempt, work.lane.clone());
         let Context { token, patience, relayed, .. } = self.context;
         let one = Attempt::of(work, &self.store, token, *patience, *relayed);
         let part = one.part.clone();
@@ -695,7 +817,12 @@ impl<'a> Dispatcher<'a> {
             ring(&bell);
         };
         match thread::Builder::new().name("offload-job".into()).spawn(body) {
-            Ok(_) => drop(self.running.insert(id, (attempt, stream))),
+            Ok(_) => {
+                if !lane.is_empty() {
+                    *self.lanes.entry(lane.clone()).or_default() += 1;
+                }
+                self.running.insert(id, Running { attempt, stream, lane });
+            }
             Err(_) => self.tasks.push(not_begun(part)),
         }
     }

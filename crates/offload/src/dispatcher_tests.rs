@@ -1,12 +1,20 @@
 //! A dispatcher between a worker and a server of jobs, both played by the test.
 
 use super::*;
-use ferricorn_core::offload::{FIELD, Progress, State, Status, id};
+use crate::rules::{Rule, Terms};
+use crate::webhook::Key;
+use fake::{Reply, Server};
+use ferricorn_core::offload::{FIELD, Places, Progress, State, Status, id};
+use ferricorn_core::pattern::Route;
 use rustix::net::SocketType;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+#[expect(dead_code, reason = "other crates' tests use the rest")]
+#[path = "../../post/src/fake.rs"]
+mod fake;
 
 /// What is played.
 struct Stage {
@@ -25,6 +33,18 @@ impl Stage {
         capacity: usize,
         answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
+        Self::begin_with(folder, capacity, Vec::new(), None, answer)
+    }
+
+    /// The same with rules, and somebody who is told.
+    fn begin_with(
+        folder: tempfile::TempDir,
+        capacity: usize,
+        each: Vec<Rule>,
+        webhooks: Option<Webhooks>,
+        answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        let rules = Rules { each, other: Terms { retries: 0, retention_s: 60.0 } };
         let counter = packets::listener(SocketType::SEQPACKET).expect("a listener");
         let jobs = packets::listener(SocketType::STREAM).expect("a listener");
         let (name, workers) =
@@ -49,13 +69,9 @@ impl Stage {
                 token: "t".into(),
                 folder: path,
                 service: "shop".into(),
-                bounds: Bounds {
-                    jobs: 100,
-                    bytes: 10 << 20,
-                    retention_s: 60.0,
-                    attempts_safe: 2,
-                    attempts: 1,
-                },
+                bounds: Bounds { jobs: 100, bytes: 10 << 20 },
+                rules,
+                webhooks,
                 capacity,
                 relayed: false,
                 patience: Duration::from_secs(5),
@@ -268,9 +284,9 @@ fn a_worker_that_dies_costs_an_attempt_and_is_told_of() {
     let mut worker = stage.worker();
     let id = worker.keep(1, "GET");
     let status = worker.over(&id);
-    assert_eq!((status.state, status.attempts), (State::Failed, 2));
+    assert_eq!((status.state, status.attempts), (State::Failed, 3));
     let lines = stage.lines.lock().expect("not poisoned").clone();
-    assert!(lines[0].contains("attempt 1 of 2") && lines[1].contains("given up"), "{lines:?}");
+    assert!(lines[0].contains("attempt 1 of 3") && lines[2].contains("given up"), "{lines:?}");
     stage.end();
 }
 
@@ -281,4 +297,72 @@ fn owners_are_known_by_their_process() {
     let other = own.replace(&format!("-{}-", std::process::id()), "-1-");
     assert!(is_dead(&other, 1000.0, 1000.0), "{other}");
     assert!(!is_dead("elsewhere-1-1", 990.0, 1000.0) && is_dead("elsewhere-1-1", 900.0, 1000.0));
+}
+
+#[test]
+fn jobs_of_a_route_wait_for_each_other_and_others_do_not() {
+    let route = Route::parse("POST /r/*").expect("a route");
+    let rule = Rule {
+        route,
+        name: "POST /r/*".into(),
+        terms: Terms { retries: 0, retention_s: 60.0 },
+        concurrency: Some(1),
+    };
+    let (open, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (now, max) = (open.clone(), most.clone());
+    let stage = Stage::begin_with(folder(), 4, vec![rule], None, move |said| {
+        if said.starts_with("PUT") {
+            return Some("put".into());
+        }
+        max.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+        thread::sleep(Duration::from_millis(50));
+        now.fetch_sub(1, SeqCst);
+        Some("post".into())
+    });
+    let mut worker = stage.worker();
+    let ids: Vec<String> = (1..=4).map(|number| worker.keep(number, "POST")).collect();
+    let other = worker.keep(9, "PUT");
+    assert_eq!(worker.over(&other).state, State::Done);
+    let waits = Ask::Look { id: ids[3].clone(), tag: None, end: false, wait_ms: 0 };
+    assert_eq!(worker.status(&waits).state, State::Queued, "nobody has waited for the four");
+    for id in ids {
+        assert_eq!(worker.over(&id).state, State::Done);
+    }
+    assert_eq!(most.load(SeqCst), 1);
+    stage.end();
+}
+
+#[test]
+fn who_asked_is_told_of_the_end_and_again_if_it_was_not_there() {
+    let server = Server::start(vec![Reply::status(200)]);
+    let webhooks = |is_ours: fn(std::net::IpAddr) -> bool| {
+        let key = Key::parse("a secret of the service").expect("a key");
+        Webhooks::new(Some(server.url()), vec![key], Places::default(), is_ours)
+    };
+    let stage = Stage::begin_with(folder(), 2, Vec::new(), Some(webhooks(|ip| ip.is_loopback())), |_| {
+        Some("made".into())
+    });
+    let mut worker = stage.worker();
+    let id = worker.keep(1, "POST");
+    let told = server.next();
+    assert_eq!(told.json()["type"], "job.done");
+    assert_eq!(told.json()["data"]["id"], id.as_str());
+    assert!(told.field("webhook-signature").is_some_and(|text| text.starts_with("v1,")));
+    assert_eq!(worker.over(&id).state, State::Done);
+    let folder = stage.end();
+    // Nobody is told at an address that is nobody's in public, unless the settings say so.
+    let stage = Stage::begin_with(folder, 2, Vec::new(), Some(webhooks(|_| false)), |_| Some("made".into()));
+    let mut worker = stage.worker();
+    let id = worker.keep(2, "POST");
+    assert_eq!(worker.over(&id).state, State::Done);
+    let refused = format!(
+        "Job {id}: its webhook at 127.0.0.1 was not told: its address may not be reached; it is given up"
+    );
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while !stage.lines.lock().expect("not poisoned").contains(&refused) {
+        assert!(std::time::Instant::now() < until, "{:?}", stage.lines);
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(server.is_quiet());
+    stage.end();
 }

@@ -137,7 +137,7 @@ impl Question {
             head: head.len(),
             ..Request::default()
         };
-        let work = Work { request, head, body: Body::Inline(Vec::new()), attempt: 0 };
+        let work = Work { request, head, body: Body::Inline(Vec::new()), attempt: 0, lane: String::new() };
         let (token, nowhere) = (self.token.clone(), PathBuf::new());
         Attempt { work, token, patience: PATIENCE, relayed: true, from: nowhere.clone(), part: nowhere }
     }

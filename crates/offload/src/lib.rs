@@ -8,7 +8,9 @@
 pub mod attempt;
 pub mod dispatcher;
 mod elsewhere;
+pub mod rules;
 pub mod store;
+pub mod webhook;
 
 use ferricorn_core::offload::id;
 use ferricorn_sys::packets;
@@ -30,6 +32,11 @@ pub enum StoreError {
     /// It is another version's.
     #[error("the jobs were written by a newer Ferricorn (schema {0})")]
     Version(i32),
+    /// It is an older version's, which its server brings up to date.
+    #[error(
+        "the jobs were written by an older Ferricorn: the next start of its server brings them up to date"
+    )]
+    Old,
     /// What SQLite says.
     #[error("the store of jobs: {0}")]
     Sqlite(#[from] rusqlite::Error),

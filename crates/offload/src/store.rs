@@ -3,11 +3,16 @@
 //!
 //! Not for: deciding when a job is begun, and not for running it.
 
+mod webhooks;
+
+pub use webhooks::{Due, Told};
+
 use crate::StoreError;
 use ferricorn_core::offload::{
     Error, Fault, INLINE_MAX, NOTE_MAX, Progress, Request, Response, State, Status, backoff_s,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -24,14 +29,16 @@ const BUSY: Duration = Duration::from_secs(5);
 const CHECKPOINT_PAGES: u32 = 4000;
 /// Bytes that a row of a job needs beside its bodies, about.
 const ROW_BYTES: u64 = 400;
-const VERSION: i32 = 1;
 const STATEMENTS: usize = 32;
 /// How the name of an owner ends that hands jobs on: what it has begun goes on without it.
 pub const RELAYED: &str = "-relayed";
 /// Rows that are removed in one transaction, so that nobody waits long for it.
 pub const SWEPT_MAX: usize = 500;
 
-const SCHEMA: &str = "
+/// What each version of the database has added.
+const STEPS: [&str; 2] = [JOBS, LANES];
+
+const JOBS: &str = "
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -79,6 +86,24 @@ END;
 CREATE TABLE owners (name TEXT PRIMARY KEY, beat REAL NOT NULL) STRICT;
 ";
 
+const LANES: &str = "
+ALTER TABLE jobs ADD COLUMN lane TEXT NOT NULL DEFAULT '';
+DROP INDEX waiting;
+CREATE INDEX waiting ON jobs (service, due, lane) WHERE state = 0;
+CREATE TABLE webhooks (
+    number INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    service TEXT NOT NULL,
+    url TEXT NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    due REAL,
+    told REAL,
+    error TEXT
+) STRICT;
+CREATE INDEX telling ON webhooks (service, due) WHERE due IS NOT NULL;
+CREATE INDEX told ON webhooks (job);
+";
+
 const STATUS: &str = "id, state, method, path, attempts, attempts_max, created, started, ended, expires, due, share, note, \
                       status, error";
 
@@ -122,6 +147,8 @@ pub struct Work {
     pub body: Body,
     /// Which attempt it is, from 1.
     pub attempt: u32,
+    /// With which others it shares a limit of those that run; empty for none.
+    pub lane: String,
 }
 
 /// What an attempt has come to.
@@ -135,19 +162,32 @@ pub enum Outcome {
     NotBegun,
 }
 
-/// How much is kept at most, and for how long.
+/// How much is kept at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Jobs of a service that are not over.
     pub jobs: u64,
     /// Bytes of all bodies and rows of a service.
     pub bytes: u64,
-    /// How long what a job has come to is kept, and after that the word of it, seconds.
+}
+
+/// A request that is to be kept.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// What is known of it.
+    pub request: &'a Request,
+    /// Its head.
+    pub head: &'a [u8],
+    /// Its body.
+    pub body: &'a Body,
+    /// How often it may be begun.
+    pub attempts_max: u32,
+    /// How long what it has come to is kept, and after that the word of it, seconds.
     pub retention_s: f64,
-    /// How often a job is begun that may be begun again without asking.
-    pub attempts_safe: u32,
-    /// The same of one that may not.
-    pub attempts: u32,
+    /// With which others it shares a limit of those that run; empty for none.
+    pub lane: &'a str,
+    /// Who is told when it is over.
+    pub webhooks: &'a [&'a str],
 }
 
 /// The jobs of one service.
@@ -198,14 +238,11 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
-            0 => {
-                transaction.execute_batch(SCHEMA)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-            }
-            VERSION => {}
-            other => return Err(StoreError::Version(other)),
+        let missing = missing(&transaction)?;
+        for step in missing {
+            transaction.execute_batch(step)?;
         }
+        transaction.pragma_update(None, "user_version", STEPS.len() as i32)?;
         transaction.commit()?;
         Ok(Self { connection, folder: folder.to_owned(), service: service.to_owned(), bounds })
     }
@@ -220,11 +257,10 @@ impl Store {
             return Err(StoreError::Absent(path));
         }
         let connection = Self::connected(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
-            VERSION => {}
-            other => return Err(StoreError::Version(other)),
+        if !missing(&connection)?.is_empty() {
+            return Err(StoreError::Old);
         }
-        let bounds = Bounds { jobs: 0, bytes: 0, retention_s: 0.0, attempts_safe: 1, attempts: 1 };
+        let bounds = Bounds { jobs: 0, bytes: 0 };
         Ok(Self { connection, folder: folder.to_owned(), service: String::new(), bounds })
     }
 
@@ -294,13 +330,8 @@ impl Store {
     ///
     /// # Errors
     /// The store's.
-    pub fn keep(
-        &mut self,
-        request: &Request,
-        head: &[u8],
-        body: &Body,
-        now_s: f64,
-    ) -> Result<Kept, StoreError> {
+    pub fn keep(&mut self, entry: &Entry<'_>, now_s: f64) -> Result<Kept, StoreError> {
+        let Entry { request, head, body, attempts_max, retention_s, lane, webhooks } = *entry;
         if let Some(status) = self.status(&request.id)? {
             return Ok(Kept::Status(Box::new(status)));
         }
@@ -323,11 +354,9 @@ impl Store {
         if held.bytes + bytes > self.bounds.bytes {
             return Ok(Kept::Full(format!("jobs take {} bytes already", held.bytes)));
         }
-        let safe = request.key.is_some() || ferricorn_core::offload::is_idempotent(&request.method);
-        let attempts_max = if safe { self.bounds.attempts_safe } else { self.bounds.attempts };
         let facts = serde_json::to_string(request).unwrap_or_default();
-        let query = "INSERT INTO jobs (id, service, state, method, path, facts, created, due, attempts_max, bytes, key, sum, kept) \
-                     VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let query = "INSERT INTO jobs (id, service, state, method, path, facts, created, due, attempts_max, bytes, key, sum, kept, lane) \
+                     VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
         self.connection.prepare_cached(query)?.execute(params![
             request.id,
             self.service,
@@ -339,7 +368,8 @@ impl Store {
             bytes.cast_signed(),
             request.key,
             request.sum,
-            self.bounds.retention_s
+            retention_s,
+            lane
         ])?;
         let number = self.connection.last_insert_rowid();
         let inline = match body {
@@ -348,6 +378,7 @@ impl Store {
         };
         let query = "INSERT INTO requests (number, head, body) VALUES (?1, ?2, ?3)";
         self.connection.prepare_cached(query)?.execute(params![number, head, inline])?;
+        self.promise(number, webhooks)?;
         let (id, method, path) = (request.id.clone(), request.method.clone(), request.path.clone());
         let due_at = Some(now_s);
         let status =
@@ -380,22 +411,73 @@ impl Store {
         Ok(found.and_then(read))
     }
 
-    /// Takes jobs that are due and not begun, the one that has waited longest first.
+    /// Puts jobs that are not over into the lanes that `lane` says, by method and path: the rules may be others by now.
     ///
     /// # Errors
     /// The store's.
-    pub fn claim(&self, owner: &str, most: usize, now_s: f64) -> Result<Vec<Work>, StoreError> {
-        let query = "SELECT number, facts, attempts, head, body FROM jobs JOIN requests USING (number) \
-                     WHERE service = ?1 AND state = 0 AND due <= ?2 ORDER BY due LIMIT ?3";
+    pub fn line_up(&self, lane: impl Fn(&str, &str) -> String) -> Result<(), StoreError> {
+        let query = "SELECT number, method, path, lane FROM jobs WHERE service = ?1 AND state = ?2";
         let mut statement = self.connection.prepare_cached(query)?;
-        let mut rows = statement.query(params![self.service, now_s, most as i64])?;
+        let mut moved: Vec<(i64, String)> = Vec::new();
+        for state in [State::Queued, State::Running] {
+            let mut rows = statement.query(params![self.service, state as i64])?;
+            while let Some(row) = rows.next()? {
+                let (method, path, old): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+                let new = lane(&method, &path);
+                if new != old {
+                    moved.push((row.get(0)?, new));
+                }
+            }
+        }
+        let mut statement = self.connection.prepare_cached("UPDATE jobs SET lane = ?2 WHERE number = ?1")?;
+        for (number, lane) in moved {
+            statement.execute(params![number, lane])?;
+        }
+        Ok(())
+    }
+
+    /// Takes jobs that are due and not begun, the one that has waited longest first, and of each lane no more than there is `room`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn claim(
+        &self,
+        owner: &str,
+        most: usize,
+        room: impl Fn(&str) -> usize,
+        now_s: f64,
+    ) -> Result<Vec<Work>, StoreError> {
+        let query =
+            "SELECT number, lane FROM jobs WHERE service = ?1 AND state = 0 AND due <= ?2 ORDER BY due";
+        let mut statement = self.connection.prepare_cached(query)?;
+        let mut rows = statement.query(params![self.service, now_s])?;
+        let (mut numbers, mut taken) = (Vec::new(), BTreeMap::new());
+        while numbers.len() < most
+            && let Some(row) = rows.next()?
+        {
+            let lane: String = row.get(1)?;
+            let count: &mut usize = taken.entry(lane.clone()).or_default();
+            if *count < room(&lane) {
+                *count += 1;
+                numbers.push((row.get::<_, i64>(0)?, lane));
+            }
+        }
+        drop(rows);
+        let query =
+            "SELECT facts, attempts, head, body FROM jobs JOIN requests USING (number) WHERE number = ?1";
+        let mut statement = self.connection.prepare_cached(query)?;
         let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (number, facts, attempts): (i64, String, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let (head, body): (Vec<u8>, Option<Vec<u8>>) = (row.get(3)?, row.get(4)?);
+        for (number, lane) in numbers {
+            let row = |row: &Row<'_>| {
+                let (facts, attempts): (String, u32) = (row.get(0)?, row.get(1)?);
+                let (head, body): (Vec<u8>, Option<Vec<u8>>) = (row.get(2)?, row.get(3)?);
+                Ok((facts, attempts, head, body.map_or(Body::File, Body::Inline)))
+            };
+            let Some((facts, attempts, head, body)) = statement.query_row([number], row).optional()? else {
+                continue;
+            };
             let Ok(request) = serde_json::from_str(&facts) else { continue };
-            let body = body.map_or(Body::File, Body::Inline);
-            found.push((number, Work { request, head, body, attempt: attempts + 1 }));
+            found.push((number, Work { request, head, body, attempt: attempts + 1, lane }));
         }
         let query = "UPDATE jobs SET state = 1, owner = ?2, started = ?3, attempts = attempts + 1, share = NULL, note = NULL \
                      WHERE number = ?1";
@@ -470,6 +552,7 @@ impl Store {
         if state == State::Done {
             self.forget_request(id, number)?;
         }
+        self.announce(id, now_s)?;
         Ok(true)
     }
 
@@ -505,6 +588,7 @@ impl Store {
             let query = "UPDATE jobs SET state = 4, owner = NULL, due = NULL, ended = ?2, expires = ?2 + kept, \
                          attempts = attempts + (?3 AND state = 0) WHERE id = ?1";
             self.connection.prepare_cached(query)?.execute(params![id, now_s, relayed])?;
+            self.announce(id, now_s)?;
         } else {
             self.empty(id)?;
         }
@@ -526,6 +610,7 @@ impl Store {
             let query = "DELETE FROM responses WHERE number = (SELECT number FROM jobs WHERE id = ?1)";
             self.connection.prepare_cached(query)?.execute([id])?;
             removed(&self.file(id, Part::Response));
+            self.unannounce(id)?;
         }
         Ok(Some(changed > 0))
     }
@@ -717,14 +802,27 @@ impl Store {
         Ok(statement.query_row([&self.service], |row| row.get(0)).optional()?)
     }
 
-    /// Returns when the next job that waits is due, if one does.
+    /// Returns when the next job that waits is due, if one does in a lane with room.
     ///
     /// # Errors
     /// The store's.
-    pub fn next_due(&self) -> Result<Option<f64>, StoreError> {
-        let query = "SELECT min(due) FROM jobs WHERE service = ?1 AND state = 0";
-        Ok(self.connection.prepare_cached(query)?.query_row([&self.service], |row| row.get(0))?)
+    pub fn next_due(&self, room: impl Fn(&str) -> usize) -> Result<Option<f64>, StoreError> {
+        let query = "SELECT due, lane FROM jobs WHERE service = ?1 AND state = 0 ORDER BY due";
+        let mut statement = self.connection.prepare_cached(query)?;
+        let mut rows = statement.query([&self.service])?;
+        while let Some(row) = rows.next()? {
+            if room(&row.get::<_, String>(1)?) > 0 {
+                return Ok(Some(row.get(0)?));
+            }
+        }
+        Ok(None)
     }
+}
+
+/// Returns what a database lacks that was made by an older version.
+fn missing(connection: &Connection) -> Result<&'static [&'static str], StoreError> {
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    usize::try_from(version).ok().and_then(|at| STEPS.get(at..)).ok_or(StoreError::Version(version))
 }
 
 fn status(row: &Row<'_>) -> rusqlite::Result<Status> {

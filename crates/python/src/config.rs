@@ -4,6 +4,8 @@
 //! Not for: acting on any of it.
 
 use crate::prevention;
+use ferricorn_offload::webhook::Key;
+use ferricorn_settings::OffloadRoute;
 use ferricorn_settings::{
     Kind, ParsedArgs, SETTINGS, Said, Settings, Source, Surroundings, Value, environment, merge, parse_args,
     resolve, split_words, warnings,
@@ -30,6 +32,8 @@ pub(crate) struct Configured {
     pub(crate) offloaded: Vec<Route>,
     /// `offload_prefer`.
     pub(crate) offloadable: Vec<Route>,
+    /// `offload_webhook_secret`.
+    pub(crate) webhook_keys: Vec<Key>,
     /// `error_page`.
     pub(crate) error_page: Option<ErrorPage>,
     /// Lines for the log: settings that are not served, names that are none.
@@ -91,14 +95,21 @@ pub(crate) fn load(py: Python<'_>, cli: &ParsedArgs) -> Result<Configured, Failu
         Route::parse(text)
             .map_err(|reason| Failure::Said(format!("Invalid value for {setting}: {reason}"), 1))
     };
-    let all = |setting: &'static str, texts: &[String]| {
-        texts.iter().map(|text| route(setting, text)).collect::<Result<Vec<_>, Failure>>()
+    let all = |setting: &'static str, routes: &[OffloadRoute]| {
+        routes.iter().map(|one| route(setting, &one.route)).collect::<Result<Vec<_>, Failure>>()
     };
     let routes =
         settings.route_timeouts.iter().map(|(text, time)| Ok((route("route_timeouts", text)?, *time)));
     let routes = routes.collect::<Result<_, Failure>>()?;
     let offloaded = all("offload", &settings.offload.routes)?;
     let offloadable = all("offload_prefer", &settings.offload.prefer)?;
+    let secrets = settings.offload.webhooks.iter().flat_map(|webhooks| &webhooks.secrets);
+    let webhook_keys = secrets
+        .map(|secret| {
+            Key::parse(secret)
+                .map_err(|why| Failure::Said(format!("Invalid value for offload_webhook_secret: {why}"), 1))
+        })
+        .collect::<Result<_, _>>()?;
     let error_page = settings.error_page.as_deref().map(read_page).transpose()?;
     let mut lines = warnings(&said);
     lines.extend(file.unknown);
@@ -110,6 +121,7 @@ pub(crate) fn load(py: Python<'_>, cli: &ParsedArgs) -> Result<Configured, Failu
         routes,
         offloaded,
         offloadable,
+        webhook_keys,
         error_page,
         warnings: lines,
         app,

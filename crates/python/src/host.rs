@@ -252,7 +252,7 @@ impl<'py> PythonHost<'_, 'py> {
             _ => log_afresh(settings, level, message),
         };
         self.py
-            .detach(|| jobs::dispatch(settings, doors, folder, user, dispatch, &log))
+            .detach(|| jobs::dispatch(&self.configured, doors, folder, user, dispatch, &log))
             .map_err(|error| text(&error))
     }
 
@@ -312,6 +312,11 @@ impl<'py> PythonHost<'_, 'py> {
         if let Err(error) = self.be_guarded(&context) {
             let message = format!("Worker has no guardian: {error}; if it dies, its clients get no answer");
             self.log(Level::Warning, &message);
+        }
+        if self.role == Role::Jobs
+            && let Err(error) = jobs::confine(&self.configured.settings)
+        {
+            self.log(Level::Warning, &format!("Jobs have no `offload_memory_limit`: {error}"));
         }
         let code: i32 =
             self.server.call_method1("boot", (work::class(&self.configured.settings),))?.extract()?;

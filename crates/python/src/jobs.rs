@@ -4,20 +4,25 @@
 use crate::config::{self, Configured, Failure};
 use ferricorn_arbiter::Dispatch;
 use ferricorn_core::log::Level;
-use ferricorn_core::offload::{Ask, Pass, Progress};
+use ferricorn_core::offload::{Ask, Pass, Places, Progress};
 use ferricorn_offload::dispatcher::{self, Context, Told};
+use ferricorn_offload::rules::{Rule, Rules, Terms};
 use ferricorn_offload::store::Bounds;
+use ferricorn_offload::webhook::Webhooks;
 use ferricorn_offload::{Doors, StoreError};
-use ferricorn_settings::{BindAddress, Offload as Settled, Settings, Source, WorkerClass, parse_args};
+use ferricorn_settings::{
+    BindAddress, Offload as Settled, OffloadRoute, Settings, Source, WorkerClass, parse_args,
+};
 use ferricorn_sys::packets;
 use ferricorn_sys::signal::Signal;
-use ferricorn_worker::{Offload, Options};
+use ferricorn_worker::{Offload, Options, Route};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rustix::process::getppid;
+use rustix::process::{Resource, Rlimit, getppid, getrlimit, setrlimit};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -33,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(7 * 86_400);
 const WAITING: usize = 64;
 /// Threads of a relay beside those, for questions and withdrawals.
 const ASKED: usize = 16;
+/// What the kernel goes by when memory is short (proc(5)), and how much sooner it is to end a worker of jobs.
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+const OOM_MORE: i32 = 300;
 /// Requests of this worker that are known to be jobs.
 const KNOWN_MAX: usize = 4096;
 
@@ -80,11 +88,35 @@ pub(crate) fn adapt(configured: &mut Configured, bind: Vec<BindAddress>) {
     settings.queue_timeout = Duration::ZERO;
     settings.deadline_header = None;
     settings.reload_soak = Duration::ZERO;
+    let (offloaded, offloadable) =
+        (std::mem::take(&mut configured.offloaded), std::mem::take(&mut configured.offloadable));
+    configured.routes = offloaded
+        .into_iter()
+        .chain(offloadable)
+        .zip(offload.all_routes())
+        .map(|(route, said)| (route, if offload.celery.is_some() { Duration::ZERO } else { said.timeout }))
+        .collect();
+    let routes = offload.all_routes().zip(&configured.routes);
+    settings.route_timeouts = routes.map(|(said, (_, time))| (said.route.clone(), *time)).collect();
     settings.offload.routes.clear();
     settings.offload.prefer.clear();
-    configured.routes.clear();
-    configured.offloaded.clear();
-    configured.offloadable.clear();
+}
+
+/// Sees to it that this worker of jobs leaves others their memory: it gets no more than it may have, and where the machine has none left,
+/// the kernel ends it before those who answer clients.
+///
+/// # Errors
+/// The limit cannot be set. That the kernel prefers others is no error.
+pub(crate) fn confine(settings: &Settings) -> io::Result<()> {
+    let score = fs::read_to_string(OOM_SCORE).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    let _ = fs::write(OOM_SCORE, (score.unwrap_or_default() + OOM_MORE).min(1000).to_string());
+    let limit = settings.offload.memory_max;
+    if limit == 0 || settings.offload.celery.is_some() {
+        return Ok(());
+    }
+    let Rlimit { maximum, .. } = getrlimit(Resource::Data);
+    let current = Some(maximum.map_or(limit, |maximum| limit.min(maximum)));
+    Ok(setrlimit(Resource::Data, Rlimit { current, maximum })?)
 }
 
 /// How many jobs each process works on, or waits for, at a time.
@@ -104,7 +136,10 @@ pub(crate) fn relay<'py>(py: Python<'py>, settings: &Settings) -> PyResult<Optio
     told.set_item("results", &celery.results)?;
     told.set_item("queue", &celery.queue)?;
     told.set_item("timeout", offload.timeout.as_secs_f64())?;
-    told.set_item("retention", offload.retention.as_secs_f64())?;
+    told.set_item("timeout_max", offload.longest_timeout().as_secs_f64())?;
+    told.set_item("retention", offload.longest_retention().as_secs_f64())?;
+    let routes = offload.all_routes().map(|route| (route.route.clone(), route.timeout.as_secs_f64()));
+    told.set_item("routes", routes.collect::<Vec<_>>())?;
     Ok(Some(told))
 }
 
@@ -144,7 +179,7 @@ pub(crate) fn offload_settings(py: Python<'_>, app: Option<String>) -> PyResult<
 /// # Errors
 /// The system's, or the store's.
 pub(crate) fn dispatch(
-    settings: &Settings,
+    configured: &Configured,
     doors: Doors,
     folder: PathBuf,
     user: u32,
@@ -152,6 +187,7 @@ pub(crate) fn dispatch(
     log: &dyn Fn(Level, &str),
 ) -> Result<(), StoreError> {
     let lost = |error: io::Error| StoreError::Unreachable(folder.clone(), error);
+    let settings = &configured.settings;
     let offload = &settings.offload;
     let workers = doors.jobs_name().map_err(lost)?;
     let wake = packets::twin(dispatch.signals.fd()).map_err(lost)?;
@@ -169,13 +205,9 @@ pub(crate) fn dispatch(
         workers,
         folder,
         service: service(settings),
-        bounds: Bounds {
-            jobs: offload.jobs_max,
-            bytes: offload.bytes_max,
-            retention_s: offload.retention.as_secs_f64(),
-            attempts: offload.retries + 1,
-            attempts_safe: offload.retries.max(2) + 1,
-        },
+        bounds: Bounds { jobs: offload.jobs_max, bytes: offload.bytes_max },
+        rules: rules(configured),
+        webhooks: webhooks(configured),
         capacity: offload.workers * threads(offload),
         relayed: offload.celery.is_some(),
         patience: PATIENCE,
@@ -185,6 +217,38 @@ pub(crate) fn dispatch(
         counts: &dispatch.board.jobs,
         log,
     })
+}
+
+fn rules(configured: &Configured) -> Rules {
+    let offload = &configured.settings.offload;
+    let terms = |retries, retention: Duration| Terms { retries, retention_s: retention.as_secs_f64() };
+    let routes = configured.offloaded.iter().chain(&configured.offloadable);
+    let rule = |(route, said): (&Route, &OffloadRoute)| Rule {
+        route: route.clone(),
+        name: said.route.clone(),
+        terms: terms(said.retries, said.retention),
+        concurrency: said.concurrency,
+    };
+    Rules {
+        each: routes.zip(offload.all_routes()).map(rule).collect(),
+        other: terms(offload.retries, offload.retention),
+    }
+}
+
+fn webhooks(configured: &Configured) -> Option<Webhooks> {
+    let said = configured.settings.offload.webhooks.as_ref()?;
+    let (keys, networks) = (configured.webhook_keys.clone(), said.networks.clone());
+    let is_ours = move |ip| networks.allows(ip);
+    Some(Webhooks::new(said.url.clone(), keys, places(&configured.settings), is_ours))
+}
+
+fn places(settings: &Settings) -> Places {
+    let offload = &settings.offload;
+    Places {
+        prefix: offload.prefix.clone(),
+        secret: offload.url_secret.clone(),
+        lifetime_s: offload.url_lifetime.as_secs(),
+    }
 }
 
 /// What ties a worker to the dispatcher.
@@ -210,17 +274,22 @@ pub(crate) fn ties(doors: &Doors, of_jobs: bool) -> io::Result<Ties> {
 impl Ties {
     /// Says it in the options of the worker.
     pub(crate) fn tie(self, configured: &Configured, options: &mut Options) {
+        let said = &configured.settings.offload;
         if self.pass.is_none() {
             options.offload = Some(Offload {
                 routes: configured.offloaded.clone(),
                 prefer: configured.offloadable.clone(),
-                prefix: configured.settings.offload.prefix.clone(),
+                places: places(&configured.settings),
+                webhook_hosts: said.webhooks.iter().flat_map(|webhooks| webhooks.hosts.clone()).collect(),
+                cors_origins: said.cors_origins.clone(),
                 counter: self.counter,
             });
         }
         if self.pass.is_some() {
             // Who is replaced cuts the jobs that take longer than others are given to end.
             options.requests_max = 0;
+            // A relay ends by itself, and tells Celery.
+            options.ends_unawaited = said.celery.is_none();
         }
         options.pass = self.pass;
     }

@@ -7,7 +7,8 @@ use crate::name::{closest, find};
 use crate::network::AllowList;
 use crate::number;
 use crate::said::Source;
-use crate::setting::Kind;
+use crate::secret::HIDDEN;
+use crate::setting::{Kind, Secrecy};
 use crate::table::SETTINGS;
 use crate::value::{Value, quoted};
 use std::time::Duration;
@@ -31,6 +32,12 @@ impl Invalid {
         Invalid { name: name.to_owned(), value: value.shown(), reason, origin: None }
     }
 
+    /// The same of a value that nobody is to see.
+    pub(crate) fn unshown(name: &str, origin: Source, reason: String) -> Invalid {
+        let (name, value) = (name.to_owned(), HIDDEN.to_owned());
+        Invalid { name, value, reason, origin: Some(origin) }
+    }
+
     /// Returns what to write to standard error before exiting with status 1: the lines that Gunicorn writes.
     pub fn message(&self) -> String {
         let Invalid { name, value, reason, origin } = self;
@@ -51,10 +58,11 @@ pub fn check(name: &str, value: Value) -> Result<Value, Invalid> {
     };
     // Hook or class: the caller holds the object, so there is nothing to bring into shape.
     let checked = setting.kind.check(name, value.clone());
-    if setting.secret {
+    if setting.secrecy != Secrecy::None {
         // Messages repeat what was said.
-        return checked
-            .map_err(|_| Invalid::new(name, &Value::from("***"), "Not a list of strings".to_owned()));
+        let reason =
+            if matches!(setting.kind, Kind::List) { "Not a list of strings" } else { "Not a string" };
+        return checked.map_err(|_| Invalid::new(name, &Value::from(HIDDEN), reason.to_owned()));
     }
     checked.map_err(|reason| Invalid::new(name, &value, reason))
 }

@@ -37,9 +37,12 @@ pub use markdown::reference_markdown;
 pub use name::{find, nearest};
 pub use network::{AllowList, BadNetwork, Network};
 pub use print::{print_config, told};
-pub use resolve::{Celery, HeaderMap, Identity, Limit, Offload, Settings, Statsd, WorkerClass, resolve};
+pub use resolve::{
+    Celery, HeaderMap, Identity, Limit, Offload, OffloadRoute, Settings, Statsd, Webhooks, WorkerClass,
+    resolve,
+};
 pub use said::{Said, Source, Spoken, merge};
-pub use setting::{Circumstance, DefaultValue, Kind, Numeral, Origin, Served, Setting, Values};
+pub use setting::{Circumstance, DefaultValue, Kind, Numeral, Origin, Secrecy, Served, Setting, Values};
 pub use surroundings::{Surroundings, VARIABLES, Variable, environment};
 pub use table::{SECTIONS, SETTINGS};
 pub use value::Value;

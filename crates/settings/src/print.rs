@@ -3,8 +3,8 @@
 use crate::address::BindAddress;
 use crate::destination;
 use crate::said::Said;
-use crate::secret::hidden;
-use crate::setting::{Kind, Setting};
+use crate::secret::{HIDDEN, hidden};
+use crate::setting::{Kind, Secrecy, Setting};
 use crate::value::{Value, quoted};
 
 /// Returns a line `name = value` for each setting, by name, in the columns and the notation of Gunicorn.
@@ -42,10 +42,11 @@ pub fn told(said: &Said) -> String {
 
 fn shown(setting: &Setting, value: &Value) -> String {
     match (&setting.kind, value) {
-        (_, Value::List(texts)) if setting.secret => {
+        (_, Value::List(texts)) if setting.secrecy == Secrecy::Password => {
             Value::List(texts.iter().map(|text| hidden(text)).collect()).shown()
         }
-        (_, Value::Str(text)) if setting.secret => hidden(text),
+        (_, Value::Str(text)) if setting.secrecy == Secrecy::Password => hidden(text),
+        (_, Value::Str(text)) if setting.secrecy == Secrecy::All && !text.is_empty() => HIDDEN.to_owned(),
         (Kind::Hook { .. } | Kind::Class, Value::Object(name)) => format!("<{name}()>"),
         (Kind::Hook { .. }, Value::Str(path)) => format!("<{}()>", path.rsplit('.').next().unwrap_or(path)),
         (Kind::Address, Value::Str(text)) => address(text),
@@ -81,7 +82,7 @@ mod tests {
         let text = print_config(&Said::default());
         let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
         assert!(names.is_sorted(), "{names:?}");
-        assert_eq!(names.len(), 166);
+        assert_eq!(names.len(), 174);
         assert!(text.lines().all(|line| line.get(34..37) == Some(" = ")), "{text}");
     }
 

@@ -1,6 +1,8 @@
 //! What the settings mean to the server: typed, with their bounds applied.
 //! Not for: looking users and groups up, which needs the system's databases.
 
+mod offload;
+
 use crate::address::BindAddress;
 use crate::check::{Invalid, check, seconds};
 use crate::destination::{Destination, shown_text, url_of};
@@ -8,6 +10,7 @@ use crate::network::AllowList;
 use crate::said::{Said, Source};
 use crate::surroundings::Surroundings;
 use crate::value::{Value, quoted};
+pub use offload::{Celery, Offload, OffloadRoute, Webhooks};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -404,53 +407,6 @@ pub fn resolve(said: &Said, surroundings: &Surroundings<'_>) -> Result<Settings,
     })
 }
 
-/// What is worked on later, and how: the settings `offload` and `offload_…`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Offload {
-    /// `offload`, as routes are written.
-    pub routes: Vec<String>,
-    /// `offload_prefer`.
-    pub prefer: Vec<String>,
-    /// `offload_workers`.
-    pub workers: usize,
-    /// `offload_threads`.
-    pub threads: usize,
-    /// `offload_timeout`; zero for none.
-    pub timeout: Duration,
-    /// `offload_retries`.
-    pub retries: u32,
-    /// `offload_retention`.
-    pub retention: Duration,
-    /// `offload_limit`.
-    pub jobs_max: u64,
-    /// `offload_disk_limit`.
-    pub bytes_max: u64,
-    /// `offload_prefix`, without a slash at its end.
-    pub prefix: String,
-    /// `offload_nice`.
-    pub nice: i32,
-    /// `offload_broker` and what belongs to it.
-    pub celery: Option<Celery>,
-}
-
-/// A Celery that works on jobs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Celery {
-    /// `offload_broker`.
-    pub broker: String,
-    /// `offload_results`, or the broker.
-    pub results: String,
-    /// `offload_queue`.
-    pub queue: String,
-}
-
-impl Offload {
-    /// Tells whether any request may be worked on later.
-    pub fn is_on(&self) -> bool {
-        !self.routes.is_empty() || !self.prefer.is_empty()
-    }
-}
-
 /// The name of a header field, in lower case (RFC 9110, section 5.1).
 fn field_name(text: String) -> Result<String, String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -460,8 +416,6 @@ fn field_name(text: String) -> Result<String, String> {
     Err(format!("it is no name of a header field: {}", quoted(&text)))
 }
 
-/// Jobs that a worker of class `asgi` or `gevent` works on at a time.
-const NESTED_JOBS: usize = 8;
 /// Most bytes of a header field's name that is a setting.
 const FIELD_NAME_MAX: usize = 128;
 
@@ -559,47 +513,6 @@ impl Reading<'_> {
             return Vec::new();
         };
         pairs.into_iter().filter_map(|(name, text)| Some((name, seconds(&text)?))).collect()
-    }
-
-    fn celery(&self) -> Result<Option<Celery>, Invalid> {
-        let Some(broker) = self.text("offload_broker").filter(|url| !url.is_empty()) else { return Ok(None) };
-        let results = self.text("offload_results").filter(|url| !url.is_empty());
-        // A Redis is both.
-        let results = results.or_else(|| broker.starts_with("redis").then(|| broker.clone()));
-        let Some(results) = results else {
-            let reason = "this broker keeps no results: name a Redis or a database".to_owned();
-            return Err(self.invalid("offload_results", reason));
-        };
-        Ok(Some(Celery { broker, results, queue: self.text("offload_queue").unwrap_or_default() }))
-    }
-
-    fn offload(&self, is_nested: bool, threads: usize) -> Result<Offload, Invalid> {
-        let prefix = self.text("offload_prefix").unwrap_or_default();
-        let prefix = prefix.trim_end_matches('/').to_owned();
-        if !prefix.starts_with('/') {
-            return Err(
-                self.invalid("offload_prefix", format!("it is no path below `/`: {}", quoted(&prefix)))
-            );
-        }
-        let retries = u32::try_from(self.count::<u64>("offload_retries")).unwrap_or(u32::MAX - 1).min(1000);
-        Ok(Offload {
-            routes: self.list("offload"),
-            prefer: self.list("offload_prefer"),
-            workers: self.count::<usize>("offload_workers").max(1),
-            threads: match self.count("offload_threads") {
-                0 if is_nested => NESTED_JOBS,
-                0 => threads.max(1),
-                threads => threads,
-            },
-            timeout: self.seconds("offload_timeout"),
-            retries,
-            retention: self.seconds("offload_retention"),
-            jobs_max: self.count("offload_limit"),
-            bytes_max: self.count("offload_disk_limit"),
-            prefix,
-            nice: self.count::<u64>("offload_nice").min(19) as i32,
-            celery: self.celery()?,
-        })
     }
 
     fn limit(&self, name: &str) -> Limit {

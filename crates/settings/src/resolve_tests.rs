@@ -198,6 +198,15 @@ fn a_secret_in_a_bad_value_is_not_shown() {
     let error = resolved("--notify slack=ftp://h/s3cret", &[], &[]).expect_err("a scheme");
     assert_eq!(error.reason, "the URL must begin with http:// or https://");
     assert!(!error.message().contains("s3cret") && error.message().contains("slack=ftp://h"), "{error:?}");
+    let text = |name, text: &str| [(name, Value::from(text))];
+    let table = [
+        ("offload_url_secret", "s3cret", "a secret has 16 letters or more"),
+        ("offload_webhook", "s3cret:of-a-long-token", "the URL must begin with"),
+    ];
+    for (name, value, reason) in table {
+        let error = resolved("", &[], &text(name, value)).expect_err(name);
+        assert!(error.reason.starts_with(reason) && !error.message().contains("s3cret"), "{error:?}");
+    }
 }
 
 #[test]
@@ -210,6 +219,11 @@ fn values_that_make_no_sense_are_named() {
         ("--otlp-endpoint c:4318", "otlp_endpoint", "the URL must begin with http:// or https://"),
         ("-b host:http", "bind", "'http' is not a valid port number."),
         ("--deadline-header a:b", "deadline_header", "it is no name of a header field: 'a:b'"),
+        (
+            "--offload-webhook https://a/b",
+            "offload_webhook",
+            "webhooks are signed: `offload_webhook_secret` in the configuration file is missing",
+        ),
         ("-e NAME", "raw_env", "environment setting 'NAME' invalid"),
         ("-u 5000000000", "user", "no such user: 5000000000"),
     ];

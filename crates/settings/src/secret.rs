@@ -1,7 +1,7 @@
 //! Texts that may hold a password, made fit to be shown. Not for: keeping anything secret from who may read the settings.
 
 /// What stands for a password.
-const HIDDEN: &str = "***";
+pub(crate) const HIDDEN: &str = "***";
 
 /// Returns a URL, or a list of `key=value`, without its password.
 pub(crate) fn hidden(text: &str) -> String {

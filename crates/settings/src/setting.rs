@@ -25,8 +25,19 @@ pub struct Setting {
     pub origin: Origin,
     /// Whether it does anything here.
     pub served: Served,
-    /// Its value may hold a password, which is not shown.
-    pub secret: bool,
+    /// What of its value is not shown.
+    pub secrecy: Secrecy,
+}
+
+/// What of a value is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// All of it may be.
+    None,
+    /// A password in a URL, or in a list of `key=value`, is not.
+    Password,
+    /// Nothing is, but that there is one.
+    All,
 }
 
 impl Setting {
@@ -48,7 +59,7 @@ impl Setting {
             since: None,
             origin: Origin::Gunicorn,
             served: Served::Yes,
-            secret: false,
+            secrecy: Secrecy::None,
         }
     }
 
@@ -72,8 +83,15 @@ impl Setting {
         self
     }
 
+    /// Its value may hold a password.
     pub(crate) const fn secret(mut self) -> Setting {
-        self.secret = true;
+        self.secrecy = Secrecy::Password;
+        self
+    }
+
+    /// Its value is nobody's business.
+    pub(crate) const fn unshown(mut self) -> Setting {
+        self.secrecy = Secrecy::All;
         self
     }
 

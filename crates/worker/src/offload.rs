@@ -10,9 +10,10 @@ mod office;
 pub(crate) use office::Office;
 
 use crate::http::head::Head;
-use crate::route::Route;
 use answers::Prefer;
-use ferricorn_core::offload::is_id;
+use ferricorn_core::offload::{Nowhere, Place, Places};
+use ferricorn_core::pattern::Route;
+use ferricorn_sys::clock;
 
 /// Longest time that a client can have itself told later, milliseconds.
 const WAIT_MAX_MS: u64 = 60_000;
@@ -24,8 +25,12 @@ pub struct Offload {
     pub routes: Vec<Route>,
     /// Those that do when the client says `Prefer: respond-async`.
     pub prefer: Vec<Route>,
-    /// Under which path jobs are found, without a slash at its end.
-    pub prefix: String,
+    /// Where jobs are found.
+    pub places: Places,
+    /// Hosts at which clients may have themselves told that a job is over; `*` stands for any text.
+    pub webhook_hosts: Vec<String>,
+    /// Origins whose scripts may read answers about jobs; `*` for all.
+    pub cors_origins: Vec<String>,
     /// The name of the dispatcher's listener.
     pub counter: Vec<u8>,
 }
@@ -45,24 +50,28 @@ pub(crate) enum Errand {
     Cancel { id: String },
     /// There is no such thing.
     Absent,
+    /// Its URL is not good any more.
+    Late,
     /// It asks in a way that makes no sense here.
     NotAllowed,
+    /// A browser asks whether a script may ask (CORS).
+    Preflight,
 }
 
 impl Offload {
     /// Returns what is to be done about a request; none if it is the application's.
     pub(crate) fn errand(&self, head: &Head) -> Option<Errand> {
         let (method, path) = (head.method(), head.get(&head.path));
-        if let Some(rest) = path.strip_prefix(self.prefix.as_bytes())
-            && let Some(rest) = rest.strip_prefix(b"/")
-        {
-            return Some(asked(method, rest, head));
+        let is_preflight = method == b"OPTIONS" && head.field(b"access-control-request-method").is_some();
+        if let Some(rest) = self.below(path) {
+            let allows = is_preflight && !self.cors_origins.is_empty();
+            return Some(if allows { Errand::Preflight } else { self.asked(method, rest, head) });
         }
-        let fits = |routes: &[Route]| routes.iter().any(|route| route.fits(method, path));
-        // Another protocol is spoken at once or not at all.
-        if head.field(b"upgrade").is_some() {
+        // Another protocol is spoken at once or not at all, and a browser waits for the answer to its question.
+        if head.field(b"upgrade").is_some() || is_preflight {
             return None;
         }
+        let fits = |routes: &[Route]| routes.iter().any(|route| route.fits(method, path));
         let prefer = || Prefer::of(head);
         if fits(&self.routes) {
             let prefer = prefer();
@@ -72,27 +81,37 @@ impl Offload {
         Some(Errand::Keep { wait_ms: prefer.wait_ms })
     }
 
-    /// Returns where a job is found.
-    fn place(&self, id: &str) -> String {
-        format!("{}/{id}", self.prefix)
+    /// Returns what of a path is behind the prefix and its slash, if it is below that.
+    fn below<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        path.strip_prefix(self.places.prefix.as_bytes())?.strip_prefix(b"/")
+    }
+
+    /// Reads what is asked below the prefix: `ID` or `ID/result`.
+    fn asked(&self, method: &[u8], rest: &[u8], head: &Head) -> Errand {
+        match (self.places.find(rest, head.get(&head.query), now_s()), method) {
+            (Err(Nowhere::Unknown), _) => Errand::Absent,
+            (Err(Nowhere::Late), _) => Errand::Late,
+            (Ok((Place::Result(id), _)), b"GET" | b"HEAD") => Errand::Take { id },
+            (Ok((Place::Status(id), _)), b"GET") if wants_events(head) => Errand::Follow { id },
+            (Ok((Place::Status(id), _)), b"GET" | b"HEAD") => {
+                Errand::Look { id, wait_ms: Prefer::of(head).wait_ms }
+            }
+            (Ok((Place::Status(id), _)), b"DELETE") => Errand::Cancel { id },
+            _ => Errand::NotAllowed,
+        }
+    }
+
+    /// Returns until when the URLs are good that are told in answer to a request: whoever has come by one gets no longer ones.
+    fn until(&self, head: &Head) -> u64 {
+        let now_s = now_s();
+        let rest = self.below(head.get(&head.path));
+        let found = rest.and_then(|rest| self.places.find(rest, head.get(&head.query), now_s).ok());
+        found.map_or_else(|| self.places.until(now_s), |(_, until)| until)
     }
 }
 
-/// Reads what is asked under the prefix: `ID` or `ID/result`.
-fn asked(method: &[u8], rest: &[u8], head: &Head) -> Errand {
-    let rest = str::from_utf8(rest).unwrap_or_default();
-    let (id, of_result) = rest.strip_suffix("/result").map_or((rest, false), |id| (id, true));
-    if !is_id(id) {
-        return Errand::Absent;
-    }
-    let id = id.to_owned();
-    match method {
-        b"GET" | b"HEAD" if of_result => Errand::Take { id },
-        b"GET" if wants_events(head) => Errand::Follow { id },
-        b"GET" | b"HEAD" => Errand::Look { id, wait_ms: Prefer::of(head).wait_ms },
-        b"DELETE" if !of_result => Errand::Cancel { id },
-        _ => Errand::NotAllowed,
-    }
+fn now_s() -> u64 {
+    clock::wall_ns() / 1_000_000_000
 }
 
 fn wants_events(head: &Head) -> bool {
@@ -119,8 +138,9 @@ mod tests {
         let offload = Offload {
             routes: vec![route("POST /api/reports/*")],
             prefer: vec![route("/slow/*")],
-            prefix: "/.well-known/ferricorn/jobs".into(),
-            counter: Vec::new(),
+            places: Places { prefix: "/.well-known/ferricorn/jobs".into(), ..Places::default() },
+            cors_origins: vec!["https://app.example".into()],
+            ..Offload::default()
         };
         let errand = |lines: &str| offload.errand(&head(lines));
         let id = "0123456789abcdef0123456789abcdef";
@@ -149,5 +169,23 @@ mod tests {
             assert_eq!(errand(&line), Some(Errand::Absent), "{line}");
         }
         assert_eq!(errand("GET /.well-known/ferricorn/jobsx HTTP/1.1"), None);
+        let preflight = "Access-Control-Request-Method: DELETE";
+        assert_eq!(errand(&format!("OPTIONS {at} HTTP/1.1\r\n{preflight}")), Some(Errand::Preflight));
+        assert_eq!(errand(&format!("OPTIONS {at} HTTP/1.1")), Some(Errand::NotAllowed));
+        assert_eq!(
+            errand(&format!("OPTIONS /slow/1 HTTP/1.1\r\nPrefer: respond-async\r\n{preflight}")),
+            None
+        );
+        let secret = Some("a secret of the service".to_owned());
+        let signed = Offload {
+            places: Places { secret, lifetime_s: 60, ..offload.places.clone() },
+            ..Offload::default()
+        };
+        let good = signed.places.status(id, signed.places.until(now_s()));
+        let late = signed.places.status(id, now_s() - 1);
+        for (url, expected) in [(&good, look(0)), (&late, Some(Errand::Late)), (&at, Some(Errand::Absent))] {
+            assert_eq!(signed.errand(&head(&format!("GET {url} HTTP/1.1"))), expected, "{url}");
+        }
+        assert_eq!(signed.until(&head(&format!("GET {good} HTTP/1.1"))), now_s() + 60);
     }
 }

@@ -111,6 +111,8 @@ pub(crate) struct Reactor {
     late: Vec<late::Late>,
     /// Those whose clients have ended their side while they were away.
     ended: Vec<u64>,
+    /// The time of a request was ended that was to have more.
+    expired: bool,
     ready: VecDeque<u64>,
     nested: nested::News,
     dirty: Vec<u64>,
@@ -162,6 +164,7 @@ impl Reactor {
             away: 0,
             late: Vec::new(),
             ended: Vec::new(),
+            expired: false,
             ready: VecDeque::new(),
             nested: nested::News::default(),
             dirty: Vec::new(),

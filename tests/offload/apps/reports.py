@@ -56,6 +56,11 @@ def about():
     return {**told, "is_job": ferricorn.progress(0.5), "pid": os.getpid()}
 
 
+@app.route("/api/memory/<int:count>", methods=["GET", "POST"])
+def memory(count):
+    return str(len(bytes(count)))
+
+
 @app.get("/")
 def index():
     return "here\n"

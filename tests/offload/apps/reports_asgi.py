@@ -43,6 +43,11 @@ async def about(request: Request):
     return {"job": request.scope["extensions"].get("ferricorn.job"), "is_job": ferricorn.progress(0.5)}
 
 
+@app.post("/api/broken/{name}")
+async def broken(name: str):
+    raise RuntimeError(f"{name} is broken")
+
+
 @app.get("/")
 async def index():
     return "here"

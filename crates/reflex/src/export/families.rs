@@ -212,6 +212,13 @@ impl<'a> Exposed<'a> {
                 failed.map(|(cause, count)| (vec![("cause", cause)], Value::Int(count))),
             ),
             Family::new(
+                "jobs_webhooks_total",
+                Kind::Counter,
+                "Webhooks of jobs that are over, by what became of them.",
+                [("delivered", jobs.told), ("given_up", jobs.untold)]
+                    .map(|(outcome, count)| (vec![("outcome", outcome)], Value::Int(count))),
+            ),
+            Family::new(
                 "jobs_run_seconds_total",
                 Kind::Counter,
                 "Time that answered attempts have lasted, all together.",

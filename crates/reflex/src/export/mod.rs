@@ -6,6 +6,8 @@
 //! Not for: looking at a server, and not for deciding what an incident is.
 
 #[cfg(test)]
+#[expect(dead_code, reason = "other crates' tests use the rest")]
+#[path = "../../../post/src/fake.rs"]
 mod fake;
 pub(crate) mod families;
 mod family;
@@ -14,7 +16,6 @@ mod fold;
 mod mailbox;
 mod notify;
 mod otlp;
-mod post;
 pub(crate) mod prometheus;
 mod shared;
 mod statsd;

@@ -9,6 +9,7 @@ mod http2;
 mod logging;
 mod mechanics;
 mod naming;
+mod offload;
 mod own;
 mod prevention;
 mod security;
@@ -25,7 +26,7 @@ const ROWS: &[(&str, &[&[Setting]])] = &[
     ("Server Socket", &[socket::ROWS]),
     ("Worker Processes", &[workers::ROWS, workers::ASYNC]),
     ("Security", &[security::ROWS]),
-    ("Ferricorn", &[own::ROWS, prevention::ROWS]),
+    ("Ferricorn", &[own::ROWS, offload::ROWS, prevention::ROWS]),
     ("Debugging", &[debugging::ROWS]),
     ("Server Mechanics", &[mechanics::ROWS, mechanics::PROXIES, strictness::ROWS]),
     ("Logging", &[logging::ROWS, logging::STATSD]),
@@ -127,7 +128,7 @@ mod tests {
     fn the_table_is_whole() {
         let hooks = SETTINGS.iter().filter(|setting| matches!(setting.kind, Kind::Hook { .. })).count();
         let ours = SETTINGS.iter().filter(|setting| setting.origin == Origin::Ferricorn).count();
-        assert_eq!((SETTINGS.len(), hooks, ours), (166, 20, 46));
+        assert_eq!((SETTINGS.len(), hooks, ours), (174, 20, 54));
         assert_eq!(SECTIONS.len(), 15);
     }
 

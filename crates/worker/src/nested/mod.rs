@@ -260,7 +260,7 @@ impl Core {
 
     /// Looks at the requests in flight, if it is time.
     fn see_to_late<A: Interpreter>(&self, app: &Arc<A>, reactor: &mut Reactor) {
-        if reactor.now_ns() >= self.look_ns.load(Relaxed) {
+        if reactor.now_ns() >= self.look_ns.load(Relaxed) || reactor.take_expired() {
             self.look(app, reactor, Held::Nothing, false);
         }
     }

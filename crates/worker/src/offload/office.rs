@@ -8,9 +8,13 @@ use super::answers;
 use super::{Errand, Offload};
 use crate::conn::{Body, Conn, Peer, Sent};
 use crate::http::head::Framing;
+use crate::http::head::Head;
 use crate::options::Level;
 use crate::run::Hub;
-use ferricorn_core::offload::{Answer, Ask, INLINE_MAX, MESSAGE_MAX, Request, State, Status, id};
+use ferricorn_core::offload::{
+    Answer, Ask, INLINE_MAX, MESSAGE_MAX, Request, State, Status, id, webhook_host,
+};
+use ferricorn_core::pattern::fits;
 use ferricorn_sys::exit::exit_now;
 use ferricorn_sys::{clock, packets};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -22,7 +26,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
 /// How long an answer of the dispatcher may take before clients are told so, nanoseconds, and how often one is looked for that is
@@ -35,6 +39,9 @@ const STILL_MS: u64 = 15_000;
 const UNREAD_MAX: usize = 256 << 10;
 /// How often it is looked whether the worker ends, while clients wait.
 const LOOK_NS: u64 = 250_000_000;
+/// Longest URL that is told, bytes.
+const WEBHOOK_MAX: usize = 2048;
+const ABSENT: &str = "there is no such job";
 /// Room that a message needs beside head and body.
 const BESIDE: usize = 8 << 10;
 
@@ -67,13 +74,8 @@ impl Office {
                 hub.log.log(Level::Error, &format!("cannot start the thread for jobs: {error}"));
                 self.is_open.store(false, Ordering::Relaxed);
                 for (mut conn, _) in self.taken() {
-                    answers::problem(
-                        &mut conn,
-                        503,
-                        "there is no thread for jobs",
-                        &[("Retry-After", "5")],
-                        "",
-                    );
+                    let (none, later) = (Offload::default(), [("Retry-After", "5")]);
+                    answers::problem(&mut conn, &none, 503, "there is no thread for jobs", &later, "");
                     hub.pool.give_back(conn);
                 }
             }
@@ -124,6 +126,22 @@ enum Stage {
     Cancel,
 }
 
+/// Why a request cannot become a job.
+enum Unfit {
+    /// Its head is too long.
+    Long,
+    /// Whom it names cannot be told; why.
+    Webhook(&'static str),
+    /// The system's fault.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Unfit {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 struct Desk<'a> {
     hub: &'a Arc<Hub>,
     offload: &'a Offload,
@@ -137,8 +155,7 @@ struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     fn new(hub: &'a Arc<Hub>) -> Self {
-        static NONE: Offload =
-            Offload { routes: Vec::new(), prefer: Vec::new(), prefix: String::new(), counter: Vec::new() };
+        static NONE: LazyLock<Offload> = LazyLock::new(Offload::default);
         Self {
             hub,
             offload: hub.options.offload.as_ref().unwrap_or(&NONE),
@@ -196,14 +213,12 @@ impl<'a> Desk<'a> {
                         let tail: [&[u8]; 2] = [&head, &body];
                         self.ask(conn, Stage::Keep { wait_ms }, &Ask::Keep(request), &tail, file);
                     }
-                    Err(Some(error)) => {
+                    Err(Unfit::Failed(error)) => {
                         self.hub.log.log(Level::Error, &format!("a request cannot become a job: {error}"));
                         self.unavailable(conn, "the request cannot be kept");
                     }
-                    Err(None) => {
-                        answers::problem(&mut conn, 431, "the head is too long for a job", &[], "");
-                        self.home(conn);
-                    }
+                    Err(Unfit::Long) => self.refuse(conn, 431, "the head is too long for a job"),
+                    Err(Unfit::Webhook(why)) => self.refuse(conn, 422, &format!("Ferricorn-Webhook: {why}")),
                 }
             }
             Errand::Look { id, wait_ms } => {
@@ -215,34 +230,48 @@ impl<'a> Desk<'a> {
             Errand::Follow { id } => self.follow(conn, id, None),
             Errand::Take { id } => self.ask(conn, Stage::Take, &Ask::Take { id }, &[], None),
             Errand::Cancel { id } => self.ask(conn, Stage::Cancel, &Ask::Cancel { id }, &[], None),
-            Errand::Absent => {
-                answers::problem(&mut conn, 404, "there is no such job", &[], "");
-                self.home(conn);
-            }
+            Errand::Absent => self.refuse(conn, 404, ABSENT),
+            Errand::Late => self.refuse(conn, 410, "this URL is not good any more"),
             Errand::NotAllowed => {
                 let allow = [("Allow", "GET, HEAD, DELETE")];
-                answers::problem(
-                    &mut conn,
-                    405,
-                    "jobs are read and withdrawn here, and nothing else",
-                    &allow,
-                    "",
-                );
+                let detail = "jobs are read and withdrawn here, and nothing else";
+                answers::problem(&mut conn, self.offload, 405, detail, &allow, "");
+                self.home(conn);
+            }
+            Errand::Preflight => {
+                answers::preflight(&mut conn, self.offload);
                 self.home(conn);
             }
         }
     }
 
-    /// Puts together what is kept of a request; nothing if its head is too long.
+    fn refuse(&self, mut conn: Box<Conn>, code: u16, detail: &str) {
+        answers::problem(&mut conn, self.offload, code, detail, &[], "");
+        self.home(conn);
+    }
+
+    /// Returns whom the client wants told when the job is over.
+    fn webhook(&self, head: &Head) -> Result<Option<String>, Unfit> {
+        let Some(url) = head.field(b"ferricorn-webhook") else { return Ok(None) };
+        let url = str::from_utf8(url).ok().filter(|url| url.len() <= WEBHOOK_MAX);
+        let url = url.ok_or(Unfit::Webhook("it is longer than 2048 letters, or not ASCII"))?;
+        let host = webhook_host(url).map_err(Unfit::Webhook)?;
+        let hosts = &self.offload.webhook_hosts;
+        if hosts.iter().any(|pattern| fits(pattern.to_ascii_lowercase().as_bytes(), host.as_bytes())) {
+            Ok(Some(url.to_owned()))
+        } else {
+            Err(Unfit::Webhook("nobody is told at this host (`offload_webhook_hosts`)"))
+        }
+    }
+
+    /// Puts together what is kept of a request.
     #[expect(clippy::type_complexity, reason = "the request, its head, its body or the file that holds it")]
-    fn request(
-        &mut self,
-        conn: &mut Conn,
-    ) -> Result<(Request, Vec<u8>, Vec<u8>, Option<OwnedFd>), Option<io::Error>> {
+    fn request(&mut self, conn: &mut Conn) -> Result<(Request, Vec<u8>, Vec<u8>, Option<OwnedFd>), Unfit> {
         let head = conn.head.raw.clone();
         if head.len() + INLINE_MAX + BESIDE > MESSAGE_MAX {
-            return Err(None);
+            return Err(Unfit::Long);
         }
+        let webhook = self.webhook(&conn.head)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let body = conn.take_body();
         let length = body.len();
@@ -277,6 +306,7 @@ impl<'a> Desk<'a> {
             until_ms: (clock::wall_ns() + AWAY_NS) / 1_000_000,
             key,
             sum: digest,
+            webhook,
         };
         let body = if file.is_some() { Vec::new() } else { body };
         Ok((request, head, body, file))
@@ -376,10 +406,10 @@ impl<'a> Desk<'a> {
                 answers::accepted(&mut conn, offload, &status);
             }
             (Stage::Made(_) | Stage::Take, Answer::Response(made)) => {
-                answers::response(&mut conn, &made, body, file);
+                answers::response(&mut conn, offload, &made, body, file);
             }
-            (Stage::Made(status), _) => answers::nothing(&mut conn, &status),
-            (Stage::Take, Answer::Status(status)) => answers::nothing(&mut conn, &status),
+            (Stage::Made(status), _) => answers::nothing(&mut conn, offload, &status),
+            (Stage::Take, Answer::Status(status)) => answers::nothing(&mut conn, offload, &status),
             (Stage::Look { .. }, Answer::Status(status)) => answers::status(&mut conn, offload, &status),
             (Stage::Follow { id, tag }, Answer::Status(status)) => {
                 let is_news = tag.as_deref() != Some(status.tag().as_str());
@@ -394,24 +424,19 @@ impl<'a> Desk<'a> {
             // Its stream has begun.
             (Stage::Follow { tag: Some(_), .. }, _) => conn.response.finish(),
             (Stage::Cancel, Answer::Status(status)) => match status.state {
-                State::Cancelled | State::Expired => answers::empty(&mut conn, 204),
+                State::Cancelled | State::Expired => answers::empty(&mut conn, offload, 204),
                 _ => answers::status(&mut conn, offload, &status),
             },
             (_, Answer::KeyReused) => {
                 let detail = "this Idempotency-Key came with another request before";
-                answers::problem(&mut conn, 422, detail, &[], "");
+                answers::problem(&mut conn, offload, 422, detail, &[], "");
             }
             (_, Answer::Full { detail }) => {
                 let later = [("Retry-After", "5")];
-                answers::problem(
-                    &mut conn,
-                    503,
-                    &format!("the request cannot be kept: {detail}"),
-                    &later,
-                    "",
-                );
+                let detail = format!("the request cannot be kept: {detail}");
+                answers::problem(&mut conn, offload, 503, &detail, &later, "");
             }
-            (_, Answer::Absent) => answers::problem(&mut conn, 404, "there is no such job", &[], ""),
+            (_, Answer::Absent) => answers::problem(&mut conn, offload, 404, ABSENT, &[], ""),
             (_, Answer::Response(_)) => return self.unavailable(conn, "an answer makes no sense"),
         }
         self.home(conn);
@@ -444,7 +469,7 @@ impl<'a> Desk<'a> {
             conn.response.finish();
             return self.home(conn);
         }
-        answers::problem(&mut conn, 503, detail, &[("Retry-After", "5")], "");
+        answers::problem(&mut conn, self.offload, 503, detail, &[("Retry-After", "5")], "");
         self.home(conn);
     }
 

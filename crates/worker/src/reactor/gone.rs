@@ -3,11 +3,14 @@
 //!
 //! A reset, or a unix socket closed, is the end of a client. The end of its side alone (FIN) may mean that it has no more
 //! to say: it is taken for the end of the client once its request has stood in line for a while.
+//!
+//! Where jobs are worked on, a request is ended in the application as well: as a late one, without being one.
 
 use super::{Reactor, place};
 use crate::conn::Conn;
 use crate::outcome::{GONE, Outcome};
 use crate::pool::Withdrawn;
+use ferricorn_core::scoreboard::REQUESTS_MAX;
 use rustix::event::epoll::EventFlags;
 
 /// Status of a request for which there was no thread (RFC 9110 section 15.6.4).
@@ -36,8 +39,37 @@ impl Reactor {
                 false
             }
             Withdrawn::Stays => true,
-            Withdrawn::Absent => false,
+            Withdrawn::Absent => {
+                if gone && self.hub.options.ends_unawaited {
+                    self.end_unawaited(token as u32);
+                }
+                false
+            }
         }
+    }
+
+    /// The time of a request in the application is over: nobody waits for it any more.
+    fn end_unawaited(&mut self, place: u32) {
+        self.expired = true;
+        let hub = &self.hub;
+        let records = hub.slot.in_flight[..hub.numbers().min(REQUESTS_MAX)].iter();
+        for record in records.filter(|record| record.is_busy()) {
+            if let Some(view) = record.read().filter(|view| view.place == place) {
+                record.expire(view.id, view.deadline_ns, self.now_ns);
+            }
+        }
+    }
+
+    /// Tells, once, whether requests in flight are to be looked at before it is time.
+    pub(crate) fn take_expired(&mut self) -> bool {
+        std::mem::take(&mut self.expired)
+    }
+
+    /// Tells whether the client of a request that is away has gone.
+    pub(crate) fn is_unawaited(&self, place: u32) -> bool {
+        let gone = EventFlags::HUP | EventFlags::ERR;
+        let place = self.places.get(place as usize);
+        self.hub.options.ends_unawaited && place.is_some_and(|place| place.missed.intersects(gone))
     }
 
     /// Lets go of a waiting request that is away, and of its connection.

@@ -68,6 +68,7 @@ impl Reactor {
     pub(crate) fn answer_late(&mut self, call: &InFlightView, detail: &str) -> Claim {
         let claim = self.hub.slot.clients[call.place as usize].time_out(call.id);
         let id = self.hub.request_id(call.id);
+        let unawaited = self.is_unawaited(call.place);
         let Some(place) = self.places.get(call.place as usize) else { return Claim::Over };
         let Some(socket) = place.socket.clone() else { return Claim::Over };
         let token = u64::from(place.generation) << 32 | u64::from(call.place);
@@ -86,7 +87,9 @@ impl Reactor {
                 sent.map_or((Outcome::ClientGone, 0), |bytes| (Outcome::TimedOut, bytes))
             }
         };
-        add(&self.hub.slot.timed_out, 1);
+        if !unawaited {
+            add(&self.hub.slot.timed_out, 1);
+        }
         let (call, answered_ns) = (call.clone(), self.now_ns);
         let late = Late { token, call, socket, answered_ns, outcome, body_bytes };
         self.count_late(&late);

@@ -11,15 +11,17 @@ use std::process::Command;
 const PREFIX: &str = "ferricorn-";
 
 /// Each crate with those of ours that it may import. A crate that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 10] = [
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("core", &[]),
     ("settings", &[]),
     // It maps the layout that `core` describes.
     ("sys", &["core"]),
     ("arbiter", &["core", "settings", "sys"]),
     ("worker", &["core", "settings", "sys"]),
-    ("reflex", &["core", "settings", "sys"]),
-    ("offload", &["core", "sys"]),
+    // What speaks HTTP with other hosts.
+    ("post", &[]),
+    ("reflex", &["core", "post", "settings", "sys"]),
+    ("offload", &["core", "post", "sys"]),
     ("cli", &["core", "offload", "reflex", "settings", "sys"]),
     ("python", &["arbiter", "cli", "core", "offload", "reflex", "settings", "sys", "worker"]),
     ("xtask", &["settings"]),

@@ -1,8 +1,8 @@
 //! How an incident is said to each kind of receiver. Not for: sending it.
 
 use super::News;
-use super::stamp::rfc3339;
 use ferricorn_core::incident::{Incident, State};
+use ferricorn_core::stamp::rfc3339;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -5,7 +5,6 @@
 
 mod form;
 mod sender;
-mod stamp;
 
 use super::figures::Fate;
 use super::locked;

@@ -7,10 +7,10 @@ use super::form::{Labels, alert, labels, message, slack};
 use super::{Letter, News};
 use crate::export::figures::Fate;
 use crate::export::mailbox::{Mailbox, Taken};
-use crate::export::post::{Outcome, Poster, backoff};
 use crate::export::shared::Shared;
 use ferricorn_core::incident::{Incident, State};
 use ferricorn_core::log::Level;
+use ferricorn_post::{Outcome, Poster, backoff};
 use ferricorn_settings::{Destination, Form};
 use ferricorn_sys::clock;
 use serde_json::Value;
@@ -137,7 +137,7 @@ impl Sender<'_> {
         for attempt in 1.. {
             match self.poster.post(url, headers, JSON, body) {
                 Outcome::Accepted(_) => return self.shared.count(self.name(), Fate::Sent),
-                Outcome::Refused { why } => return self.give_up(letter, &why),
+                Outcome::Refused { why, .. } => return self.give_up(letter, &why),
                 Outcome::Later { why, .. } if attempt >= ATTEMPTS_MAX => return self.give_up(letter, &why),
                 Outcome::Later { after, .. } => {
                     self.shared.count(self.name(), Fate::Failed);
@@ -248,7 +248,7 @@ mod tests {
         assert!(requests.iter().all(|request| request.path == "/api/v2/alerts"));
         let bodies: Vec<Value> = requests.iter().map(|request| request.json()).collect();
         let told = |body: &Value| -> Vec<(String, bool)> {
-            let now = super::super::stamp::rfc3339(clock::wall_time_s() + 10.0);
+            let now = ferricorn_core::stamp::rfc3339(clock::wall_time_s() + 10.0);
             let alerts = body.as_array().expect("a list").iter();
             alerts
                 .map(|alert| {

@@ -8,10 +8,10 @@ use super::message::{Times, message};
 use crate::export::families::Exposed;
 use crate::export::figures::Fate;
 use crate::export::mailbox::{Mailbox, Taken};
-use crate::export::post::{Outcome, Poster, backoff};
 use crate::export::shared::{Published, STALE, Shared};
 use ferricorn_core::log::Level;
 use ferricorn_core::snapshot::Kind;
+use ferricorn_post::{Outcome, Poster, backoff};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use prost::Message;
 use std::collections::VecDeque;
@@ -119,7 +119,7 @@ impl Sender<'_> {
                     }
                     return;
                 }
-                Outcome::Refused { why } => {
+                Outcome::Refused { why, .. } => {
                     self.waiting.pop_front();
                     self.failures = self.failures.saturating_add(1);
                     self.shared.count(RECEIVER, Fate::Dropped);

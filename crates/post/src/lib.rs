@@ -1,11 +1,25 @@
 //! Sends one body to one URL and says what became of it. The system's certificates are trusted, no proxy is asked, no redirect is
-//! followed. URLs and header fields may hold tokens: no text from here holds any of them.
+//! followed. URLs and header fields may hold tokens: no text from here holds any of them. Where strangers name the URL, the caller
+//! says which addresses may be reached, and a connection is made to the address that was judged.
 //!
 //! Not for: trying again, which is the caller's; it is told whether that makes sense.
+#![forbid(unsafe_code)]
 
+#[cfg(test)]
+#[expect(dead_code, reason = "other crates' tests use the rest")]
+mod fake;
+mod public;
+
+pub use public::is_public;
+
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use ureq::config::Config;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error};
 
 /// How long a name may take to be found and a connection to be made.
@@ -21,7 +35,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// What became of a request.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It was accepted, with this answer.
     Accepted(Vec<u8>),
     /// It was not, and may be the next time.
@@ -35,23 +49,79 @@ pub(crate) enum Outcome {
     Refused {
         /// Why, as the end of a sentence.
         why: String,
+        /// The status of the answer; none if nobody was asked.
+        status: Option<u16>,
     },
 }
 
+/// Judges whether an address may be reached, over TLS (true) or without.
+pub type Judge = Arc<dyn Fn(IpAddr, bool) -> bool + Send + Sync>;
+
+/// Finds addresses, and leaves out those that may not be reached.
+struct Guarded {
+    inner: DefaultResolver,
+    may_reach: Option<Judge>,
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").field("is_guarded", &self.may_reach.is_some()).finish()
+    }
+}
+
+impl Resolver for Guarded {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let found = self.inner.resolve(uri, config, timeout)?;
+        let Some(may_reach) = &self.may_reach else { return Ok(found) };
+        let is_tls = uri.scheme_str() == Some("https");
+        let mut allowed = self.empty();
+        for address in found.iter().filter(|address| may_reach(address.ip(), is_tls)) {
+            allowed.push(*address);
+        }
+        if allowed.is_empty() { Err(Error::Other(Box::new(Forbidden))) } else { Ok(allowed) }
+    }
+}
+
+/// No address of a host may be reached.
+#[derive(Debug)]
+struct Forbidden;
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its address may not be reached")
+    }
+}
+
+impl std::error::Error for Forbidden {}
+
 /// Sends requests, one at a time.
 #[derive(Debug)]
-pub(crate) struct Poster {
+pub struct Poster {
     agent: Agent,
     within: Duration,
 }
 
 impl Poster {
     /// Makes one whose requests take no longer than `within`.
-    pub(crate) fn new(within: Duration) -> Self {
-        Self::trusting(certificates(), within)
+    pub fn new(within: Duration) -> Self {
+        Self::trusting(certificates(), within, None)
     }
 
-    fn trusting(certificates: Arc<Vec<Certificate<'static>>>, within: Duration) -> Self {
+    /// Makes one that reaches only addresses of which `may_reach` says so.
+    pub fn guarded(within: Duration, may_reach: Judge) -> Self {
+        Self::trusting(certificates(), within, Some(may_reach))
+    }
+
+    fn trusting(
+        certificates: Arc<Vec<Certificate<'static>>>,
+        within: Duration,
+        may_reach: Option<Judge>,
+    ) -> Self {
         let tls = TlsConfig::builder().root_certs(RootCerts::Specific(certificates)).build();
         let config = Agent::config_builder()
             .tls_config(tls)
@@ -65,11 +135,12 @@ impl Poster {
             .max_idle_connections(0)
             .user_agent(concat!("ferricorn/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.new_agent(), within }
+        let resolver = Guarded { inner: DefaultResolver::default(), may_reach };
+        Self { agent: Agent::with_parts(config, DefaultConnector::default(), resolver), within }
     }
 
     /// Sends it.
-    pub(crate) fn post(&self, url: &str, headers: &[(String, String)], kind: &str, body: &[u8]) -> Outcome {
+    pub fn post(&self, url: &str, headers: &[(String, String)], kind: &str, body: &[u8]) -> Outcome {
         let mut request = self.agent.post(url).header("Content-Type", kind);
         for (name, value) in headers {
             request = request.header(name, value);
@@ -81,6 +152,9 @@ impl Poster {
                 let after = field.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
                 let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec();
                 self.outcome(status, after, body.unwrap_or_default())
+            }
+            Err(Error::Other(error)) if error.is::<Forbidden>() => {
+                Outcome::Refused { why: error.to_string(), status: None }
             }
             Err(error) => Outcome::Later { why: self.why(&error), after: None },
         }
@@ -95,7 +169,7 @@ impl Poster {
             408 | 425 | 429 | 500..=599 => {
                 Outcome::Later { why, after: after.map(|after| after.min(RETRY_AFTER_MAX)) }
             }
-            _ => Outcome::Refused { why },
+            _ => Outcome::Refused { why, status: Some(status) },
         }
     }
 
@@ -127,7 +201,7 @@ fn code_word(body: &[u8]) -> Option<&str> {
 }
 
 /// Returns how long to wait after so many attempts without success.
-pub(crate) fn backoff(attempts: u32) -> Duration {
+pub fn backoff(attempts: u32) -> Duration {
     let doubled = BACKOFF.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(BACKOFF_MAX)
 }
@@ -145,7 +219,7 @@ fn certificates() -> Arc<Vec<Certificate<'static>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fake::{Reply, Server};
+    use crate::fake::{Reply, Server};
     use std::io::{BufRead, BufReader};
     use std::path::Path;
     use std::process::{Child, Command, Stdio};
@@ -180,7 +254,7 @@ mod tests {
                 Outcome::Later { why, after: Some(after) } => {
                     format!("later in {} s: {why}", after.as_secs())
                 }
-                Outcome::Refused { why } => format!("refused: {why}"),
+                Outcome::Refused { why, .. } => format!("refused: {why}"),
             };
             assert!(told.starts_with(expected) && !told.contains("s3cret"), "{told} for {expected}");
             let request = server.next();
@@ -249,11 +323,47 @@ mod tests {
             other => format!("{other:?}"),
         };
         let strangers = told(&Poster::new(within));
-        let friends = told(&Poster::trusting(own, within));
+        let friends = told(&Poster::trusting(own, within, None));
         server.kill().expect("ended");
         server.wait().expect("reaped");
         assert!(strangers.starts_with("TLS: invalid peer certificate"), "{strangers}");
         assert_eq!(friends, "it answered 501");
+    }
+
+    #[test]
+    fn what_may_not_be_reached_is_not_however_it_is_written() {
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (list, public) = (asked.clone(), is_public as fn(IpAddr) -> bool);
+        let judge: Judge = Arc::new(move |ip, is_tls| {
+            list.lock().expect("a list").push((ip, is_tls));
+            public(ip)
+        });
+        let poster = Poster::guarded(Duration::from_secs(5), judge);
+        let server = Server::start(vec![Reply::status(200)]);
+        let port = server.url().rsplit_once(':').map(|(_, port)| port.to_owned()).expect("a port");
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "0x7f.1",
+            "2130706433",
+            "127.1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "0.0.0.0",
+        ] {
+            match poster.post(&format!("http://{host}:{port}/"), &[], "text/plain", b"") {
+                Outcome::Refused { why, status: None } => {
+                    assert_eq!(why, "its address may not be reached", "{host}")
+                }
+                other => panic!("{host}: {other:?}"),
+            }
+        }
+        assert!(asked.lock().expect("a list").iter().all(|(_, is_tls)| !is_tls));
+        let open =
+            Poster::guarded(Duration::from_secs(5), Arc::new(|ip, is_tls| ip.is_loopback() && !is_tls));
+        assert!(matches!(open.post(&server.url(), &[], "text/plain", b""), Outcome::Accepted(_)));
+        // None of the others has come there.
+        assert_eq!(server.next().path, "/");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Times as RFC 3339 writes them, in UTC. Not for: time zones.
 
 /// Returns a time in seconds since 1970 as `2026-11-26T18:04:05.250Z`.
-pub(super) fn rfc3339(at_s: f64) -> String {
+pub fn rfc3339(at_s: f64) -> String {
     let millis = (at_s.max(0.0) * 1e3).round() as u64;
     let (seconds, millis) = (millis / 1000, millis % 1000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);

@@ -1,4 +1,5 @@
-//! Which requests a setting speaks of: `POST /api/reports/*`, or a path alone for every method.
+//! Which requests a setting speaks of: `POST /api/reports/*`, or a path alone for every method. Not for: what frameworks call routes
+//! ([`crate::route`]).
 
 /// A method, or any, and a pattern of paths in which `*` stands for any text, slashes too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Route {
 
 /// Compares with a pattern in which `*` stands for any text. Goes back to the last star only: linear in practice, and
 /// never worse than the product of both lengths.
-fn fits(pattern: &[u8], text: &[u8]) -> bool {
+pub fn fits(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut pos, mut star) = (0, 0, None);
     while pos < text.len() {
         match pattern.get(at) {
