@@ -5,6 +5,7 @@
 use crate::failure::Failure;
 use ferricorn_core::scoreboard::Scoreboard;
 use ferricorn_core::snapshot::Kind;
+use ferricorn_sys::process::{field, start_time};
 use ferricorn_sys::shared::SharedMemory;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -171,25 +172,9 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn start_time(pid: u32) -> Option<u64> {
-    start_time_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// Field 22 of `/proc/PID/stat`.
-fn start_time_of(stat: &str) -> Option<u64> {
-    field(stat, 22)?.parse().ok()
-}
-
 /// Returns the parent of a process.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
     field(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 4)?.parse().ok()
-}
-
-/// Returns a field of `/proc/PID/stat`, counted from 1 as in proc(5), from the third on. The second, the name in brackets,
-/// may itself hold blanks and brackets.
-pub(crate) fn field(stat: &str, number: usize) -> Option<&str> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)
 }
 
 pub(crate) fn command_line(pid: u32) -> String {
@@ -202,16 +187,6 @@ pub(crate) fn command_line(pid: u32) -> String {
 mod tests {
     use super::*;
     use std::io::Write;
-
-    #[test]
-    fn a_name_with_brackets_does_not_shift_the_start_time() {
-        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
-        for name in ["sh", "a) b", "((x))"] {
-            assert_eq!(start_time_of(&format!("9 ({name}) {fields}")), Some(4711), "{name}");
-        }
-        assert_eq!(start_time_of("9 (sh"), None);
-        assert_eq!(start_time_of("9 (sh) S 1"), None);
-    }
 
     #[test]
     fn one_server_is_taken_and_none_or_several_are_explained() {

@@ -1,6 +1,6 @@
 //! What the kernel counts of a process: processor time and memory. One small file is read for each. Not for: threads.
 
-use crate::locate::field;
+use ferricorn_sys::process::field;
 use std::fs;
 
 /// What the kernel counts of a process.

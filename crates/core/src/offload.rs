@@ -5,6 +5,7 @@ mod places;
 
 pub use places::{Nowhere, Place, Places};
 
+use crate::units::hex;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -21,7 +22,7 @@ pub const NOTE_MAX: usize = 200;
 
 /// Returns the id that is made of these bytes.
 pub fn id(random: [u8; 16]) -> String {
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&random)
 }
 
 /// Tells whether this could be an id.

@@ -1,6 +1,16 @@
 //! Numbers as people read them: durations, counts, bytes, and text from the network made safe for a terminal.
 //! Not for: JSON, which carries plain numbers.
 
+/// Returns bytes in hexadecimal, two letters for each.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
+}
+
 /// Returns a duration in the two units that matter at its size.
 pub fn span(seconds: f64) -> String {
     let whole = seconds as u64;

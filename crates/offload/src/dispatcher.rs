@@ -14,6 +14,7 @@ use crate::store::{
 use crate::webhook::{Said, Webhooks};
 use ferricorn_core::log::Level;
 use ferricorn_core::offload::{Answer, Ask, Counts, MESSAGE_MAX, Request, State, Status, webhook_host};
+use ferricorn_sys::process::start_time;
 use ferricorn_sys::{clock, packets};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::net::{Shutdown, shutdown};
@@ -934,19 +935,13 @@ fn ring(bell: &OwnedFd) {
 fn owner(relayed: bool) -> String {
     let pid = std::process::id();
     let end = if relayed { RELAYED } else { "" };
-    format!("{}-{pid}-{}{end}", space(), started(pid).unwrap_or_default())
+    format!("{}-{pid}-{}{end}", space(), start_time(pid).unwrap_or_default())
 }
 
 /// Returns the space in which numbers of processes count here.
 fn space() -> String {
     let link = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());
     link.unwrap_or_default().chars().filter(char::is_ascii_digit).collect()
-}
-
-fn started(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may hold anything: proc(5), field 22.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19).map(str::to_owned)
 }
 
 /// Tells whether an owner is dead: its process is gone, or where that cannot be seen, it has been silent for too long.
@@ -956,7 +951,7 @@ fn is_dead(name: &str, beat_s: f64, now_s: f64) -> bool {
     if of == Some(space().as_str())
         && let Some(pid) = pid.and_then(|pid| pid.parse().ok())
     {
-        return started(pid).as_deref() != since;
+        return start_time(pid).map(|ticks| ticks.to_string()).as_deref() != since;
     }
     now_s - beat_s > SILENCE_S
 }

@@ -13,10 +13,9 @@ pub mod store;
 pub mod webhook;
 
 use ferricorn_core::offload::id;
-use ferricorn_sys::packets;
+use ferricorn_sys::{packets, random};
 use rustix::net::SocketType;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -58,12 +57,10 @@ impl Doors {
     /// # Errors
     /// The system's.
     pub fn open() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         Ok(Self {
             counter: packets::listener(SocketType::SEQPACKET)?,
             jobs: packets::listener(SocketType::STREAM)?,
-            token: id(bytes),
+            token: id(random::bytes()?),
         })
     }
 

@@ -16,6 +16,7 @@ pub mod poster;
 pub mod pressure;
 pub mod process;
 pub mod proctitle;
+pub mod random;
 pub mod shared;
 pub mod signal;
 pub mod slot;

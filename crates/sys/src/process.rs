@@ -52,6 +52,18 @@ pub fn fork_sharing_files() -> io::Result<Fork> {
     }
 }
 
+/// Returns when a process was started, in clock ticks since the machine was: with its pid a name that no other process has.
+pub fn start_time(pid: u32) -> Option<u64> {
+    field(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 22)?.parse().ok()
+}
+
+/// Returns a field of `/proc/PID/stat`, counted from 1 as in proc(5), from the third on. The second, the name in brackets,
+/// may itself hold blanks and brackets.
+pub fn field(stat: &str, number: usize) -> Option<&str> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)
+}
+
 /// Lends a descriptor by its number. For a process that shares the descriptors of one that has ended, or is stopped:
 /// whose they are is written in memory that both share.
 pub fn lent(fd: u32) -> BorrowedFd<'static> {
@@ -169,6 +181,17 @@ mod tests {
             assert!([None, Some(expected)].contains(&told), "{told:?}");
         }
         assert_eq!(ended(std::io::stdin().as_fd()), None);
+    }
+
+    #[test]
+    fn a_name_with_brackets_does_not_shift_the_start_time() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        for name in ["sh", "a) b", "((x))"] {
+            assert_eq!(field(&format!("9 ({name}) {fields}"), 22), Some("4711"), "{name}");
+        }
+        assert_eq!(field("9 (sh", 22), None);
+        assert_eq!(field("9 (sh) S 1", 22), None);
+        assert!(start_time(std::process::id()).is_some() && start_time(0).is_none());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! what is said there.
 
 use super::is_id;
+use crate::units::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -56,7 +57,7 @@ impl Places {
     fn query(&self, id: &str, until: u64) -> String {
         let Some(mac) = self.mac(id, until) else { return String::new() };
         let bytes = mac.finalize().into_bytes();
-        let signature: String = bytes.iter().take(SIGNATURE).map(|byte| format!("{byte:02x}")).collect();
+        let signature = hex(&bytes[..SIGNATURE]);
         format!("?until={until}&signature={signature}")
     }
 

@@ -9,9 +9,11 @@ use ferricorn_core::change::{Change, Fingerprint, Kind, Live, Standing, compare,
 use ferricorn_core::life::Life;
 use ferricorn_core::record::Server;
 use ferricorn_core::snapshot::Snapshot;
+use ferricorn_core::units::hex;
+use ferricorn_sys::random;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::Arc;
 
 /// Workers that are followed.
@@ -423,9 +425,7 @@ impl By {
 }
 
 fn salt() -> io::Result<String> {
-    let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&random::bytes()?))
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ pub(super) fn hash(path: &Path, bytes_max: u64) -> Option<String> {
 
 /// Returns the first digits of a hash.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text: String = ferricorn_core::units::hex(bytes);
     text.truncate(DIGITS);
     text
 }

@@ -3,6 +3,7 @@
 use crate::kernel;
 use ferricorn_core::evidence::Child;
 use ferricorn_sys::clock;
+use ferricorn_sys::process::start_time;
 use std::fs;
 
 /// Most children that are told.
@@ -40,11 +41,9 @@ fn child(pid: u32) -> Child {
     }
 }
 
-/// Seconds since a process was started: field 22 of `/proc/PID/stat` counts from boot, as does the clock.
+/// Seconds since a process was started: its start counts from boot, as does the clock.
 fn age_s(pid: u32) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks: f64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    Some((clock::boot_time_s() - ticks / TICKS).max(0.0))
+    Some((clock::boot_time_s() - start_time(pid)? as f64 / TICKS).max(0.0))
 }
 
 #[cfg(test)]

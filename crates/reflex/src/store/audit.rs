@@ -179,7 +179,7 @@ fn hash(before: &str, seq: i64, act: &Act) -> String {
         digest.update((text.len() as u64).to_le_bytes());
         digest.update(text);
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    ferricorn_core::units::hex(&digest.finalize())
 }
 
 fn act(row: &Row<'_>) -> rusqlite::Result<(i64, Act)> {

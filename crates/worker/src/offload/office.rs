@@ -16,13 +16,13 @@ use ferricorn_core::offload::{
 };
 use ferricorn_core::pattern::fits;
 use ferricorn_sys::exit::exit_now;
-use ferricorn_sys::{clock, packets};
+use ferricorn_sys::{clock, packets, random};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use sha1_smol::Sha1;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -149,7 +149,6 @@ struct Desk<'a> {
     socket: Option<OwnedFd>,
     waiting: BTreeMap<u64, Waiting>,
     next: u64,
-    random: Option<File>,
     room: Vec<u8>,
 }
 
@@ -163,7 +162,6 @@ impl<'a> Desk<'a> {
             socket: None,
             waiting: BTreeMap::new(),
             next: 0,
-            random: File::open("/dev/urandom").ok(),
             room: vec![0; MESSAGE_MAX + BESIDE],
         }
     }
@@ -295,7 +293,7 @@ impl<'a> Desk<'a> {
         let target = conn.head.get(&conn.head.target);
         let digest = key.is_some().then(|| sum([target, &length.to_le_bytes(), &body].into_iter()));
         let request = Request {
-            id: self.new_id()?,
+            id: id(random::bytes()?),
             method: text(conn.head.method()),
             path: text(conn.head.get(&conn.head.path)),
             client: matches!(conn.peer, Peer::Tcp(_)).then(|| conn.client.clone()),
@@ -310,16 +308,6 @@ impl<'a> Desk<'a> {
         };
         let body = if file.is_some() { Vec::new() } else { body };
         Ok((request, head, body, file))
-    }
-
-    fn new_id(&mut self) -> io::Result<String> {
-        let mut bytes = [0; 16];
-        if self.random.is_none() {
-            self.random = Some(File::open("/dev/urandom")?);
-        }
-        let random = self.random.as_mut().ok_or(io::ErrorKind::NotFound)?;
-        random.read_exact(&mut bytes)?;
-        Ok(id(bytes))
     }
 
     fn ask(&mut self, conn: Box<Conn>, stage: Stage, ask: &Ask, tail: &[&[u8]], file: Option<OwnedFd>) {
