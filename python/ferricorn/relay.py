@@ -82,7 +82,10 @@ class Relay:
 
     def _limit(self, environ: dict[str, Any]) -> float:
         """How long this request may take: the first route that fits counts."""
-        target = f"{environ['REQUEST_METHOD']} {environ['RAW_URI'].split('?')[0]}"
+        raw = environ["RAW_URI"].split("?")[0]
+        # A proxy's form has the host before the path.
+        path = raw if raw.startswith("/") else "/" + raw.partition("://")[2].partition("/")[2]
+        target = f"{environ['REQUEST_METHOD']} {path}".encode("latin-1")
         return next((limit for pattern, limit in self.routes if pattern.fullmatch(target)), self.timeout)
 
     def _run(self, job: str, attempt: int, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -176,12 +179,12 @@ class Relay:
         return _answer(start_response, made, "GET", told)
 
 
-def _pattern(route: str) -> re.Pattern[str]:
+def _pattern(route: str) -> re.Pattern[bytes]:
     """A route as it stands in the settings: a method and a path in which ``*`` is any text, or a path alone."""
     words = route.split()
     method, path = words if len(words) == 2 else ("*", route)
     text = r"\S+" if method == "*" else re.escape(method.upper())
-    return re.compile(f"{text} {re.escape(path).replace(re.escape('*'), '.*')}", re.DOTALL)
+    return re.compile(f"{text} {re.escape(path).replace(re.escape('*'), '.*')}".encode(), re.DOTALL)
 
 
 def _database_errors() -> tuple[type[Exception], ...]:

@@ -205,7 +205,7 @@ def test_what_nobody_wants_any_more_is_ended(shop, any_class):
     time.sleep(0.3)
     workers = shop.job_workers()
     assert shop.target.get(PREFIX + unwanted, "DELETE").status == 204
-    ended = "nobody waits for it any more: it is ended"
+    ended = "its job was withdrawn: it is ended"
     wait_until(lambda: ended in shop.target.log(), 10, "it is ended")
     assert shop.over(other)["state"] == "done"
     jobs = [shop.send(f"/api/reports/next{number}?s=0.2") for number in range(4)]
@@ -213,6 +213,19 @@ def test_what_nobody_wants_any_more_is_ended(shop, any_class):
     assert shop.job_workers() == workers, "nothing else has ended"
     log = shop.target.log()
     assert log.count(ended) == 1 and "WORKER TIMEOUT" not in log and f"Job {unwanted}:" not in log
+
+
+@pytest.mark.parametrize("args", [(), ("-k", "gthread", "--threads", "4"), ("-k", "gevent")], ids=["sync", "gthread", "gevent"])
+def test_what_an_application_does_behind_its_response_is_not_ended(shop, args):
+    if "gevent" in args:
+        pytest.importorskip("gevent")
+    shop.start(*args)
+    for number in range(4):
+        job = shop.send(f"/api/reports/after{number}?after=0.5")
+        assert shop.over(job)["state"] == "done"
+    wait_until(lambda: len([line for line in shop.marked() if line.startswith("after")]) == 4, 10, "all of it is done")
+    log = shop.target.log()
+    assert "is ended" not in log and "RequestTimeout" not in log and "is to be replaced" not in log
 
 
 def test_memory_that_a_job_may_not_have_costs_that_job(shop):

@@ -1,6 +1,7 @@
 """What holds for the jobs of one route, and where its clients find them."""
 
 import json
+import signal
 import time
 
 import pytest
@@ -38,6 +39,17 @@ def test_no_more_jobs_of_a_route_run_than_it_says(shop):
     assert [shop.over(job)["state"] for job in big] == ["done"] * 3
     marks = [line.split()[:2] for line in shop.marked() if " big" in line]
     assert marks == [[word, f"big{number}"] for number in range(3) for word in ("begin", "end")]
+
+
+def test_a_reload_keeps_to_it(shop):
+    shop.start(routes=("--offload", "/api/reports/big* concurrency=1"))
+    jobs = [shop.send("/api/reports/big0?s=3")]
+    shop.wait_begun("big0")
+    shop.target.kill(signal.SIGHUP)
+    wait_until(lambda: "Hang up: Master" in shop.target.log() or "Handling signal: hup" in shop.target.log(), 10, "it reloads")
+    jobs.append(shop.send("/api/reports/big1"))
+    assert [shop.over(job)["state"] for job in jobs] == ["done"] * 2
+    assert [line.split()[:2] for line in shop.marked()] == [[word, f"big{number}"] for number in range(2) for word in ("begin", "end")]
 
 
 def test_a_route_that_says_too_much_is_explained(tmp_path):

@@ -72,7 +72,7 @@ def verified(headers, body):
 
 
 def test_who_wants_to_is_told_of_every_job(shop, receiver):
-    shop.start("--offload-webhook", receiver.url(), "--offload-webhook-networks", "127.0.0.0/8", config=config())
+    shop.start("--offload-webhook", receiver.url(), config=config())
     job = shop.send("/api/reports/told")
     path, headers, body = receiver.next()
     _, told = verified(headers, body)
@@ -93,7 +93,7 @@ def test_who_wants_to_is_told_of_every_job(shop, receiver):
 
 def test_who_is_not_there_is_told_later_and_by_the_next_dispatcher(shop, receiver):
     receiver.answers = [500, 302]
-    shop.start("--offload-webhook", receiver.url(), "--offload-webhook-networks", "127.0.0.0/8", config=config())
+    shop.start("--offload-webhook", receiver.url(), config=config())
     job = shop.send("/api/reports/again")
     first, _ = verified(*receiver.next()[1:])
     told = lambda: shop.jobs("show", job)["webhooks"][0]  # noqa: E731
@@ -133,6 +133,15 @@ def test_nobody_is_told_at_an_address_that_is_not_public(shop, receiver):
             told = wait_until(given_up, 20, f"{scheme} {host} is given up")
             assert told["error"] == "its address may not be reached" and told["tries"] == 1
     assert not receiver.got and "/secret" not in shop.target.log()
+
+
+def test_what_was_to_be_told_is_told_whatever_becomes_of_the_job(shop, receiver):
+    receiver.answers = [503]
+    shop.start("--offload-webhook", receiver.url(), "--offload-retention", 1, config=config())
+    job = shop.send("/api/reports/brief")
+    first = verified(*receiver.next()[1:])
+    shop.target.get(f"/.well-known/ferricorn/jobs/{job}", "DELETE")
+    assert verified(*receiver.next()[1:]) == first and first[1]["type"] == "job.done", "it is the same message"
 
 
 def test_a_webhook_without_a_secret_is_explained(tmp_path):

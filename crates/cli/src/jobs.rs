@@ -79,13 +79,18 @@ impl From<Told> for Webhook {
 
 /// Opens the stores of a folder, or of all folders that this user knows of.
 pub(crate) fn open(folder: Option<&Path>) -> Result<Vec<Store>, Failure> {
-    let mut stores = Vec::new();
+    let (mut stores, mut old) = (Vec::new(), None);
     for folder in stores::folders(folder) {
         match Store::open(&folder) {
             Ok(store) => stores.push(store),
             Err(StoreError::Absent(_)) => {}
+            Err(error @ StoreError::Old) => old = Some(error),
             Err(error) => return Err(unreadable(&error)),
         }
+    }
+    if let Some(error) = old.filter(|_| stores.is_empty()) {
+        let fix = "start the server anew, or use the `ferricornctl` of its version";
+        return Err(Failure::new("the jobs could not be read", error.to_string(), fix));
     }
     if stores.is_empty() {
         return Err(Failure::new(
@@ -293,7 +298,7 @@ pub(crate) fn json(found: &impl Serialize, out: &mut dyn Write) -> io::Result<()
 mod tests {
     use super::*;
     use ferricorn_core::offload::{Request, id};
-    use ferricorn_offload::store::{Body, Bounds, Entry};
+    use ferricorn_offload::store::{Body, Bounds, Entry, Promise};
 
     #[test]
     fn jobs_are_listed_shown_withdrawn_and_begun_again() {
@@ -313,7 +318,7 @@ mod tests {
             attempts_max: 1,
             retention_s: 600.0,
             lane: "",
-            webhooks: &["https://hooks.example/t0ken"],
+            webhooks: &[Promise { url: "https://hooks.example/t0ken", is_own: true }],
         };
         store.keep(&entry, now_s - 90.0).expect("kept");
         let mut stores = open(Some(folder.path())).expect("a store");

@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The field by which the dispatcher says whose job a request is, to the job workers alone.
 pub const FIELD: &str = "Ferricorn-Job";
+/// What the dispatcher says behind a request that nobody wants any more, before it hangs up. Who hangs up without it has what he wanted, or
+/// has died.
+pub const WITHDRAWN: u8 = 0x18;
 /// Longest message between workers and the dispatcher, bytes; what is longer goes as a file.
 pub const MESSAGE_MAX: usize = 160 << 10;
 /// Longest body that goes, and is kept, with its message; longer ones are files.
@@ -238,11 +241,6 @@ pub enum Ask {
         /// Which.
         id: String,
     },
-    /// Begin a job again that has failed or was cancelled.
-    Retry {
-        /// Which.
-        id: String,
-    },
     /// So far is a job. Nothing answers this.
     Report {
         /// Which.
@@ -423,15 +421,15 @@ pub fn backoff_s(attempts: u32) -> f64 {
     f64::from(1_u32 << attempts.saturating_sub(1).min(6)).min(60.0)
 }
 
-/// Returns the host of a URL that a client has named, in lower case.
+/// Returns the host of a URL that is to be told, in lower case.
 ///
 /// # Errors
 /// It is no URL at which anybody can be told.
 pub fn webhook_host(url: &str) -> Result<String, &'static str> {
-    let rest = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"))
-        .ok_or("it begins neither with https:// nor with http://")?;
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Err("it begins neither with https:// nor with http://");
+    }
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("it holds a space, or letters that are not ASCII");
     }
@@ -439,11 +437,16 @@ pub fn webhook_host(url: &str) -> Result<String, &'static str> {
     if authority.contains(['@', '\\']) {
         return Err("it holds a user");
     }
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
+    let (host, behind) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, behind)) => (host, behind),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    if host.is_empty() { Err("it names no host") } else { Ok(host.to_ascii_lowercase()) }
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    let port = behind.strip_prefix(':').unwrap_or(if behind.is_empty() { "443" } else { "" });
+    if host.is_empty() || !host.bytes().all(is_letter) || port.parse::<u16>().is_err() {
+        return Err("it names no host");
+    }
+    Ok(host.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -493,6 +496,11 @@ mod tests {
             ("https://good.example@127.0.0.1/", Err("it holds a user")),
             ("https://good.example\\@evil/", Err("it holds a user")),
             ("https:///x", Err("it names no host")),
+            ("https://[::1]x/", Err("it names no host")),
+            ("https://[::1/", Err("it names no host")),
+            ("https://a:99999/", Err("it names no host")),
+            ("https://a%2eb/", Err("it names no host")),
+            ("HTTPS://a/", Ok("a")),
             ("https://a b/", Err("it holds a space, or letters that are not ASCII")),
         ];
         for (url, expected) in table {

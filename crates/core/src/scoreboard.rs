@@ -507,13 +507,17 @@ impl InFlight {
     }
 
     /// Says that the time of the request with that number, which was to be over then, is over now. Its thread may have begun another
-    /// meanwhile, whose time is left as it is. For the thread that looks after deadlines.
-    pub fn expire(&self, id: u64, deadline_ns: u64, now_ns: u64) {
-        if self.deadline_ns.compare_exchange(deadline_ns, now_ns, Relaxed, Relaxed).is_ok() && !self.is_of(id)
-        {
-            // It has entered before, with no time of its own, or writes that down after this.
+    /// meanwhile, whose time is left as it is: false. For the thread that looks after deadlines.
+    pub fn expire(&self, id: u64, deadline_ns: u64, now_ns: u64) -> bool {
+        if self.deadline_ns.compare_exchange(deadline_ns, now_ns, Relaxed, Relaxed).is_err() {
+            return false;
+        }
+        let is_it = self.is_of(id);
+        if !is_it {
+            // Another has entered before, with no time of its own, or writes that down after this.
             let _ = self.deadline_ns.compare_exchange(now_ns, deadline_ns, Relaxed, Relaxed);
         }
+        is_it
     }
 
     /// Says that the request in flight is not to be interrupted, once more or (`false`) once less. For the thread that

@@ -9,20 +9,23 @@ use crate::attempt::Attempt;
 use crate::elsewhere::{Question, Told as Word, Wanted};
 use crate::rules::Rules;
 use crate::store::{
-    Body, Bounds, Due, Entry, Kept, Outcome, Part, RELAYED, SWEPT_MAX, Store, Work, named, written,
+    Body, Bounds, Due, Entry, Kept, Outcome, Part, Promise, RELAYED, SWEPT_MAX, Store, Work, named, written,
 };
 use crate::webhook::{Said, Webhooks};
 use ferricorn_core::log::Level;
-use ferricorn_core::offload::{Answer, Ask, Counts, MESSAGE_MAX, Request, State, Status, webhook_host};
+use ferricorn_core::offload::{
+    Answer, Ask, Counts, MESSAGE_MAX, Request, State, Status, WITHDRAWN, webhook_host,
+};
 use ferricorn_sys::process::start_time;
 use ferricorn_sys::{clock, packets};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -109,7 +112,7 @@ pub enum Told {
 /// What threads tell.
 enum News {
     /// An attempt is over.
-    Ended { id: String, attempt: u32, outcome: Outcome, part: PathBuf },
+    Ended { id: String, attempt: u32, lane: String, outcome: Outcome, part: PathBuf },
     /// Somebody was told that a job is over, or could not be.
     Told { due: Due, said: Said },
     /// What others know of a job that is not kept here.
@@ -148,15 +151,12 @@ struct Running {
     attempt: u32,
     /// The connection over which it is.
     stream: Arc<UnixStream>,
-    /// With which others it shares a limit; empty for none.
-    lane: String,
 }
 
 /// Something that is to be written.
 enum Task {
     Keep { client: u64, seq: u64, request: Request, head: Vec<u8>, body: Body },
     Cancel { client: u64, seq: u64, id: String },
-    Retry { client: u64, seq: u64, id: String },
     Report { id: String, progress: ferricorn_core::offload::Progress },
     Told { due: Due, said: Said },
     Ended { id: String, attempt: u32, outcome: Outcome, part: PathBuf },
@@ -172,8 +172,9 @@ struct Dispatcher<'a> {
     parked: Vec<Parked>,
     /// Attempts that run, by job.
     running: BTreeMap<String, Running>,
-    /// How many of them run in each lane that has a limit.
+    /// How many run in each lane that has a limit, here and for the dispatcher before.
     lanes: BTreeMap<String, usize>,
+    others: BTreeMap<String, usize>,
     /// Long bodies that are being written.
     storing: usize,
     /// Questions to others that are not answered.
@@ -207,7 +208,7 @@ impl<'a> Dispatcher<'a> {
             (context.log)(Level::Warning, &format!("Offload: {error}"));
         }
         store.begin()?;
-        store.line_up(|method, path| context.rules.lane(method, path).to_owned())?;
+        store.line_up(true, |method, path| context.rules.lane(method, path).to_owned())?;
         store.commit()?;
         let due_s = store.next_due(|lane| context.rules.room(lane))?;
         let telling_s = store.next_webhook()?;
@@ -225,6 +226,7 @@ impl<'a> Dispatcher<'a> {
             parked: Vec::new(),
             running: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            others: BTreeMap::new(),
             storing: 0,
             finding: 0,
             telling: 0,
@@ -264,7 +266,8 @@ impl<'a> Dispatcher<'a> {
             self.write(now_s);
             self.answer_parked(now_s);
             self.send_all();
-            let is_idle = self.running.is_empty() && self.storing == 0 && self.tasks.is_empty();
+            let is_idle =
+                self.running.is_empty() && self.storing + self.telling == 0 && self.tasks.is_empty();
             if self.is_draining && is_idle && (told == Told::Orphan || self.clients.is_empty()) {
                 return;
             }
@@ -280,7 +283,7 @@ impl<'a> Dispatcher<'a> {
             until_s = until_s.min(due_s.max(self.written_s + AGAIN_S));
         }
         if let Some(telling_s) = self.telling_s.filter(|_| self.may_tell()) {
-            until_s = until_s.min(telling_s);
+            until_s = until_s.min(telling_s.max(self.written_s + AGAIN_S));
         }
         until_s = self.parked.iter().map(|parked| parked.until_s).fold(until_s, f64::min);
         until_s = until_s.max(self.not_before_s);
@@ -309,8 +312,8 @@ impl<'a> Dispatcher<'a> {
 
     /// Returns how many more jobs of a lane may be begun.
     fn room_of(&self, lane: &str) -> usize {
-        let running = self.lanes.get(lane).copied().unwrap_or_default();
-        self.context.rules.room(lane).saturating_sub(running)
+        let running = |lanes: &BTreeMap<String, usize>| lanes.get(lane).copied().unwrap_or_default();
+        self.context.rules.room(lane).saturating_sub(running(&self.lanes) + running(&self.others))
     }
 
     fn accept(&mut self) {
@@ -391,7 +394,6 @@ impl<'a> Dispatcher<'a> {
             }
             Ask::Take { id } => self.take(client, seq, &id),
             Ask::Cancel { id } => self.tasks.push(Task::Cancel { client, seq, id }),
-            Ask::Retry { id } => self.tasks.push(Task::Retry { client, seq, id }),
             Ask::Report { id, progress } => self.tasks.push(Task::Report { id, progress }),
         }
     }
@@ -428,7 +430,10 @@ impl<'a> Dispatcher<'a> {
     /// Tells those who work on a job that nobody wants it any more.
     fn let_go(&mut self, id: &str, attempt: u32) {
         if let Some(running) = self.running.get(id) {
-            // Its thread hears of that, and its worker that the client is gone.
+            // Its thread hears of that, and its worker that nobody wants it. A relay is told below.
+            if !self.context.relayed {
+                let _ = send(&*running.stream, &[WITHDRAWN], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            }
             let _ = shutdown(&*running.stream, Shutdown::Both);
         }
         if self.context.relayed {
@@ -475,12 +480,12 @@ impl<'a> Dispatcher<'a> {
     fn hear_threads(&mut self) {
         while let Ok(news) = self.news.1.try_recv() {
             match news {
-                News::Ended { id, attempt, outcome, part } => {
-                    if self.running.get(&id).is_some_and(|running| running.attempt == attempt)
-                        && let Some(running) = self.running.remove(&id)
-                        && let Some(count) = self.lanes.get_mut(&running.lane)
-                    {
+                News::Ended { id, attempt, lane, outcome, part } => {
+                    if let Some(count) = self.lanes.get_mut(&lane) {
                         *count = count.saturating_sub(1);
+                    }
+                    if self.running.get(&id).is_some_and(|running| running.attempt == attempt) {
+                        self.running.remove(&id);
                     }
                     self.tasks.push(Task::Ended { id, attempt, outcome, part });
                 }
@@ -527,6 +532,11 @@ impl<'a> Dispatcher<'a> {
         match self.write_all(&tasks, (beats, sweeps), moved_s, now_s) {
             Ok((answers, work, due)) => {
                 self.trouble(None);
+                for task in &tasks {
+                    if let Task::Told { due, said } = task {
+                        self.report_told(due, said);
+                    }
+                }
                 for (client, seq, answer) in answers {
                     self.answer(client, seq, &answer);
                 }
@@ -604,10 +614,6 @@ impl<'a> Dispatcher<'a> {
                     }
                     answers.push((*client, *seq, told(status)));
                 }
-                Task::Retry { client, seq, id } => {
-                    self.store.retry(id, now_s)?;
-                    answers.push((*client, *seq, told(self.store.status(id)?)));
-                }
                 Task::Report { id, progress } => drop(self.store.report(id, progress)?),
                 Task::Ended { id, attempt, outcome, part } => {
                     self.ended(id, *attempt, outcome, part, now_s)?
@@ -615,7 +621,6 @@ impl<'a> Dispatcher<'a> {
                 Task::Told { due, said } => {
                     let again_at = said.again_s.map(|again_s| now_s + again_s);
                     self.store.tried(due, said.error.as_deref(), again_at, now_s)?;
-                    self.report_told(due, said);
                 }
             }
         }
@@ -627,12 +632,13 @@ impl<'a> Dispatcher<'a> {
             if !self.running.is_empty() {
                 self.store.beat(&self.owner, now_s)?;
             }
-            // Withdrawn by somebody else, over the store.
-            let running: Vec<String> = self.running.keys().cloned().collect();
-            for id in running {
-                if let Some(status) =
-                    self.store.status(&id)?.filter(|status| status.state == State::Cancelled)
-                {
+            // Withdrawn by somebody else, over the store; and perhaps wanted again.
+            let running: Vec<(String, u32)> =
+                self.running.iter().map(|(id, running)| (id.clone(), running.attempt)).collect();
+            for (id, attempt) in running {
+                let is_wanted =
+                    |status: &Status| status.state == State::Running && status.attempts == attempt;
+                if let Some(status) = self.store.status(&id)?.filter(|status| !is_wanted(status)) {
                     self.let_go(&id, status.attempts);
                 }
             }
@@ -656,6 +662,11 @@ impl<'a> Dispatcher<'a> {
         let room = self.context.capacity.saturating_sub(self.running.len());
         let mut work = Vec::new();
         if self.has_room() {
+            if self.context.rules.has_lanes() {
+                let rules = &self.context.rules;
+                self.store.line_up(false, |method, path| rules.lane(method, path).to_owned())?;
+                self.others = self.store.run_by_others(&self.owner)?;
+            }
             work = self.store.claim(&self.owner, room, |lane| self.room_of(lane), now_s)?;
             if !work.is_empty() {
                 self.store.beat(&self.owner, now_s)?;
@@ -672,8 +683,9 @@ impl<'a> Dispatcher<'a> {
     fn keep(&mut self, request: &Request, head: &[u8], body: &Body, now_s: f64) -> Result<Kept, StoreError> {
         let Context { rules, webhooks, .. } = self.context;
         let terms = rules.terms(&request.method, &request.path);
-        let told = webhooks.iter().flat_map(|webhooks| [&webhooks.url, &request.webhook]);
-        let webhooks: Vec<&str> = told.flatten().map(String::as_str).collect();
+        let told = webhooks.iter().flat_map(|webhooks| [(&webhooks.url, true), (&request.webhook, false)]);
+        let webhooks: Vec<Promise<'_>> =
+            told.filter_map(|(url, is_own)| Some(Promise { url: url.as_deref()?, is_own })).collect();
         let entry = Entry {
             request,
             head,
@@ -689,14 +701,10 @@ impl<'a> Dispatcher<'a> {
     /// Tells somebody that a job is over, in a thread of its own.
     fn tell(&mut self, due: Due) {
         let Some(webhooks) = &self.context.webhooks else { return };
-        // It may have been begun again.
-        let Ok(Some(status)) = self.store.status(&due.id) else { return };
-        if !status.state.is_over() {
-            return;
-        }
         let (webhooks, told, bell) = (webhooks.clone(), self.news.0.clone(), self.bell.clone());
         let body = move || {
-            let said = webhooks.tell(&due.url, &status, due.tries, clock::wall_time_s());
+            let telling = AssertUnwindSafe(|| webhooks.tell(&due, clock::wall_time_s()));
+            let said = catch_unwind(telling).unwrap_or_else(|_| Said::failed(due.tries));
             let _ = told.send(News::Told { due, said });
             ring(&bell);
         };
@@ -717,7 +725,7 @@ impl<'a> Dispatcher<'a> {
                 "it is given up".to_owned()
             }
         };
-        let line = format!("Job {}: its webhook at {host} was not told: {why}; {next}", due.id);
+        let line = format!("Job {}: its webhook at {host} was not told: {why}; {next}", due.status.id);
         (self.context.log)(Level::Warning, &line);
     }
 
@@ -811,18 +819,18 @@ impl<'a> Dispatcher<'a> {
             Err(_) => return self.tasks.push(not_begun(part)),
         };
         let (told, bell) = (self.news.0.clone(), self.bell.clone());
-        let (own, of) = (stream.clone(), id.clone());
+        let (own, of, in_lane) = (stream.clone(), id.clone(), lane.clone());
         let body = move || {
             let outcome = one.make(&own);
-            let _ = told.send(News::Ended { id: of, attempt, outcome, part: one.part });
+            let _ = told.send(News::Ended { id: of, attempt, lane: in_lane, outcome, part: one.part });
             ring(&bell);
         };
         match thread::Builder::new().name("offload-job".into()).spawn(body) {
             Ok(_) => {
                 if !lane.is_empty() {
-                    *self.lanes.entry(lane.clone()).or_default() += 1;
+                    *self.lanes.entry(lane).or_default() += 1;
                 }
-                self.running.insert(id, Running { attempt, stream, lane });
+                self.running.insert(id, Running { attempt, stream });
             }
             Err(_) => self.tasks.push(not_begun(part)),
         }

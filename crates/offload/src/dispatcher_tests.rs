@@ -154,6 +154,10 @@ impl Worker {
     }
 
     fn keep(&mut self, number: u8, method: &str) -> String {
+        self.keep_for(number, method, None)
+    }
+
+    fn keep_for(&mut self, number: u8, method: &str, webhook: Option<String>) -> String {
         let head = format!("{method} /r/{number} HTTP/1.1\r\n\r\n").into_bytes();
         let id = id([number; 16]);
         let request = Request {
@@ -161,6 +165,7 @@ impl Worker {
             method: method.into(),
             path: format!("/r/{number}"),
             head: head.len(),
+            webhook,
             ..Request::default()
         };
         self.say(&Ask::Keep(request), &head, None);
@@ -333,27 +338,19 @@ fn jobs_of_a_route_wait_for_each_other_and_others_do_not() {
 }
 
 #[test]
-fn who_asked_is_told_of_the_end_and_again_if_it_was_not_there() {
+fn who_wants_to_is_told_of_the_end_where_that_may_be() {
     let server = Server::start(vec![Reply::status(200)]);
-    let webhooks = |is_ours: fn(std::net::IpAddr) -> bool| {
-        let key = Key::parse("a secret of the service").expect("a key");
-        Webhooks::new(Some(server.url()), vec![key], Places::default(), is_ours)
-    };
-    let stage = Stage::begin_with(folder(), 2, Vec::new(), Some(webhooks(|ip| ip.is_loopback())), |_| {
-        Some("made".into())
-    });
+    let key = Key::parse("a secret of the service").expect("a key");
+    let webhooks = Webhooks::new(Some(server.url()), vec![key], Places::default(), |_| false);
+    let stage = Stage::begin_with(folder(), 2, Vec::new(), Some(webhooks), |_| Some("made".into()));
     let mut worker = stage.worker();
     let id = worker.keep(1, "POST");
     let told = server.next();
     assert_eq!(told.json()["type"], "job.done");
     assert_eq!(told.json()["data"]["id"], id.as_str());
     assert!(told.field("webhook-signature").is_some_and(|text| text.starts_with("v1,")));
-    assert_eq!(worker.over(&id).state, State::Done);
-    let folder = stage.end();
-    // Nobody is told at an address that is nobody's in public, unless the settings say so.
-    let stage = Stage::begin_with(folder, 2, Vec::new(), Some(webhooks(|_| false)), |_| Some("made".into()));
-    let mut worker = stage.worker();
-    let id = worker.keep(2, "POST");
+    // A client names the same address, which is nobody's in public.
+    let id = worker.keep_for(2, "POST", Some(format!("{}/theirs", server.url())));
     assert_eq!(worker.over(&id).state, State::Done);
     let refused = format!(
         "Job {id}: its webhook at 127.0.0.1 was not told: its address may not be reached; it is given up"
@@ -363,6 +360,8 @@ fn who_asked_is_told_of_the_end_and_again_if_it_was_not_there() {
         assert!(std::time::Instant::now() < until, "{:?}", stage.lines);
         thread::sleep(Duration::from_millis(10));
     }
+    let told = server.next();
+    assert_eq!((told.path.as_str(), &told.json()["data"]["id"]), ("/", &id.into()));
     assert!(server.is_quiet());
     stage.end();
 }

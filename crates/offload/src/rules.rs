@@ -61,6 +61,11 @@ impl Rules {
         self.of(method, path).filter(|rule| rule.concurrency.is_some()).map_or("", |rule| &rule.name)
     }
 
+    /// Tells whether any route has a limit of those that run.
+    pub fn has_lanes(&self) -> bool {
+        self.each.iter().any(|rule| rule.concurrency.is_some())
+    }
+
     /// Returns how many jobs of a lane may run at a time; of one that nobody knows any more, any number.
     pub fn room(&self, lane: &str) -> usize {
         let rule = self.each.iter().find(|rule| !lane.is_empty() && rule.name == lane);

@@ -5,7 +5,7 @@
 
 mod webhooks;
 
-pub use webhooks::{Due, Told};
+pub use webhooks::{Due, Promise, Told};
 
 use crate::StoreError;
 use ferricorn_core::offload::{
@@ -87,14 +87,18 @@ CREATE TABLE owners (name TEXT PRIMARY KEY, beat REAL NOT NULL) STRICT;
 ";
 
 const LANES: &str = "
-ALTER TABLE jobs ADD COLUMN lane TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN lane TEXT;
 DROP INDEX waiting;
 CREATE INDEX waiting ON jobs (service, due, lane) WHERE state = 0;
+CREATE INDEX unlined ON jobs (service) WHERE state = 0 AND lane IS NULL;
 CREATE TABLE webhooks (
     number INTEGER PRIMARY KEY,
-    job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    job TEXT NOT NULL,
     service TEXT NOT NULL,
     url TEXT NOT NULL,
+    own INTEGER NOT NULL,
+    round INTEGER NOT NULL DEFAULT 0,
+    status TEXT,
     tries INTEGER NOT NULL DEFAULT 0,
     due REAL,
     told REAL,
@@ -187,7 +191,7 @@ pub struct Entry<'a> {
     /// With which others it shares a limit of those that run; empty for none.
     pub lane: &'a str,
     /// Who is told when it is over.
-    pub webhooks: &'a [&'a str],
+    pub webhooks: &'a [Promise<'a>],
 }
 
 /// The jobs of one service.
@@ -378,7 +382,7 @@ impl Store {
         };
         let query = "INSERT INTO requests (number, head, body) VALUES (?1, ?2, ?3)";
         self.connection.prepare_cached(query)?.execute(params![number, head, inline])?;
-        self.promise(number, webhooks)?;
+        self.promise(&request.id, webhooks)?;
         let (id, method, path) = (request.id.clone(), request.method.clone(), request.path.clone());
         let due_at = Some(now_s);
         let status =
@@ -411,20 +415,24 @@ impl Store {
         Ok(found.and_then(read))
     }
 
-    /// Puts jobs that are not over into the lanes that `lane` says, by method and path: the rules may be others by now.
+    /// Puts jobs into the lanes that `lane` says by method and path: those that wait in none yet, or all that are not over, since the rules
+    /// may be others by now.
     ///
     /// # Errors
     /// The store's.
-    pub fn line_up(&self, lane: impl Fn(&str, &str) -> String) -> Result<(), StoreError> {
-        let query = "SELECT number, method, path, lane FROM jobs WHERE service = ?1 AND state = ?2";
-        let mut statement = self.connection.prepare_cached(query)?;
+    pub fn line_up(&self, all: bool, lane: impl Fn(&str, &str) -> String) -> Result<(), StoreError> {
+        // A state that is no constant would not be found by its index.
+        let wanted: &[&str] = if all { &["state = 0", "state = 1"] } else { &["state = 0 AND lane IS NULL"] };
         let mut moved: Vec<(i64, String)> = Vec::new();
-        for state in [State::Queued, State::Running] {
-            let mut rows = statement.query(params![self.service, state as i64])?;
+        for wanted in wanted {
+            let query =
+                format!("SELECT number, method, path, lane FROM jobs WHERE service = ?1 AND {wanted}");
+            let mut statement = self.connection.prepare_cached(&query)?;
+            let mut rows = statement.query([&self.service])?;
             while let Some(row) = rows.next()? {
-                let (method, path, old): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
-                let new = lane(&method, &path);
-                if new != old {
+                let (method, path): (String, String) = (row.get(1)?, row.get(2)?);
+                let (old, new): (Option<String>, _) = (row.get(3)?, lane(&method, &path));
+                if old.as_ref() != Some(&new) {
                     moved.push((row.get(0)?, new));
                 }
             }
@@ -434,6 +442,20 @@ impl Store {
             statement.execute(params![number, lane])?;
         }
         Ok(())
+    }
+
+    /// Returns how many jobs run in each lane for others than this owner.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn run_by_others(&self, owner: &str) -> Result<BTreeMap<String, usize>, StoreError> {
+        let query = "SELECT lane, count(*) FROM jobs WHERE service = ?1 AND state = 1 AND owner <> ?2 AND lane <> '' GROUP BY lane";
+        let mut statement = self.connection.prepare_cached(query)?;
+        let rows = statement.query_map([&self.service, owner], |row| {
+            let count: i64 = row.get(1)?;
+            Ok((row.get(0)?, usize::try_from(count).unwrap_or_default()))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Takes jobs that are due and not begun, the one that has waited longest first, and of each lane no more than there is `room`.
@@ -455,7 +477,7 @@ impl Store {
         while numbers.len() < most
             && let Some(row) = rows.next()?
         {
-            let lane: String = row.get(1)?;
+            let lane: String = row.get::<_, Option<String>>(1)?.unwrap_or_default();
             let count: &mut usize = taken.entry(lane.clone()).or_default();
             if *count < room(&lane) {
                 *count += 1;
@@ -604,7 +626,7 @@ impl Store {
             return Ok(None);
         }
         let query = "UPDATE jobs SET state = 0, due = ?2, ended = NULL, expires = NULL, attempts_max = attempts + 1, status = NULL, \
-                     response = NULL WHERE id = ?1 AND state IN (3, 4) AND EXISTS (SELECT 1 FROM requests WHERE number = jobs.number)";
+                     response = NULL, lane = NULL WHERE id = ?1 AND state IN (3, 4) AND EXISTS (SELECT 1 FROM requests WHERE number = jobs.number)";
         let changed = self.connection.prepare_cached(query)?.execute(params![id, now_s])?;
         if changed > 0 {
             let query = "DELETE FROM responses WHERE number = (SELECT number FROM jobs WHERE id = ?1)";
@@ -621,6 +643,8 @@ impl Store {
     /// The store's.
     pub fn hasten(&self, now_s: f64) -> Result<(), StoreError> {
         let query = "UPDATE jobs SET due = ?2 WHERE service = ?1 AND state = 0 AND due > ?2";
+        self.connection.prepare_cached(query)?.execute(params![self.service, now_s])?;
+        let query = "UPDATE webhooks SET due = ?2 WHERE service = ?1 AND due > ?2";
         Ok(self.connection.prepare_cached(query)?.execute(params![self.service, now_s]).map(drop)?)
     }
 
@@ -705,6 +729,7 @@ impl Store {
             self.empty(id)?;
             if *state == State::Expired as i64 {
                 self.connection.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([id])?;
+                self.forget_told(id)?;
             } else {
                 let query = "UPDATE jobs SET state = 5, expires = ?2 + kept WHERE id = ?1";
                 self.connection.prepare_cached(query)?.execute(params![id, now_s])?;
@@ -811,7 +836,7 @@ impl Store {
         let mut statement = self.connection.prepare_cached(query)?;
         let mut rows = statement.query([&self.service])?;
         while let Some(row) = rows.next()? {
-            if room(&row.get::<_, String>(1)?) > 0 {
+            if room(&row.get::<_, Option<String>>(1)?.unwrap_or_default()) > 0 {
                 return Ok(Some(row.get(0)?));
             }
         }

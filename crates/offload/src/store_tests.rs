@@ -24,7 +24,8 @@ const ANY: fn(&str) -> usize = |_| usize::MAX;
 fn take(store: &mut Store, request: &Request, body: &Body, now_s: f64) -> Kept {
     let terms = Terms { retries: 0, retention_s: 60.0 };
     let lane = if request.path == "/reports" { "" } else { &request.path };
-    let webhooks: Vec<&str> = request.webhook.as_deref().into_iter().collect();
+    let told = request.webhook.as_deref();
+    let webhooks: Vec<_> = told.into_iter().map(|url| Promise { url, is_own: false }).collect();
     let (attempts_max, retention_s) = (terms.attempts(request), terms.retention_s);
     let entry = Entry { request, head: b"head", body, attempts_max, retention_s, lane, webhooks: &webhooks };
     store.keep(&entry, now_s).expect("kept")
@@ -194,8 +195,19 @@ fn no_more_jobs_of_a_lane_are_taken_than_there_is_room_for() {
     assert_eq!(taken, [(request(1).id, "/big".to_owned()), (request(3).id, String::new())]);
     assert!(store.claim("me", 9, none, 9.0).expect("claimed").is_empty());
     // The rules are others now.
-    store.line_up(|_, path| if path == "/reports" { "small".into() } else { String::new() }).expect("done");
+    store
+        .line_up(true, |_, path| if path == "/reports" { "small".into() } else { String::new() })
+        .expect("done");
     assert_eq!(ids(store.claim("me", 9, none, 9.0).expect("claimed")), [(request(2).id, String::new())]);
+    assert!(store.run_by_others("me").expect("read").is_empty());
+    let counts = [("small".to_owned(), 1)];
+    assert_eq!(store.run_by_others("other").expect("read").into_iter().collect::<Vec<_>>(), counts);
+    // One that is begun again stands in line as the rules have it by then.
+    store.finish(&request(2).id, 1, &failed(Fault::Timeout), 10.0).expect("written");
+    store.retry(&request(2).id, 11.0).expect("done");
+    store.line_up(false, |_, path| if path == "/big" { "/big".into() } else { String::new() }).expect("done");
+    assert!(store.claim("me", 9, none, 12.0).expect("claimed").is_empty());
+    assert_eq!(ids(store.claim("me", 9, one, 12.0).expect("claimed")), [(request(2).id, "/big".to_owned())]);
 }
 
 #[test]
@@ -209,7 +221,8 @@ fn who_waits_for_the_end_of_a_job_is_told_once_for_each_end() {
     store.finish(&one.id, 1, &failed(Fault::Timeout), 2.0).expect("written");
     assert_eq!(store.next_webhook().expect("read"), Some(2.0));
     let due = store.claim_webhooks(9, 62.0, 3.0).expect("claimed");
-    assert_eq!((due.len(), due[0].id.as_str(), due[0].tries), (1, one.id.as_str(), 0));
+    assert_eq!((due.len(), due[0].status.id.as_str(), due[0].tries), (1, one.id.as_str(), 0));
+    assert_eq!(due[0].status.state, State::Failed);
     assert!(store.claim_webhooks(9, 62.0, 3.0).expect("claimed").is_empty(), "somebody is at it");
     store.tried(&due[0], Some("it answered 500"), Some(8.0), 3.0).expect("written");
     let again = store.claim_webhooks(9, 68.0, 8.0).expect("claimed");
@@ -222,9 +235,19 @@ fn who_waits_for_the_end_of_a_job_is_told_once_for_each_end() {
     assert_eq!(store.next_webhook().expect("read"), None);
     store.retry(&one.id, 10.0).expect("done");
     store.cancel(&one.id, false, 11.0).expect("done");
-    assert_eq!(store.claim_webhooks(9, 71.0, 11.0).expect("claimed").len(), 1);
+    // Who was told of the end before says so only now.
+    let mut before = again[0].clone();
+    before.tries = 0;
+    store.tried(&before, None, None, 11.5).expect("written");
+    let last = store.claim_webhooks(9, 72.0, 12.0).expect("claimed");
+    assert_eq!((last.len(), last[0].status.state), (1, State::Cancelled));
+    // It outlives its job until it is told, with what was to be told.
     store.sweep(80.0).expect("swept");
     store.sweep(200.0).expect("swept");
+    assert!(store.status(&one.id).expect("read").is_none());
+    let late = store.claim_webhooks(9, 300.0, 250.0).expect("claimed");
+    assert_eq!((late.len(), late[0].status.state), (1, State::Cancelled));
+    store.tried(&late[0], Some("it answered 500"), None, 251.0).expect("written");
     assert!(store.webhooks(&one.id).expect("read").is_empty());
 }
 

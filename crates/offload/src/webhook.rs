@@ -1,6 +1,7 @@
 //! Tells others that a job is over: one signed POST, as Standard Webhooks has it (standardwebhooks.com, 1.0), to an address that may be
 //! reached. Not for: when, and how often (`dispatcher`), and not for whom (`store`).
 
+use crate::store::Due;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ferricorn_core::offload::{Places, Status};
@@ -18,6 +19,8 @@ use std::time::Duration;
 const WITHIN: Duration = Duration::from_secs(10);
 /// After how long somebody is told again who was not there, seconds; after the last of them never.
 const PAUSES_S: [f64; 7] = [5.0, 30.0, 180.0, 900.0, 3600.0, 14_400.0, 43_200.0];
+/// Fewest bytes of a key.
+const KEY_MIN: usize = 16;
 /// How a secret begins that is written in base64.
 const PREFIX: &str = "whsec_";
 /// The receiver is gone for good (RFC 9110 section 15.5.11).
@@ -34,8 +37,11 @@ impl Key {
     /// What is wrong with it; it is not repeated.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some(coded) = text.strip_prefix(PREFIX) else { return Ok(Self(text.as_bytes().to_vec())) };
-        let key = STANDARD.decode(coded).map_err(|_| format!("what follows `{PREFIX}` is no base64"))?;
-        Ok(Self(key))
+        match STANDARD.decode(coded) {
+            Ok(key) if key.len() >= KEY_MIN => Ok(Self(key)),
+            Ok(_) => Err(format!("what follows `{PREFIX}` has less than {KEY_MIN} bytes")),
+            Err(_) => Err(format!("what follows `{PREFIX}` is no base64")),
+        }
     }
 
     /// Returns the signature of a message.
@@ -60,7 +66,9 @@ pub struct Webhooks {
     /// What messages are signed with, one signature for each.
     keys: Arc<Vec<Key>>,
     places: Places,
-    poster: Arc<Poster>,
+    /// Those of the settings may be anywhere, those that clients name may not.
+    own: Arc<Poster>,
+    guarded: Arc<Poster>,
 }
 
 impl fmt::Debug for Webhooks {
@@ -78,25 +86,38 @@ pub struct Said {
     pub again_s: Option<f64>,
 }
 
+impl Said {
+    /// It could not be tried, for the time after so many others.
+    pub fn failed(tries: u32) -> Self {
+        Self { error: Some("it could not be tried".to_owned()), again_s: pause_s(tries) }
+    }
+}
+
+/// After how many seconds it is tried again after so many times, and the one that has failed just now.
+fn pause_s(tries: u32) -> Option<f64> {
+    PAUSES_S.get(tries as usize).copied()
+}
+
 impl Webhooks {
-    /// Tells `url` of all jobs, if there is one, and of some whom their clients name; networks of which `is_ours` says so are reached
-    /// though they are not public, and without TLS if the URL says so.
+    /// Tells `url` of all jobs, if there is one, and of some whom their clients name: at public addresses over TLS, and in any case at those
+    /// of which `is_open` says so.
     pub fn new(
         url: Option<String>,
         keys: Vec<Key>,
         places: Places,
-        is_ours: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+        is_open: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
     ) -> Self {
-        let judge: Judge = Arc::new(move |ip, is_tls| is_ours(ip) || is_tls && ferricorn_post::is_public(ip));
-        let poster = Arc::new(Poster::guarded(WITHIN, judge));
-        Self { url, keys: Arc::new(keys), places, poster }
+        let judge: Judge = Arc::new(move |ip, is_tls| is_open(ip) || is_tls && ferricorn_post::is_public(ip));
+        let (own, guarded) = (Arc::new(Poster::new(WITHIN)), Arc::new(Poster::guarded(WITHIN, judge)));
+        Self { url, keys: Arc::new(keys), places, own, guarded }
     }
 
-    /// Tells somebody of a job that is over, at `now_s`, for the time after so many others. Waits for an answer.
-    pub fn tell(&self, url: &str, status: &Status, tries: u32, now_s: f64) -> Said {
-        let (fields, body) = self.message(status, now_s);
-        let again_s = PAUSES_S.get(tries as usize).copied();
-        match self.poster.post(url, &fields, "application/json", body.as_bytes()) {
+    /// Tells somebody of a job that is over, at `now_s`. Waits for an answer.
+    pub fn tell(&self, due: &Due, now_s: f64) -> Said {
+        let (fields, body) = self.message(&due.status, now_s);
+        let again_s = pause_s(due.tries);
+        let poster = if due.is_own { &self.own } else { &self.guarded };
+        match poster.post(&due.url, &fields, "application/json", body.as_bytes()) {
             Outcome::Accepted(_) => Said { error: None, again_s: None },
             Outcome::Later { why, after } => {
                 let asked_s = after.map_or(0.0, |after| after.as_secs_f64());
@@ -140,7 +161,7 @@ mod tests {
         let key = Key::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a key");
         let signature = key.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, "{\"test\": 2432232314}");
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-        assert!(Key::parse("whsec_?").is_err());
+        assert!(Key::parse("whsec_?").is_err() && Key::parse("whsec_c2hvcnQ=").is_err());
         assert_eq!(Key::parse("any text"), Ok(Key(b"any text".to_vec())));
     }
 

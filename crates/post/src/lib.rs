@@ -156,6 +156,9 @@ impl Poster {
             Err(Error::Other(error)) if error.is::<Forbidden>() => {
                 Outcome::Refused { why: error.to_string(), status: None }
             }
+            Err(error @ (Error::BadUri(_) | Error::Http(_))) => {
+                Outcome::Refused { why: self.why(&error), status: None }
+            }
             Err(error) => Outcome::Later { why: self.why(&error), after: None },
         }
     }
@@ -266,12 +269,19 @@ mod tests {
     #[test]
     fn who_is_not_there_is_said_without_the_url() {
         let poster = Poster::new(Duration::from_secs(5));
-        for url in ["http://127.0.0.1:1/s3cret", "http://no-such-host.invalid/s3cret", "http://a:b:c/s3cret"]
-        {
-            match poster.post(url, &[], "text/plain", b"") {
-                Outcome::Later { why, .. } => assert!(!why.is_empty() && !why.contains("s3cret"), "{why}"),
+        let table = [
+            ("http://127.0.0.1:1/s3cret", true),
+            ("http://no-such-host.invalid/s3cret", true),
+            ("http://a:b:c/s3cret", false),
+        ];
+        for (url, may_come) in table {
+            let (why, is_later) = match poster.post(url, &[], "text/plain", b"") {
+                Outcome::Later { why, .. } => (why, true),
+                Outcome::Refused { why, status: None } => (why, false),
                 other => panic!("{other:?}"),
-            }
+            };
+            assert_eq!(is_later, may_come, "{url}: {why}");
+            assert!(!why.is_empty() && !why.contains("s3cret"), "{why}");
         }
     }
 

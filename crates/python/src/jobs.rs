@@ -289,7 +289,7 @@ impl Ties {
             // Who is replaced cuts the jobs that take longer than others are given to end.
             options.requests_max = 0;
             // A relay ends by itself, and tells Celery.
-            options.ends_unawaited = said.celery.is_none();
+            options.ends_withdrawn = said.celery.is_none();
         }
         options.pass = self.pass;
     }

@@ -195,7 +195,7 @@ fn options(settings: &Settings) -> Options {
         error_page: None,
         offload: None,
         pass: None,
-        ends_unawaited: false,
+        ends_withdrawn: false,
         upload_dir: settings.tmp_upload_dir.clone().unwrap_or_else(std::env::temp_dir),
         trusts: Box::new(move |address| allowed.allows(address)),
     }

@@ -172,9 +172,9 @@ fn carry_out<A: Interpreter>(
 
 /// Answers a late request and says so; returns what its thread is doing, or nothing if somebody else has answered.
 fn answer(view: &InFlightView, blocked: bool, hub: &Hub, reactor: &mut Reactor) -> Option<String> {
-    if reactor.is_unawaited(view.place) {
+    if reactor.is_withdrawn(view.place) {
         if reactor.answer_late(view, LATE_DETAIL) != Claim::Over {
-            let ended = "nobody waits for it any more: it is ended";
+            let ended = "its job was withdrawn: it is ended";
             hub.log.log(Level::Info, &format!("{}: {ended}", told(hub, view, reactor.now_ns())));
         }
         return None;

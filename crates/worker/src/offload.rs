@@ -103,10 +103,10 @@ impl Offload {
 
     /// Returns until when the URLs are good that are told in answer to a request: whoever has come by one gets no longer ones.
     fn until(&self, head: &Head) -> u64 {
-        let now_s = now_s();
+        // Whether it was still good has been looked at when it came.
         let rest = self.below(head.get(&head.path));
-        let found = rest.and_then(|rest| self.places.find(rest, head.get(&head.query), now_s).ok());
-        found.map_or_else(|| self.places.until(now_s), |(_, until)| until)
+        let found = rest.and_then(|rest| self.places.find(rest, head.get(&head.query), 0).ok());
+        found.map_or_else(|| self.places.until(now_s()), |(_, until)| until)
     }
 }
 
@@ -186,6 +186,11 @@ mod tests {
         for (url, expected) in [(&good, look(0)), (&late, Some(Errand::Late)), (&at, Some(Errand::Absent))] {
             assert_eq!(signed.errand(&head(&format!("GET {url} HTTP/1.1"))), expected, "{url}");
         }
-        assert_eq!(signed.until(&head(&format!("GET {good} HTTP/1.1"))), now_s() + 60);
+        for url in [&good, &late] {
+            // An answer that took its time leads nowhere for longer.
+            let until: u64 = url.split(['=', '&']).nth(1).and_then(|text| text.parse().ok()).expect("a time");
+            assert_eq!(signed.until(&head(&format!("GET {url} HTTP/1.1"))), until);
+        }
+        assert!(signed.until(&head("POST /api/reports/1 HTTP/1.1")) >= now_s() + 59);
     }
 }

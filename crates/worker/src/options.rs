@@ -89,8 +89,8 @@ pub struct Options {
     pub offload: Option<Offload>,
     /// What a request has to show here, which is a job of another server's client then ([`Pass`](ferricorn_core::offload::Pass)).
     pub pass: Option<String>,
-    /// Whether a request is ended like a late one when its client has gone: a job that was withdrawn.
-    pub ends_unawaited: bool,
+    /// Whether a request is ended like a late one when the dispatcher withdraws it.
+    pub ends_withdrawn: bool,
     /// Which peers may speak for their clients (`forwarded_allow_ips`); unix peers always may.
     pub trusts: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
@@ -99,7 +99,7 @@ impl Options {
     /// Tells whether any request has a deadline.
     pub(crate) fn has_deadlines(&self) -> bool {
         let of_requests = self.request_timeout_ns > 0 || self.rules.deadline_header.is_some();
-        self.timeout_ns > 0 || of_requests || !self.route_timeouts.is_empty() || self.ends_unawaited
+        self.timeout_ns > 0 || of_requests || !self.route_timeouts.is_empty() || self.ends_withdrawn
     }
 
     /// Tells whether a request is answered without the application, which then cannot ask for its body.
@@ -152,7 +152,7 @@ impl Default for Options {
             error_page: None,
             offload: None,
             pass: None,
-            ends_unawaited: false,
+            ends_withdrawn: false,
             trusts: Box::new(|address| address.is_loopback()),
         }
     }

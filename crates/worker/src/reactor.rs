@@ -65,6 +65,8 @@ struct Place {
     conn: Option<Box<Conn>>,
     away: bool,
     missed: EventFlags,
+    /// Nobody wants its request any more.
+    withdrawn: bool,
     /// To answer over while the connection is away.
     socket: Option<Arc<OwnedFd>>,
     /// How, and whether without a body.
@@ -79,6 +81,7 @@ impl Place {
             conn: None,
             away: false,
             missed: EventFlags::empty(),
+            withdrawn: false,
             socket: None,
             form: Form::default(),
             head_only: false,
@@ -250,6 +253,7 @@ impl Reactor {
             }
             place.away = true;
             place.missed = EventFlags::empty();
+            place.withdrawn = false;
             place.form = conn.head.form;
             place.head_only = conn.head.method() == b"HEAD";
             self.away += 1;

@@ -33,6 +33,9 @@ def report(name):
     answer = jsonify(name=name, bytes=len(data), sha=digest, client=request.remote_addr, url=request.url, agent=request.user_agent.string)
     answer.headers["X-Report"] = name
     answer.set_cookie("seen", name)
+    if "after" in request.args:
+        pause = float(request.args["after"])
+        answer.call_on_close(lambda: (time.sleep(pause), mark(f"after {name}")))
     return answer, 201
 
 

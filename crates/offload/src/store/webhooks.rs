@@ -1,21 +1,34 @@
-//! Who is to be told that a job is over: written down when the job is taken, due when it is over, kept until it is removed. Not for:
-//! telling, and not for what is told.
+//! Who is to be told that a job is over: written down when the job is taken, due when it is over, with how it stood then; outlives the job
+//! until it was told or given up. Not for: telling.
 
 use super::Store;
 use crate::StoreError;
+use ferricorn_core::offload::Status;
 use rusqlite::{Row, params};
 
+/// Somebody who is to be told of a job's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise<'a> {
+    /// Who.
+    pub url: &'a str,
+    /// Whether the settings name the URL, and no client.
+    pub is_own: bool,
+}
+
 /// Somebody who is to be told now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Due {
-    /// Which entry it is.
-    pub number: i64,
-    /// The job that is over.
-    pub id: String,
+    /// Which entry it is, and for which end of its job.
+    number: i64,
+    round: i64,
     /// Who.
     pub url: String,
+    /// Whether the settings name the URL, and no client.
+    pub is_own: bool,
     /// How often it was tried.
     pub tries: u32,
+    /// How the job stood when it was over.
+    pub status: Status,
 }
 
 /// Whether somebody was told.
@@ -35,25 +48,34 @@ pub struct Told {
 
 impl Store {
     /// Writes down that these are to be told of a job when it is over.
-    pub(super) fn promise(&self, job: i64, urls: &[&str]) -> Result<(), StoreError> {
-        for url in urls {
-            let query = "INSERT INTO webhooks (job, service, url) VALUES (?1, ?2, ?3)";
-            self.connection.prepare_cached(query)?.execute(params![job, self.service, url])?;
+    pub(super) fn promise(&self, id: &str, promises: &[Promise<'_>]) -> Result<(), StoreError> {
+        for Promise { url, is_own } in promises {
+            let query = "INSERT INTO webhooks (job, service, url, own) VALUES (?1, ?2, ?3, ?4)";
+            self.connection.prepare_cached(query)?.execute(params![id, self.service, url, is_own])?;
         }
         Ok(())
     }
 
     /// A job is over: who waits for that is to be told from now on.
     pub(super) fn announce(&self, id: &str, now_s: f64) -> Result<(), StoreError> {
-        let query = "UPDATE webhooks SET due = ?2 WHERE job = (SELECT number FROM jobs WHERE id = ?1) AND due IS NULL \
-                     AND told IS NULL AND tries = 0";
-        Ok(self.connection.prepare_cached(query)?.execute(params![id, now_s]).map(drop)?)
+        let query = "SELECT EXISTS (SELECT 1 FROM webhooks WHERE job = ?1)";
+        if !self.connection.prepare_cached(query)?.query_row([id], |row| row.get(0))? {
+            return Ok(());
+        }
+        let status = serde_json::to_string(&self.status(id)?.unwrap_or_default()).unwrap_or_default();
+        let query = "UPDATE webhooks SET due = ?2, status = ?3, round = round + 1, told = NULL, error = NULL, tries = 0 WHERE job = ?1";
+        Ok(self.connection.prepare_cached(query)?.execute(params![id, now_s, status]).map(drop)?)
     }
 
-    /// A job is begun again: its next end is told anew.
+    /// A job is begun again: its next end is told in place of the last.
     pub(super) fn unannounce(&self, id: &str) -> Result<(), StoreError> {
-        let query = "UPDATE webhooks SET due = NULL, told = NULL, error = NULL, tries = 0 \
-                     WHERE job = (SELECT number FROM jobs WHERE id = ?1)";
+        let query = "UPDATE webhooks SET due = NULL, told = NULL, error = NULL, tries = 0 WHERE job = ?1";
+        Ok(self.connection.prepare_cached(query)?.execute([id]).map(drop)?)
+    }
+
+    /// A job is removed: who was told, or given up, is not kept any more.
+    pub(super) fn forget_told(&self, id: &str) -> Result<(), StoreError> {
+        let query = "DELETE FROM webhooks WHERE job = ?1 AND due IS NULL";
         Ok(self.connection.prepare_cached(query)?.execute([id]).map(drop)?)
     }
 
@@ -72,11 +94,18 @@ impl Store {
     /// # Errors
     /// The store's.
     pub fn claim_webhooks(&self, most: usize, again_s: f64, now_s: f64) -> Result<Vec<Due>, StoreError> {
-        let query = "SELECT webhooks.number, id, url, tries FROM webhooks JOIN jobs ON jobs.number = job \
-                     WHERE webhooks.service = ?1 AND webhooks.due <= ?2 ORDER BY webhooks.due LIMIT ?3";
+        let query = "SELECT number, round, url, own, tries, status FROM webhooks WHERE service = ?1 AND due <= ?2 ORDER BY due LIMIT ?3";
         let mut statement = self.connection.prepare_cached(query)?;
         let due = |row: &Row<'_>| {
-            Ok(Due { number: row.get(0)?, id: row.get(1)?, url: row.get(2)?, tries: row.get(3)? })
+            let status: Option<String> = row.get(5)?;
+            Ok(Due {
+                number: row.get(0)?,
+                round: row.get(1)?,
+                url: row.get(2)?,
+                is_own: row.get(3)?,
+                tries: row.get(4)?,
+                status: status.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            })
         };
         let rows = statement.query_map(params![self.service, now_s, most as i64], due)?;
         let claimed: Vec<Due> = rows.collect::<Result<_, _>>()?;
@@ -102,9 +131,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let told = error.is_none().then_some(now_s);
         let query = "UPDATE webhooks SET tries = tries + 1, told = ?2, error = ?3, due = ?4 \
-                     WHERE number = ?1 AND due IS NOT NULL AND tries = ?5";
-        let values = params![due.number, told, error, again_at, due.tries];
-        Ok(self.connection.prepare_cached(query)?.execute(values).map(drop)?)
+                     WHERE number = ?1 AND due IS NOT NULL AND tries = ?5 AND round = ?6";
+        let values = params![due.number, told, error, again_at, due.tries, due.round];
+        self.connection.prepare_cached(query)?.execute(values)?;
+        let query = "DELETE FROM webhooks WHERE number = ?1 AND due IS NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = job)";
+        Ok(self.connection.prepare_cached(query)?.execute([due.number]).map(drop)?)
     }
 
     /// Returns who is to be told of a job, and whether they were.
@@ -112,8 +143,7 @@ impl Store {
     /// # Errors
     /// The store's.
     pub fn webhooks(&self, id: &str) -> Result<Vec<Told>, StoreError> {
-        let query = "SELECT url, tries, told, due, error FROM webhooks WHERE job = (SELECT number FROM jobs WHERE id = ?1) \
-                     ORDER BY number";
+        let query = "SELECT url, tries, told, due, error FROM webhooks WHERE job = ?1 ORDER BY number";
         let mut statement = self.connection.prepare_cached(query)?;
         let told = |row: &Row<'_>| {
             let (url, tries) = (row.get(0)?, row.get(1)?);

@@ -183,7 +183,7 @@ impl Reading<'_> {
             memory_max: self.count("offload_memory_limit"),
             prefix,
             cors_origins: self.list("offload_cors_origins"),
-            url_secret: self.secret("offload_url_secret")?,
+            url_secret: self.secrets("offload_url_secret", false)?.pop(),
             url_lifetime: self.seconds("offload_url_lifetime"),
             nice: self.count::<u64>("offload_nice").min(19) as i32,
             webhooks: self.webhooks()?,
@@ -196,15 +196,21 @@ impl Reading<'_> {
         Ok(offload)
     }
 
-    /// A secret, if there is one; a short one could be guessed.
-    fn secret(&self, name: &str) -> Result<Option<String>, Invalid> {
-        let Some(text) = self.text(name).filter(|text| !text.is_empty()) else { return Ok(None) };
-        if text.len() < SECRET_MIN {
-            let reason =
-                format!("a secret has {SECRET_MIN} letters or more: `openssl rand -base64 32` makes one");
+    /// Secrets, with spaces between where there may be several; a short one could be guessed.
+    fn secrets(&self, name: &str, several: bool) -> Result<Vec<String>, Invalid> {
+        let Some(text) = self.text(name).filter(|text| !text.is_empty()) else { return Ok(Vec::new()) };
+        let secrets: Vec<String> = match several {
+            true => text.split_ascii_whitespace().map(str::to_owned).collect(),
+            false => vec![text],
+        };
+        if secrets.iter().any(|secret| secret.len() < SECRET_MIN) {
+            let each = if several { " each, and no spaces" } else { "" };
+            let reason = format!(
+                "a secret has {SECRET_MIN} letters or more{each}: `openssl rand -base64 32` makes one"
+            );
             return Err(Invalid::unshown(name, self.source_of(name), reason));
         }
-        Ok(Some(text))
+        Ok(secrets)
     }
 
     fn webhooks(&self) -> Result<Option<Webhooks>, Invalid> {
@@ -213,12 +219,17 @@ impl Reading<'_> {
         if url.is_none() && hosts.is_empty() {
             return Ok(None);
         }
-        let checked = url.as_deref().map(url_of).transpose();
+        let without_user = |url: &str| match url.split(['/', '?', '#']).nth(2) {
+            Some(place) if place.contains('@') => {
+                Err("the URL holds a user, who would not be told".to_owned())
+            }
+            _ => url_of(url),
+        };
+        let checked = url.as_deref().map(without_user).transpose();
         checked.map_err(|reason| {
             Invalid::unshown("offload_webhook", self.source_of("offload_webhook"), reason)
         })?;
-        let secrets = self.secret("offload_webhook_secret")?.unwrap_or_default();
-        let secrets: Vec<String> = secrets.split_ascii_whitespace().map(str::to_owned).collect();
+        let secrets = self.secrets("offload_webhook_secret", true)?;
         if secrets.is_empty() {
             let name = if url.is_some() { "offload_webhook" } else { "offload_webhook_hosts" };
             let reason = "webhooks are signed: `offload_webhook_secret` in the configuration file is missing";

@@ -200,7 +200,7 @@ pub(super) const ROWS: &[Setting] = &[
         NONE,
         "What webhooks are signed with.\n\n\
          `whsec_` with base64 behind it, as Standard Webhooks has it, or any text of 16 letters or more. \
-         Several, with spaces between, sign one after the other: so one can be replaced. The configuration file alone can set it.",
+         Several, with spaces between, sign one beside the other: so one can be replaced. The configuration file alone can set it.",
     )
     .since("0.1.0")
     .ours()
@@ -209,9 +209,9 @@ pub(super) const ROWS: &[Setting] = &[
         "offload_webhook_networks",
         Kind::Networks,
         EMPTY,
-        "Networks whose addresses may be told though they are not public, as in `10.1.0.0/16`.\n\n\
+        "Networks in which clients may have themselves told though they are not public, as in `10.1.0.0/16`.\n\n\
          Loopback, private and link-local addresses are refused otherwise, whatever name leads to them. \
-         To these alone `http://` may be used.",
+         In these alone a client's URL may begin with `http://`. The URL of `offload_webhook` may be anywhere.",
     )
     .flags(&["--offload-webhook-networks"])
     .metavar("NETWORKS")

@@ -291,7 +291,9 @@ impl<'a> Desk<'a> {
         };
         // Of a body in a file the length stands for it.
         let target = conn.head.get(&conn.head.target);
-        let digest = key.is_some().then(|| sum([target, &length.to_le_bytes(), &body].into_iter()));
+        let told = webhook.as_ref().map(String::as_bytes);
+        let digest =
+            key.is_some().then(|| sum([target, &length.to_le_bytes(), &body].into_iter().chain(told)));
         let request = Request {
             id: id(random::bytes()?),
             method: text(conn.head.method()),

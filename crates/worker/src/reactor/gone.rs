@@ -4,20 +4,30 @@
 //! A reset, or a unix socket closed, is the end of a client. The end of its side alone (FIN) may mean that it has no more
 //! to say: it is taken for the end of the client once its request has stood in line for a while.
 //!
-//! Where jobs are worked on, a request is ended in the application as well: as a late one, without being one.
+//! Where jobs are worked on, a request that was withdrawn is ended in the application as well: as a late one, without being one.
 
 use super::{Reactor, place};
 use crate::conn::Conn;
 use crate::outcome::{GONE, Outcome};
 use crate::pool::Withdrawn;
+use ferricorn_core::offload::WITHDRAWN;
 use ferricorn_core::scoreboard::REQUESTS_MAX;
 use rustix::event::epoll::EventFlags;
+use rustix::net::{RecvFlags, recv};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Status of a request for which there was no thread (RFC 9110 section 15.6.4).
 pub(crate) const BUSY: u16 = 503;
 
 /// So long a request stands in line for a client that has ended its side.
 const PATIENCE_NS: u64 = 100_000_000;
+
+/// Tells whether the dispatcher has said, behind the request, that nobody wants it any more.
+fn says_so(socket: BorrowedFd<'_>) -> bool {
+    let mut word = [0; 1];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    recv(socket, &mut word, flags).is_ok_and(|(count, _)| count == 1) && word == [WITHDRAWN]
+}
 
 impl Reactor {
     /// Takes requests out of the line for which nobody waits any more.
@@ -40,24 +50,28 @@ impl Reactor {
             }
             Withdrawn::Stays => true,
             Withdrawn::Absent => {
-                if gone && self.hub.options.ends_unawaited {
-                    self.end_unawaited(token as u32);
+                let is_withdrawn = gone && place.away && self.hub.options.ends_withdrawn;
+                if !(is_withdrawn && place.socket.as_ref().is_some_and(|socket| says_so(socket.as_fd()))) {
+                    return false;
                 }
-                false
+                place.withdrawn = true;
+                // One that is just entering the application is looked for again.
+                !self.end_withdrawn(token as u32)
             }
         }
     }
 
-    /// The time of a request in the application is over: nobody waits for it any more.
-    fn end_unawaited(&mut self, place: u32) {
-        self.expired = true;
-        let hub = &self.hub;
+    /// The time of a request in the application is over; false if it is not there yet.
+    fn end_withdrawn(&mut self, place: u32) -> bool {
+        let (hub, now_ns) = (&self.hub, self.now_ns);
         let records = hub.slot.in_flight[..hub.numbers().min(REQUESTS_MAX)].iter();
-        for record in records.filter(|record| record.is_busy()) {
-            if let Some(view) = record.read().filter(|view| view.place == place) {
-                record.expire(view.id, view.deadline_ns, self.now_ns);
-            }
-        }
+        let mut found = records.filter(|record| record.is_busy()).filter_map(|record| {
+            let view = record.read().filter(|view| view.place == place)?;
+            Some(record.expire(view.id, view.deadline_ns, now_ns))
+        });
+        let is_ended = found.next().unwrap_or(false);
+        self.expired |= is_ended;
+        is_ended
     }
 
     /// Tells, once, whether requests in flight are to be looked at before it is time.
@@ -65,11 +79,9 @@ impl Reactor {
         std::mem::take(&mut self.expired)
     }
 
-    /// Tells whether the client of a request that is away has gone.
-    pub(crate) fn is_unawaited(&self, place: u32) -> bool {
-        let gone = EventFlags::HUP | EventFlags::ERR;
-        let place = self.places.get(place as usize);
-        self.hub.options.ends_unawaited && place.is_some_and(|place| place.missed.intersects(gone))
+    /// Tells whether a request that is away was withdrawn.
+    pub(crate) fn is_withdrawn(&self, place: u32) -> bool {
+        self.places.get(place as usize).is_some_and(|place| place.withdrawn)
     }
 
     /// Lets go of a waiting request that is away, and of its connection.

@@ -68,7 +68,7 @@ impl Reactor {
     pub(crate) fn answer_late(&mut self, call: &InFlightView, detail: &str) -> Claim {
         let claim = self.hub.slot.clients[call.place as usize].time_out(call.id);
         let id = self.hub.request_id(call.id);
-        let unawaited = self.is_unawaited(call.place);
+        let is_withdrawn = self.is_withdrawn(call.place);
         let Some(place) = self.places.get(call.place as usize) else { return Claim::Over };
         let Some(socket) = place.socket.clone() else { return Claim::Over };
         let token = u64::from(place.generation) << 32 | u64::from(call.place);
@@ -87,7 +87,7 @@ impl Reactor {
                 sent.map_or((Outcome::ClientGone, 0), |bytes| (Outcome::TimedOut, bytes))
             }
         };
-        if !unawaited {
+        if !is_withdrawn {
             add(&self.hub.slot.timed_out, 1);
         }
         let (call, answered_ns) = (call.clone(), self.now_ns);
