@@ -5,12 +5,14 @@
 //! for: judging (`core::check`), and not for conditions (`if`, `map`), whose outcome nobody knows beforehand.
 
 mod files;
+mod lead;
 mod parse;
 
 pub(crate) use files::{from_dump, from_file};
+pub(crate) use lead::detours;
+pub(crate) use parse::Directive;
 
 use ferricorn_core::check::Proxy;
-use parse::Directive;
 use std::collections::BTreeMap;
 
 /// nginx's default of all its proxy times, and of `keepalive_timeout` in an upstream (ngx_http_proxy_module,

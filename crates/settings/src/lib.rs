@@ -8,6 +8,7 @@
 
 mod address;
 mod args;
+mod broker;
 mod check;
 mod destination;
 mod export;
@@ -29,6 +30,7 @@ mod words;
 
 pub use address::{BadAddress, BindAddress};
 pub use args::{ParsedArgs, UsageError, Wanted, parse_args};
+pub use broker::Broker;
 pub use check::{Invalid, check};
 pub use destination::{Destination, Form, shown, url_of};
 pub use export::{export_json, python_stub, schema_json};

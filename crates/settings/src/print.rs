@@ -1,6 +1,7 @@
 //! What `--print-config` shows. Not for: what else that flag does.
 
 use crate::address::BindAddress;
+use crate::broker::Broker;
 use crate::destination;
 use crate::said::Said;
 use crate::secret::{HIDDEN, hidden};
@@ -19,25 +20,42 @@ pub fn print_config(said: &Said) -> String {
 }
 
 /// Settings that a running server tells those who may look into it, beside all numbers and switches: where it listens,
-/// whom it trusts, of which kind its workers are. Nothing that may hold a secret.
-const TOLD: [&str; 9] = [
+/// whom it trusts, of which kind its workers are, what becomes a job. Nothing that may hold a secret.
+const TOLD: [&str; 13] = [
     "bind",
     "db_statement_timeout",
     "deadline_header",
     "forwarded_allow_ips",
+    "offload",
+    "offload_prefer",
+    "offload_prefix",
     "outbound_timeout",
+    "proc_name",
     "route_timeouts",
     "state_dir",
     "worker_class",
     "worker_tmp_dir",
 ];
 
-/// Returns what a running server tells of its settings, as [`print_config`] shows it.
+/// The setting of which is told what [`Broker`] knows.
+const BROKER: &str = "offload_broker";
+
+/// Returns what a running server tells of its settings, as [`print_config`] shows it; of a broker only of which kind it is.
 pub fn told(said: &Said) -> String {
     let is_told =
         |name: &str, value: &Value| TOLD.contains(&name) || matches!(value, Value::Int(_) | Value::Bool(_));
-    let rows = said.all().filter(|(setting, value, _)| is_told(setting.name, value));
-    rows.map(|(setting, value, _)| format!("{} = {}\n", setting.name, shown(setting, &value))).collect()
+    let row = |(setting, value, _): (&Setting, Value, _)| {
+        let text = match &value {
+            Value::Str(urls) if setting.name == BROKER => {
+                Broker::all(urls).iter().map(Broker::shown).collect::<Vec<_>>().join(";")
+            }
+            Value::None if setting.name == BROKER => value.shown(),
+            value if is_told(setting.name, value) => shown(setting, value),
+            _ => return None,
+        };
+        Some(format!("{} = {text}\n", setting.name))
+    };
+    said.all().filter_map(row).collect()
 }
 
 fn shown(setting: &Setting, value: &Value) -> String {
@@ -89,9 +107,20 @@ mod tests {
     #[test]
     fn what_is_told_holds_no_secret() {
         let mut said = Said::default();
-        for name in ["raw_env", "logconfig_dict", "statsd_host", "accesslog"] {
+        for name in [
+            "raw_env",
+            "logconfig_dict",
+            "statsd_host",
+            "accesslog",
+            "offload_broker",
+            "offload_results",
+            "offload_url_secret",
+            "offload_webhook",
+            "offload_webhook_secret",
+        ] {
             let value = match name {
                 "raw_env" => Value::List(vec!["DATABASE_URL=postgres://me:s3cret@db/x".to_owned()]),
+                "offload_broker" => Value::from("amqp://me:s3cret@s3cret/s3cret?s3cret"),
                 _ => Value::from("s3cret"),
             };
             said.say(name, value, Source::File).expect(name);
@@ -101,6 +130,8 @@ mod tests {
         assert!(!text.contains("s3cret"), "{text}");
         for line in [
             "bind = ['unix:/a']",
+            "offload_broker = amqp://:***@...",
+            "proc_name = None",
             "timeout = 30",
             "reflex = True",
             "route_timeouts = {}",

@@ -9,7 +9,7 @@ use crate::command::Check;
 use crate::failure::Failure;
 use crate::source::Source;
 use crate::{locate, nginx, vitals};
-use ferricorn_core::check::{Facts, Said, StateDir};
+use ferricorn_core::check::{Detour, Facts, Said, StateDir};
 use ferricorn_core::diagnosis::{Cause, Gap};
 use ferricorn_core::figures;
 use ferricorn_core::growth::{Courses, Growth};
@@ -153,8 +153,10 @@ fn processes(facts: &mut Facts, source: &Source, snapshot: &Snapshot) {
             "run this on the server's host",
         ),
     }
-    if snapshot.kind == Kind::Ferricorn && facts.said.reflex != Some(false) {
-        records(facts, source, snapshot);
+    match (snapshot.kind, facts.said.reflex) {
+        (Kind::Gunicorn, _) => {}
+        (Kind::Ferricorn, Some(false)) => jobs(facts, arbiter),
+        (Kind::Ferricorn, _) => records(facts, source, snapshot),
     }
     facts.observed.no_timeout = no_timeout(source, snapshot);
     facts.observed.growth = growth(source, snapshot);
@@ -199,8 +201,20 @@ fn records(facts: &mut Facts, source: &Source, snapshot: &Snapshot) {
         None => Some(StateDir {
             path: String::new(),
             trouble: Some("none could be made; the log says why".to_owned()),
+            file_system: None,
         }),
     };
+}
+
+/// Looks at the folder of jobs where there is no observer that names it.
+fn jobs(facts: &mut Facts, arbiter: u32) {
+    if facts.said.offload.iter().chain(&facts.said.offload_prefer).flatten().next().is_none() {
+        return;
+    }
+    match &facts.said.state_dir {
+        Some(path) => facts.surroundings.state_dir = Some(system::state_dir(Path::new(path), arbiter)),
+        None => unseen(facts, "the folder of its jobs, which nobody names", "name it: `state_dir`"),
+    }
 }
 
 fn variables(facts: &mut Facts, names: Vec<String>) {
@@ -271,5 +285,14 @@ fn proxies(facts: &mut Facts, file: Option<&Path>) -> Result<(), Failure> {
         return Ok(());
     }
     facts.proxies = Some(places);
+    facts.detours = detours(&facts.said, &tree);
     Ok(())
+}
+
+/// Looks where nginx leads requests that become jobs, and those about them; none if it is not known which these are.
+fn detours(said: &Said, tree: &[nginx::Directive]) -> Option<Vec<Detour>> {
+    let routes = said.offload.iter().chain(&said.offload_prefer).flatten();
+    let routes: Vec<&str> = routes.map(|route| route.route.as_str()).collect();
+    let (bind, prefix) = (said.bind.as_deref()?, said.offload_prefix.as_deref()?);
+    (!routes.is_empty()).then(|| nginx::detours(tree, bind, &routes, prefix))
 }

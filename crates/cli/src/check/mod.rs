@@ -123,4 +123,37 @@ mod tests {
         text(&page, true, &mut out).expect("memory");
         assert!(String::from_utf8_lossy(&out).starts_with("\x1b[33mwarning\x1b[0m: timeout is 0"));
     }
+
+    #[test]
+    fn jobs_of_a_configuration_file_behind_nginx() {
+        use ferricorn_settings::{Said as Spoken, Source as Speaker, Value, told};
+        let folder = tempfile::tempdir().expect("a folder");
+        let nginx = folder.path().join("nginx.conf");
+        let places =
+            "location /api/ { proxy_pass http://127.0.0.1:8000; } location / { try_files $uri /index.html; }";
+        std::fs::write(&nginx, format!("http {{ server {{ {places} }} }}")).expect("written");
+        let mut spoken = Spoken::default();
+        let routes = vec!["POST /api/reports/* timeout=3600".to_owned()];
+        spoken.say("offload", Value::List(routes), Speaker::File).expect("said");
+        let codes = |spoken: &Spoken| {
+            let text = told(spoken);
+            let config = Some(folder.path().join("gunicorn.conf.py"));
+            let options = Check { config, nginx: Some(nginx.clone()), ..Check::default() };
+            let page = find(&options, None, &|_| Ok(text.clone())).expect("a page");
+            let mut out = Vec::new();
+            super::text(&page, false, &mut out).expect("memory");
+            json(&page, &mut out).expect("memory");
+            let out = String::from_utf8(out).expect("text");
+            assert!(!out.contains("geheim") && !out.contains("rabbit/"), "{out}");
+            let of_jobs = page.findings.iter().filter(|found| found.code.starts_with("offload."));
+            of_jobs.map(|found| found.code).collect::<Vec<_>>()
+        };
+        assert_eq!(codes(&spoken), ["offload.proxy", "offload.stop", "offload.name"]);
+        for (name, value) in [("offload_broker", "amqp://shop:geheim@rabbit/"), ("proc_name", "shop")] {
+            spoken.say(name, Value::from(value), Speaker::File).expect("said");
+        }
+        assert_eq!(codes(&spoken), ["offload.proxy", "offload.broker", "offload.consumer_timeout"]);
+        spoken.say("offload", Value::List(Vec::new()), Speaker::File).expect("said");
+        assert_eq!(codes(&spoken), [""; 0]);
+    }
 }

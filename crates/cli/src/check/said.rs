@@ -1,9 +1,10 @@
 //! Settings as text: lines `name = value` in Python's notation, as a server hangs them out and as a configuration file is
 //! told. Not for: where they come from (`gather`).
 
-use ferricorn_core::check::Said;
-use ferricorn_settings::{Said as Spoken, Value};
+use ferricorn_core::check::{Broker, JobRoute, Said};
+use ferricorn_settings::{self as settings, Offload, Said as Spoken, Value};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Reads lines `name = value`.
 pub(super) fn of_text(text: &str) -> Said {
@@ -39,6 +40,17 @@ fn said(text: &dyn Fn(&str) -> Option<String>, is_known: &dyn Fn(&str) -> bool) 
         let pair = |pair: &[String]| Some((pair.first()?.clone(), pair.get(1)?.parse().ok()?));
         Some(texts.chunks(2).filter_map(pair).collect())
     };
+    // A route that does not say how long its jobs may take has what holds for all.
+    let all = || {
+        let timeout = Duration::try_from_secs_f64(seconds("offload_timeout")?).ok()?;
+        Some(Offload { timeout, retries: small("offload_retries")?, ..Offload::default() })
+    };
+    let jobs = |name: &str| {
+        let all = all()?;
+        quoted(&text(name)?).iter().map(|route| Some(job_route(all.route(route).ok()?))).collect()
+    };
+    // What nobody has given is shown as Python shows it.
+    let given = |name: &str| text(name).map(|text| Some(text).filter(|text| !matches!(&**text, "" | "None")));
     Said {
         worker_class: text("worker_class").map(|class| class.trim_matches(['<', '>', '(', ')']).to_owned()),
         workers: small("workers"),
@@ -55,7 +67,30 @@ fn said(text: &dyn Fn(&str) -> Option<String>, is_known: &dyn Fn(&str) -> bool) 
         request_timeout_s: seconds("request_timeout"),
         db_statement_timeout: text("db_statement_timeout"),
         outbound_timeout: text("outbound_timeout"),
+        state_dir: given("state_dir").flatten(),
+        proc_name_given: given("proc_name").map(|name| name.is_some()),
+        offload: jobs("offload"),
+        offload_prefer: jobs("offload_prefer"),
+        offload_workers: small("offload_workers"),
+        offload_memory_limit: number("offload_memory_limit"),
+        offload_prefix: text("offload_prefix").map(|prefix| prefix.trim_end_matches('/').to_owned()),
+        offload_broker: given("offload_broker").map(|urls| brokers(&urls.unwrap_or_default())),
     }
+}
+
+fn job_route(route: settings::OffloadRoute) -> JobRoute {
+    let timeout_s = route.timeout.as_secs_f64();
+    JobRoute { route: route.route, timeout_s, retries: route.retries }
+}
+
+/// Returns what may be told of brokers; their URLs are left here.
+fn brokers(urls: &str) -> Vec<Broker> {
+    let told = |broker: settings::Broker| Broker {
+        scheme: broker.scheme,
+        is_elsewhere: broker.is_elsewhere,
+        has_password: broker.has_password,
+    };
+    settings::Broker::all(urls).into_iter().map(told).collect()
 }
 
 /// Returns the texts of a list, or those between commas.
@@ -92,9 +127,12 @@ mod tests {
     #[test]
     fn what_a_server_tells_is_read_back() {
         let words = "-w 3 --threads 4 -t 45 --keep-alive 75 -b unix:/a -b 0.0.0.0:1 --max-requests 9 --no-reflex \
-             --db-statement-timeout auto";
+             --db-statement-timeout auto --name shop --offload-prefer /b --offload-retries 2 --offload-prefix /jobs/ \
+             --offload-broker amqp://shop:geheim@rabbit/ --state-dir /s";
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-        let spoken = parse_args(&words, Source::CommandLine).expect("a command line").said;
+        let mut spoken = parse_args(&words, Source::CommandLine).expect("a command line").said;
+        let routes = ["POST /it's/* timeout=60 retries=0", "PUT /a timeout=0"].map(str::to_owned).to_vec();
+        spoken.say("offload", Value::List(routes), Source::CommandLine).expect("offload");
         let said = of_text(&told(&spoken));
         assert_eq!(said, of_text(&print_config(&spoken)), "both tell the same");
         let expected = Said {
@@ -113,11 +151,39 @@ mod tests {
             request_timeout_s: Some(0.0),
             db_statement_timeout: Some("auto".into()),
             outbound_timeout: Some("off".into()),
+            state_dir: Some("/s".into()),
+            proc_name_given: Some(true),
+            offload: Some(vec![
+                JobRoute { route: "POST /it's/*".into(), timeout_s: 60.0, retries: 0 },
+                JobRoute { route: "PUT /a".into(), timeout_s: 0.0, retries: 2 },
+            ]),
+            offload_prefer: Some(vec![JobRoute { route: "/b".into(), timeout_s: 900.0, retries: 2 }]),
+            offload_workers: Some(2),
+            offload_memory_limit: Some(0),
+            offload_prefix: Some("/jobs".into()),
+            offload_broker: Some(vec![Broker {
+                scheme: "amqp".into(),
+                is_elsewhere: Some(true),
+                has_password: true,
+            }]),
         };
         assert_eq!(said, expected);
         assert_eq!(of_spoken(&spoken, true), expected);
         let some = of_spoken(&spoken, false);
         assert_eq!((some.workers, some.graceful_timeout_s, some.route_timeouts_s), (Some(3), None, None));
+    }
+
+    #[test]
+    fn what_was_not_given_is_known_to_be_so() {
+        let said = of_text(&told(&Spoken::default()));
+        assert_eq!((said.proc_name_given, said.state_dir), (Some(false), None));
+        assert_eq!((said.offload, said.offload_broker), (Some(Vec::new()), Some(Vec::new())));
+        // A server of an older version says nothing of it; one route that nobody understands leaves all unknown.
+        let said = of_text("offload_timeout = 9\noffload_retries = 0\noffload = ['/a', '/b speed=1']\n");
+        assert_eq!((said.proc_name_given, said.offload, said.offload_broker), (None, None, None));
+        assert_eq!(of_text("offload = ['/a']\n").offload, None);
+        let wild = "offload = ['\noffload_timeout = inf\noffload_retries = -1\noffload_broker = ;@;://\noffload_prefix = \n";
+        assert_eq!(of_text(wild).offload_broker.map(|brokers| brokers.len()), Some(2));
     }
 
     #[test]

@@ -17,6 +17,15 @@ const ANSWER_MAX: u64 = 32 << 20;
 const SYS_PTRACE: u64 = 1 << 19;
 /// `f_type` of tmpfs and ramfs (statfs(2)).
 const IN_MEMORY: [FsWord; 2] = [0x0102_1994, 0x8584_58f6];
+/// `f_type` of other file systems that matter (statfs(2), linux/magic.h), and their names.
+const NETWORK_AND_LAYERS: [(FsWord, &str); 6] = [
+    (0x6969, "nfs"),
+    (0xff53_4d42, "cifs"),
+    (0xfe53_4d42, "smb2"),
+    (0x517b, "smb"),
+    (0x794c_7630, "overlay"),
+    (0x6573_5546, "fuse"),
+];
 /// Words in the names of variables that speak of databases.
 const DATABASES: [&str; 8] =
     ["DATABASE", "POSTGRES", "PGHOST", "PGDATABASE", "MYSQL", "DB_HOST", "DB_URL", "SQLALCHEMY"];
@@ -159,7 +168,21 @@ pub(super) fn state_dir(path: &Path, arbiter: u32) -> StateDir {
         }
         (Ok(_), None) => None,
     };
-    StateDir { path: path.display().to_string(), trouble }
+    StateDir { path: path.display().to_string(), trouble, file_system: file_system(path, arbiter) }
+}
+
+/// Returns on what a folder is, as the server sees it: in a container of its own that is another than here.
+fn file_system(path: &Path, arbiter: u32) -> Option<String> {
+    let seen = Path::new("/proc").join(arbiter.to_string()).join("root").join(path.strip_prefix("/").ok()?);
+    Some(name_of(statfs(&seen).ok()?.f_type).to_owned())
+}
+
+fn name_of(kind: FsWord) -> &'static str {
+    match IN_MEMORY.iter().position(|known| *known == kind) {
+        Some(0) => "tmpfs",
+        Some(_) => "ramfs",
+        None => NETWORK_AND_LAYERS.iter().find(|(known, _)| *known == kind).map_or("other", |(_, name)| name),
+    }
 }
 
 fn is_read_only(path: &Path) -> bool {
@@ -252,6 +275,23 @@ mod tests {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).expect("set");
         let is_root = credentials(me).expect("this process").0 == 0;
         assert_eq!(state_dir(folder.path(), me).trouble.is_none(), is_root);
+    }
+
+    #[test]
+    fn file_systems_have_names() {
+        let me = std::process::id();
+        assert_eq!(file_system(Path::new("/proc"), me).as_deref(), Some("other"));
+        assert_eq!(file_system(Path::new("/no/such/folder"), me), None);
+        assert_eq!(file_system(Path::new("no/absolute/one"), me), None);
+        assert_eq!(file_system(Path::new("/"), u32::MAX), None);
+        let table =
+            [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0xff53_4d42, "cifs"), (0xef53, "other")];
+        for (kind, name) in table {
+            assert_eq!(name_of(kind), name);
+        }
+        if statfs("/dev/shm").is_ok_and(|about| about.f_type == IN_MEMORY[0]) {
+            assert_eq!(state_dir(Path::new("/dev/shm"), me).file_system.as_deref(), Some("tmpfs"));
+        }
     }
 
     #[test]

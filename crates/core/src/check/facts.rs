@@ -16,6 +16,8 @@ pub struct Facts {
     pub said: Said,
     /// The places of a proxy that lead to it; none if no proxy was looked at.
     pub proxies: Option<Vec<Proxy>>,
+    /// Where a proxy leads requests that become jobs to it, and questions about them elsewhere; none if that could not be looked at.
+    pub detours: Option<Vec<Detour>>,
     /// The databases that it uses; none if nobody has told of them.
     pub databases: Option<Vec<DatabaseFacts>>,
     /// Who stops it, and how patiently.
@@ -49,6 +51,53 @@ pub struct Said {
     pub request_timeout_s: Option<f64>,
     pub db_statement_timeout: Option<String>,
     pub outbound_timeout: Option<String>,
+    pub state_dir: Option<String>,
+    /// Whether a `proc_name` was given.
+    pub proc_name_given: Option<bool>,
+    pub offload: Option<Vec<JobRoute>>,
+    pub offload_prefer: Option<Vec<JobRoute>>,
+    pub offload_workers: Option<u32>,
+    pub offload_memory_limit: Option<u64>,
+    pub offload_prefix: Option<String>,
+    /// What may be told of `offload_broker`, for each of its URLs; empty if there is none.
+    pub offload_broker: Option<Vec<Broker>>,
+}
+
+/// Requests that become jobs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct JobRoute {
+    /// The route: `POST /api/reports/*`.
+    pub route: String,
+    /// How long an attempt may take, seconds; 0 for any time.
+    pub timeout_s: f64,
+    /// How often a job that failed is begun again.
+    pub retries: u32,
+}
+
+/// A broker. Nothing of its URL that could be a secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Broker {
+    /// The scheme of its URL: `amqp`.
+    pub scheme: String,
+    /// Whether it is on another host.
+    pub is_elsewhere: Option<bool>,
+    /// Whether its URL has a password, or names a certificate of the client's own.
+    pub has_password: bool,
+}
+
+/// A server of a proxy that leads requests that become jobs here, and questions about them elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Detour {
+    /// The proxy: `nginx`.
+    pub name: String,
+    /// What takes the questions: `server example.org, location /.well-known/ (/etc/nginx/nginx.conf:12)`.
+    pub place: String,
+    /// Where it leads them: `varnish:6081`; none if it answers them itself.
+    pub to: Option<String>,
+    /// The place that leads requests here: `location /api`.
+    pub beside: String,
+    /// Where that leads, as `proxy_pass` takes it: `http://app`.
+    pub upstream: String,
 }
 
 /// A place of a proxy's configuration that leads to the server.
@@ -133,6 +182,8 @@ pub struct StateDir {
     pub path: String,
     /// Why nothing can be written there.
     pub trouble: Option<String>,
+    /// On what it is: `tmpfs`, `nfs`, `overlay` and others; `other` for what is none of those that have a name here.
+    pub file_system: Option<String>,
 }
 
 /// Whether the observer can read workers.

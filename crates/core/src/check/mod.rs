@@ -7,7 +7,8 @@ mod facts;
 mod rules;
 
 pub use facts::{
-    Application, DatabaseFacts, Facts, Observed, Pooler, Proxy, Said, StateDir, Stop, Surroundings, Tracing,
+    Application, Broker, DatabaseFacts, Detour, Facts, JobRoute, Observed, Pooler, Proxy, Said, StateDir,
+    Stop, Surroundings, Tracing,
 };
 
 use serde::Serialize;

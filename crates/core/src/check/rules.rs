@@ -1,5 +1,7 @@
 //! The rules. Each looks at some facts and says what it finds; with a fact missing it says nothing.
 
+mod offload;
+
 use super::{DatabaseFacts, Facts, Found, Level, Pooler, Proxy};
 use crate::prevention::{longest_deadline_s as longest_deadline_of, statement_timeout_ms};
 use crate::snapshot::Kind;
@@ -8,13 +10,18 @@ use crate::units::{bytes, count, span};
 type Rule = fn(&Facts, &mut Vec<Found>);
 
 /// All of them, those that cost most first.
-pub(super) const RULES: [Rule; 21] = [
+pub(super) const RULES: [Rule; 28] = [
     forwarded_from_anybody,
     database_connections,
     pooler_connections,
     pooler_wait,
     statements_by_pooler,
     statements_without_deadline,
+    offload::proxy_leads_elsewhere,
+    offload::jobs_on_no_disk,
+    offload::broker_open,
+    offload::broker_takes_back,
+    offload::cut_by_a_stop,
     proxy_gives_up_first,
     proxy_sends_again,
     proxy_keeps_longer,
@@ -30,6 +37,8 @@ pub(super) const RULES: [Rule; 21] = [
     code_that_is_not_running,
     records,
     threads_without_effect,
+    offload::no_name,
+    offload::memory_without_limit,
 ];
 
 /// From this share on, workers mostly wait.

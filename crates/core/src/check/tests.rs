@@ -1,4 +1,6 @@
-//! Each rule with what it finds, and with what it leaves alone.
+//! Each rule with what it finds, and with what it leaves alone. Those of Offload are in `offload`.
+
+mod offload;
 
 use super::*;
 use crate::growth::{Growth, Point};
@@ -24,8 +26,10 @@ fn sound() -> Facts {
             request_timeout_s: Some(0.0),
             db_statement_timeout: Some("off".into()),
             outbound_timeout: Some("off".into()),
+            ..Said::default()
         },
         proxies: Some(vec![proxy()]),
+        detours: None,
         databases: Some(vec![database()]),
         stop: Some(Stop {
             by: "systemd (shop.service)".into(),
@@ -33,7 +37,7 @@ fn sound() -> Facts {
             setting: "TimeoutStopSec".into(),
         }),
         surroundings: Surroundings {
-            state_dir: Some(StateDir { path: "/var/lib/ferricorn".into(), trouble: None }),
+            state_dir: Some(StateDir { path: "/var/lib/ferricorn".into(), ..StateDir::default() }),
             heartbeat_on_disk: None,
             tracing: Some(Tracing { may_trace: true, ..Tracing::default() }),
         },
@@ -304,8 +308,8 @@ fn each_rule_finds_what_it_is_for() {
         (
             "no room for records",
             |f| {
-                f.surroundings.state_dir =
-                    Some(StateDir { path: "/x".into(), trouble: Some("read-only".into()) })
+                let trouble = Some("read-only".into());
+                f.surroundings.state_dir = Some(StateDir { path: "/x".into(), trouble, file_system: None })
             },
             &[(Warning, "state.dir")],
         ),
@@ -322,10 +326,14 @@ fn each_rule_finds_what_it_is_for() {
         let mut facts = sound();
         change(&mut facts);
         assert_eq!(codes(&facts), expected, "{name}");
-        for found in check(&facts) {
-            for text in [&found.what, &found.why, &found.fix] {
-                assert!(!text.is_empty() && !text.ends_with('.') && !text.contains("  "), "{name}: {text:?}");
-            }
+        texts_are_in_shape(name, &facts);
+    }
+}
+
+fn texts_are_in_shape(name: &str, facts: &Facts) {
+    for found in check(facts) {
+        for text in [&found.what, &found.why, &found.fix] {
+            assert!(!text.is_empty() && !text.ends_with('.') && !text.contains("  "), "{name}: {text:?}");
         }
     }
 }

@@ -117,8 +117,11 @@ impl Offload {
         self.all_routes().map(|route| route.retention).chain([self.retention]).max().unwrap_or_default()
     }
 
-    /// Reads `METHOD /path/* name=value …`.
-    fn route(&self, text: &str) -> Result<OffloadRoute, String> {
+    /// Reads `METHOD /path/* name=value …`; what it does not say is as here.
+    ///
+    /// # Errors
+    /// What of it a route does not have.
+    pub fn route(&self, text: &str) -> Result<OffloadRoute, String> {
         let is_option = |word: &&str| {
             word.split_once('=').is_some_and(|(name, _)| {
                 !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
