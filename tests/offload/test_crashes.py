@@ -124,7 +124,12 @@ def test_whoever_dies_at_random(shop, seed):
         for number in range(dice.randrange(1, 6)):
             name = f"c{turn}-{number}"
             method = dice.choice(["POST", "PUT"])
-            answer = shop.target.get(f"/api/reports/{name}?s={dice.random() / 3:.2f}", method, timeout=90)
+            try:
+                answer = shop.target.get(f"/api/reports/{name}?s={dice.random() / 3:.2f}", method, timeout=90)
+            except (EOFError, ConnectionError):
+                # Its worker, whose guardian had died before.
+                refused["cut"] += 1
+                continue
             if answer.status == 202:
                 accepted[json.loads(answer.body)["id"]] = (name, method)
             else:
@@ -139,7 +144,7 @@ def test_whoever_dies_at_random(shop, seed):
             shop.target.wait()
             wait_until(lambda: not [pid for role in VICTIMS for pid in processes(shop, role)], 60, "nobody stays behind")
             shop.start(*args)
-    assert len(accepted) >= CRASHES and set(refused) <= {502, 503, 504}, (len(accepted), killed, refused)
+    assert len(accepted) >= CRASHES and set(refused) <= {502, 503, 504, "cut"}, (len(accepted), killed, refused)
     states = Counter()
     for job, (name, method) in accepted.items():
         told = shop.over(job, 120)
