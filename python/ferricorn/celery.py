@@ -13,6 +13,7 @@ import contextlib
 import io
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from celery.signals import worker_process_init
 from ferricorn.app import load_app
 from ferricorn.timeouts import REQUEST
 
@@ -33,6 +35,8 @@ STARTS_MAX = 3
 _REPORT_EVERY, _NOTE_MAX = 0.1, 200
 #: How much sooner than ours Celery's clock may end a task, seconds.
 _NEAR = 0.5
+#: How often a worker turns to results that are away, and how long it waits in between at most, milliseconds: about an hour in all.
+_RESULTS_TRIES, _RESULTS_PAUSE = 1_800, 4_000
 #: How long a broker keeps a message for a worker that says nothing, where jobs may take any time.
 _ANY_TIME = 30 * 86_400
 
@@ -114,11 +118,50 @@ def task_id(job: str, attempt: int) -> str:
     return job if attempt == 1 else f"{job}.{attempt}"
 
 
+class _Reporter:
+    """Writes how far jobs are into the results. It has a thread of its own: no application waits for results that cannot be reached."""
+
+    def __init__(self, celery: Celery) -> None:
+        self.celery = celery
+        self._changed = threading.Condition()
+        self._news: tuple[Any, dict[str, Any]] | None = None
+        self._is_writing = False
+        self._thread: threading.Thread | None = None
+
+    def tell(self, request: Any, meta: dict[str, Any]) -> None:
+        with self._changed:
+            self._news = (request, meta)
+            if self._thread is None:
+                # Not sooner: Celery forks its processes after it has loaded this.
+                self._thread = threading.Thread(target=self._write, name="ferricorn-progress", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Returns when nothing more is written of a job, or its result might be overwritten."""
+        with self._changed:
+            self._news = None
+            self._changed.wait_for(lambda: not self._is_writing)
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+                while self._news is None:
+                    self._changed.wait()
+                (request, meta), self._news = self._news, None
+                self._is_writing = True
+            # What cannot be told now is not told.
+            with contextlib.suppress(Exception):
+                self.celery.backend.store_result(request.id, meta, "PROGRESS", request=request)
+
+
 class _Job:
     """What ``ferricorn.progress`` and ``ferricorn.deadline`` find in a task."""
 
-    def __init__(self, task: Task, until: float | None) -> None:
-        self.task, self.id, self.until = task, task.request.id, until
+    def __init__(self, task: Task, until: float | None, reporter: _Reporter) -> None:
+        self.request, self.until, self.reporter = task.request, until, reporter
         self._next = 0.0
 
     def progress(self, share: float, note: str = "") -> bool:
@@ -126,10 +169,7 @@ class _Job:
         share = min(max(float(share), 0.0), 1.0) if share == share else 0.0
         if now >= self._next or share >= 1.0:
             self._next = now + _REPORT_EVERY
-            # What cannot be told now is not told: the job goes on.
-            with contextlib.suppress(Exception):
-                meta = {"share": share, "note": str(note)[:_NOTE_MAX]}
-                self.task.update_state(task_id=self.id, state="PROGRESS", meta=meta)
+            self.reporter.tell(self.request, {"share": share, "note": str(note)[:_NOTE_MAX]})
         return True
 
     def deadline(self) -> float | None:
@@ -150,7 +190,7 @@ class _Runner:
     """Runs requests through the application."""
 
     def __init__(self, celery: Celery, application: Callable[..., Any], is_asgi: bool) -> None:
-        self.celery, self.application = celery, application
+        self.celery, self.application, self.reporter = celery, application, _Reporter(celery)
         self.asgi = _Asgi(application) if is_asgi else None
 
     def run(self, task: Task, request: dict[str, Any]) -> dict[str, Any]:
@@ -158,14 +198,16 @@ class _Runner:
         self._begin(Marker(self.celery, job), attempt, again=task.name == RUN_AGAIN)
         limit = request["timeout"]
         until = time.monotonic() + limit if limit else None
-        token = REQUEST.set(_Job(task, until))
+        token = REQUEST.set(_Job(task, until, self.reporter))
         try:
             body = base64.b64decode(request["body"])
             call = self.asgi.call if self.asgi else self._wsgi
             status, headers, content = call(request["environ"], body)
+            ended = time.monotonic()
         finally:
             REQUEST.reset(token)
-        if until and time.monotonic() >= until - max(_NEAR, limit / 50) and status.startswith("5"):
+            self.reporter.finish()
+        if until and ended >= until - max(_NEAR, limit / 50) and status.startswith("5"):
             # The application has made a page of what ended it.
             raise SoftTimeLimitExceeded()
         return {"status": status, "headers": headers, "body": base64.b64encode(content).decode()}
@@ -333,6 +375,14 @@ def _app() -> Celery:
     # Responses are not for logs.
     celery.task(run, name=RUN, bind=True, acks_late=False, resultrepr_maxsize=40)
     celery.task(run, name=RUN_AGAIN, bind=True, acks_late=True, reject_on_worker_lost=True, resultrepr_maxsize=40)
+
+    def be_patient(**_: Any) -> None:
+        backend = celery.backend
+        backend.always_retry, backend.max_retries, backend.max_sleep_between_retries_ms = True, _RESULTS_TRIES, _RESULTS_PAUSE
+
+    # Neither a job nor what it has come to is thrown away because a Redis starts anew. Only where jobs run, whose time is limited: what starts
+    # those processes has to hear of signals meanwhile.
+    worker_process_init.connect(be_patient, weak=False)
     return celery
 
 

@@ -127,25 +127,29 @@ class Relay:
         again = method in _IDEMPOTENT or "HTTP_IDEMPOTENCY_KEY" in environ
         plain = {key: value for key, value in environ.items() if isinstance(value, (str, int, bool))}
         body = base64.b64encode(environ["wsgi.input"].read()).decode()
-        if not again:
-            # Before it is sent: better never than twice.
-            marker.send(attempt)
-        try:
-            self.celery.send_task(
-                celery.RUN_AGAIN if again else celery.RUN,
-                args=[{"environ": plain, "body": body, "timeout": limit}],
-                argsrepr=f"({method} {environ.get('PATH_INFO', '')!r}, attempt {attempt})",
-                task_id=celery.task_id(job, attempt),
-                soft_time_limit=limit or None,
-                time_limit=limit + 5 if limit else None,
-                expires=self.retention or None,
-                # Who fails says so: the dispatcher asks again.
-                retry=False,
-            )
-        except self._away:
+        with self.celery.producer_or_acquire() as producer:
+            # This may take seconds. Who dies between mark and message leaves a job of which nothing comes.
+            producer.connection.ensure_connection(timeout=producer.connection.connect_timeout)
             if not again:
-                marker.send(attempt - 1)
-            raise
+                # Before it is sent: better never than twice.
+                marker.send(attempt)
+            try:
+                self.celery.send_task(
+                    celery.RUN_AGAIN if again else celery.RUN,
+                    args=[{"environ": plain, "body": body, "timeout": limit}],
+                    argsrepr=f"({method} {environ.get('PATH_INFO', '')!r}, attempt {attempt})",
+                    task_id=celery.task_id(job, attempt),
+                    soft_time_limit=limit or None,
+                    time_limit=limit + 5 if limit else None,
+                    expires=self.retention or None,
+                    producer=producer,
+                    # Who fails says so: the dispatcher asks again.
+                    retry=False,
+                )
+            except self._away:
+                if not again:
+                    marker.send(attempt - 1)
+                raise
         if again:
             marker.send(attempt)
 

@@ -4,99 +4,31 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import brokers
 import pytest
-from jobshop import APPS, PREFIX, ROUTES, Shop
+from brokers import Fleet
+from jobshop import PREFIX, ROUTES
 
 from harness import wait_until
-from harness.server import environment, free_port
+from harness.server import free_port
 
 pytestmark = [pytest.mark.only_ferricorn("knows no jobs"), pytest.mark.timeout(180)]
-
-REDIS = shutil.which("redis-server")
-RABBIT = shutil.which("rabbitmq-server") or ("/usr/sbin/rabbitmq-server" if os.path.exists("/usr/sbin/rabbitmq-server") else None)
-
-
-@contextlib.contextmanager
-def running(command, env=None, cwd=None, log=None):
-    with open(log or os.devnull, "ab") as out:
-        process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=env, cwd=cwd, start_new_session=True)
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(5)
 
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory):
-    assert REDIS, "redis-server is missing: apt-get install redis-server"
-    folder, port = tmp_path_factory.mktemp("redis"), free_port()
-    with running([REDIS, "--port", port, "--bind", "127.0.0.1", "--dir", folder, "--save", ""], log=folder / "log"):
-        wait_until(lambda: "Ready to accept" in (folder / "log").read_text(), 20, "redis")
-        yield f"redis://127.0.0.1:{port}"
+    with brokers.redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def rabbit(tmp_path_factory):
-    assert RABBIT, "rabbitmq-server is missing: apt-get install rabbitmq-server"
-    # Erlang's sockets have short paths.
-    folder, port, dist = tmp_path_factory.mktemp("rabbit"), free_port(), free_port()
-    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.default = 127.0.0.1:{port}\nloopback_users = none\n")
-    (folder / "enabled_plugins").write_text("[].\n")
-    env = {
-        **os.environ,
-        "HOME": str(folder),
-        "RABBITMQ_NODENAME": f"tests{port}@localhost",
-        "RABBITMQ_DIST_PORT": str(dist),
-        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(folder / "log"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
-        "RABBITMQ_PID_FILE": str(folder / "pid"),
-        "ERL_EPMD_PORT": str(free_port()),
-    }
-    # The package's script changes to its own user, which may not enter this folder: the one behind it does not.
-    script = next(Path("/usr/lib/rabbitmq").glob("lib/*/sbin/rabbitmq-server"), None) or Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-    with running([script], env=env, cwd=folder, log=folder / "out"):
-        text = lambda: (folder / "out").read_text(errors="replace")  # noqa: E731
-        wait_until(lambda: "completed with" in text() or "Starting broker... completed" in text(), 60, lambda: f"rabbitmq: {text()[-2000:]}")
-        yield f"amqp://guest:guest@127.0.0.1:{port}//"
-
-
-class Fleet:
-    """A shop whose jobs run on Celery; ``work()`` starts one of Celery's workers."""
-
-    def __init__(self, server, folder, broker, results):
-        self.server, self.folder, self.broker, self.results = server, folder, broker, results
-        self.broker_args = ["--offload-broker", broker, "--offload-results", results, "--offload-queue", f"q{free_port()}"]
-        self.logs = []
-
-    def shop(self, name="one", *args, **options):
-        shop = Shop(self.server, self.folder / name)
-        return shop.start(*self.broker_args, *args, **options)
-
-    def work(self, stack, shop, processes=2, app="reports:app"):
-        log = self.folder / f"celery{len(self.logs)}.log"
-        self.logs.append(log)
-        words = " ".join(map(str, [*self.broker_args, "--offload", "/x"]))
-        env = environment({"GUNICORN_CMD_ARGS": words, "FERRICORN_APP": app, "MARKS": str(shop.marks), "MENDED": str(shop.mended)}, [APPS])
-        name = f"w{len(self.logs)}@tests"
-        command = [sys.executable, "-m", "celery", "-A", "ferricorn.celery", "worker", "-c", processes, "-n", name, "--loglevel", "info"]
-        process = stack.enter_context(running(command, env=env, cwd=self.folder, log=log))
-        wait_until(lambda: " ready." in log.read_text(errors="replace"), 60, lambda: f"a worker: {log.read_text(errors='replace')[-3000:]}")
-        return process
+    with brokers.rabbit(tmp_path_factory.mktemp("rabbit")) as url:
+        yield url
 
 
 @pytest.fixture(params=["redis", "rabbit"])
@@ -168,6 +100,50 @@ def test_what_waits_in_celery_outlives_the_server(fleet):
         told = shop.over(job, 60)
     assert told["state"] == "done", told
     assert len([line for line in shop.marked() if line.startswith("begin patient")]) == 1, "it was not handed over twice"
+
+
+def test_relays_die_while_the_broker_is_away(server, redis, tmp_path):
+    place, port = tmp_path / "broker", free_port()
+    place.mkdir()
+    fleet = Fleet(server, tmp_path, f"amqp://guest:guest@127.0.0.1:{port}//", f"{redis}/1")
+    with contextlib.ExitStack() as stack:
+        shop = fleet.shop()
+        jobs = [shop.send("/api/reports/once"), shop.send("/api/reports/again", "PUT")]
+        wait_until(lambda: {shop.status(job)["state"] for job in jobs} == {"running"}, 20, "relays have them")
+        # They try to reach the broker by then.
+        time.sleep(1.5)
+        before = shop.companion("jobs")
+        for pid in [*shop.job_workers(), before]:
+            shop.kill(pid)
+        wait_until(lambda: shop.companion("jobs") not in (None, before), 20, "others")
+        stack.enter_context(brokers.rabbit(place, port=port))
+        fleet.work(stack, shop)
+        assert [shop.over(job)["state"] for job in jobs] == ["done", "done"]
+    assert sorted(line.split()[1] for line in shop.marked() if line.startswith("begin")) == ["again", "once"]
+
+
+def test_results_are_away_while_jobs_run(fleet, tmp_path):
+    if "redis" in fleet.broker:
+        pytest.skip("its results are not the broker here")
+    place, port = tmp_path / "results", free_port()
+    place.mkdir()
+    fleet.use(fleet.broker, f"redis://127.0.0.1:{port}/0")
+    with contextlib.ExitStack() as stack:
+        with brokers.redis(place, port=port):
+            shop = fleet.shop()
+            fleet.work(stack, shop, 1)
+            jobs = {"first": shop.send("/api/reports/first?s=2")}
+            shop.wait_begun("first")
+            # These are in the queue: their turn comes while nothing can be written.
+            jobs |= {name: shop.send(f"/api/reports/{name}?s=0.1", method) for name, method in (("once", "POST"), ("again", "PUT"))}
+            wait_until(lambda: {shop.status(job)["state"] for job in jobs.values()} == {"running"}, 20, "they were handed over")
+        wait_until(lambda: any(line.startswith("end first") for line in shop.marked()), 20, "the end of the first")
+        time.sleep(1)
+        with brokers.redis(place, port=port):
+            for name, job in jobs.items():
+                told = shop.over(job, 60)
+                assert told["state"] == "done" and json.loads(shop.result(job).body)["name"] == name, told
+    assert sorted(line.split()[1] for line in shop.marked() if line.startswith("begin")) == sorted(jobs), "each was begun once"
 
 
 def test_fastapi_runs_there_too(fleet):

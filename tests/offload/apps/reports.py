@@ -22,7 +22,7 @@ def mark(line):
 def report(name):
     data = request.get_data()
     seconds = float(request.args.get("s", 0))
-    mark(f"begin {name} {os.getpid()}")
+    mark(f"begin {name} {os.getpid()} {os.readlink('/proc/self/ns/net')}")
     if "die" in request.args:
         os.kill(os.getpid(), 9)
     for part in range(4):
