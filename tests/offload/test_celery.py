@@ -14,6 +14,7 @@ from brokers import Fleet
 from jobshop import PREFIX, ROUTES
 
 from harness import wait_until
+from harness.postgres import parts
 from harness.server import free_port
 
 pytestmark = [pytest.mark.only_ferricorn("knows no jobs"), pytest.mark.timeout(180)]
@@ -31,11 +32,19 @@ def rabbit(tmp_path_factory):
         yield url
 
 
+@pytest.fixture(scope="module")
+def postgres(dsn):
+    of = parts(dsn)
+    return f"db+postgresql+psycopg2://{of['user']}@{of['host']}:{of['port']}/{of['dbname']}"
+
+
 @pytest.fixture(params=["redis", "rabbit"])
 def fleet(request, server, tmp_path):
-    results = request.getfixturevalue("redis")
-    broker = results if request.param == "redis" else request.getfixturevalue("rabbit")
-    return Fleet(server, tmp_path, f"{broker}/0" if request.param == "redis" else broker, f"{results}/1")
+    """Redis for both, or RabbitMQ with results in PostgreSQL."""
+    if request.param == "rabbit":
+        return Fleet(server, tmp_path, request.getfixturevalue("rabbit"), request.getfixturevalue("postgres"))
+    url = request.getfixturevalue("redis")
+    return Fleet(server, tmp_path, f"{url}/0", f"{url}/1")
 
 
 def children_of(pid):
@@ -178,11 +187,12 @@ def test_its_time_is_limited_there_and_who_kills_its_workers_is_given_up(fleet):
     if "amqp" in fleet.broker:
         pytest.skip("the broker makes no difference to a limit")
     with contextlib.ExitStack() as stack:
-        shop = fleet.shop("one", "--offload-timeout", 2)
+        shop = fleet.shop("one", "--offload-timeout", 2, routes=("--offload", "POST */long timeout=30", "--offload", "/api/reports/*"))
         fleet.broker_args += ["--offload-timeout", 2]
         fleet.work(stack, shop, 1)
         told = shop.over(shop.send("/api/reports/endless?s=60"), 60)
         assert (told["state"], told["error"]["cause"]) == ("failed", "timeout"), told
+        assert shop.over(shop.send("/api/reports/long?s=4"), 60)["state"] == "done", "its route has another"
         # A method that may be sent again: attempts, each with as many workers as may be lost.
         told = shop.over(shop.send("/api/reports/poison?die=1", "PUT"), 100)
         assert (told["state"], told["error"]["cause"]) == ("failed", "worker_died"), told

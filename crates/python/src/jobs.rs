@@ -98,8 +98,6 @@ pub(crate) fn adapt(configured: &mut Configured, bind: Vec<BindAddress>) {
         .collect();
     let routes = offload.all_routes().zip(&configured.routes);
     settings.route_timeouts = routes.map(|(said, (_, time))| (said.route.clone(), *time)).collect();
-    settings.offload.routes.clear();
-    settings.offload.prefer.clear();
 }
 
 /// Sees to it that this worker of jobs leaves others their memory: it gets no more than it may have, and where the machine has none left,
