@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -285,10 +286,14 @@ def test_nobody_else_finds_a_job(shop):
 
 def test_what_was_kept_long_enough_is_gone(shop):
     shop.start("--offload-retention", 1)
-    job = shop.send("/api/reports/brief")
-    assert shop.over(job)["state"] in ("done", "expired")
-    wait_until(lambda: shop.target.get(PREFIX + job).status == 410, 30, "it is not kept any more")
-    assert shop.result(job).status == 410
+    job, failed = shop.send("/api/lines/20000", body=b"x" * 100_000), shop.send("/api/broken/brief", body=b"a secret of its client")
+    assert {shop.over(each)["state"] for each in (job, failed)} <= {"done", "failed", "expired"}
+    for each in (job, failed):
+        wait_until(lambda each=each: shop.target.get(PREFIX + each).status == 410, 30, "it is not kept any more")
+        assert shop.result(each).status == 410
+    assert not list((shop.folder / "offload").iterdir()), "nor are bodies"
+    with sqlite3.connect(shop.folder / "offload.sqlite") as store:
+        assert [store.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("requests", "responses")] == [(0,), (0,)]
     wait_until(lambda: shop.target.get(PREFIX + job).status == 404, 30, "nor that it was")
 
 

@@ -80,7 +80,7 @@ pub enum Fault {
     /// The application has answered with a status of 500 or more.
     #[default]
     Application,
-    /// `offload_timeout` was over.
+    /// Its time was over.
     Timeout,
     /// The process that worked on it has died.
     WorkerDied,

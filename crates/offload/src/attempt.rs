@@ -176,7 +176,7 @@ impl Attempt {
             let (cause, detail) = match code {
                 502..=504 if self.relayed => return Outcome::NotBegun,
                 503 => return Outcome::NotBegun,
-                504 => (Fault::Timeout, "it did not end within `offload_timeout`"),
+                504 => (Fault::Timeout, "it did not end in its time"),
                 502 => (Fault::WorkerDied, "its worker died"),
                 _ => (Fault::Application, "the server refused the request"),
             };

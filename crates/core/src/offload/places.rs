@@ -104,7 +104,8 @@ impl Places {
 /// Reads the bytes of a signature.
 fn bytes(hex: &str) -> Option<[u8; SIGNATURE]> {
     let mut bytes = [0; SIGNATURE];
-    if hex.len() != 2 * SIGNATURE || !hex.is_ascii() {
+    // A sign before a digit would be read as well.
+    if hex.len() != 2 * SIGNATURE || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     for (at, byte) in bytes.iter_mut().enumerate() {
