@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery.exceptions import BackendError
-from kombu.exceptions import OperationalError
+from kombu.exceptions import OperationalError, VersionMismatch
 
 import ferricorn
 from ferricorn import celery
@@ -49,9 +49,11 @@ class Relay:
         self.timeout, self.retention = timeout, retention
         self.routes = [(_pattern(route), limit) for route, limit in routes]
         self._next_complaint = 0.0
+        # What is not installed is said at the start, while jobs wait, and not of each of them.
+        _ = self.celery.connection_for_write().transport
         errors = getattr(self.celery.backend, "connection_errors", ())
         #: Those after which the same may succeed later.
-        self._away = (OperationalError, BackendError, ConnectionError, TimeoutError, *errors, *_database_errors())
+        self._away = (OperationalError, BackendError, ConnectionError, TimeoutError, ImportError, VersionMismatch, *errors, *_database_errors())
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         job, attempt = environ["ferricorn.job_id"], environ["ferricorn.attempt"]

@@ -155,6 +155,23 @@ def test_results_are_away_while_jobs_run(fleet, tmp_path):
     assert sorted(line.split()[1] for line in shop.marked() if line.startswith("begin")) == sorted(jobs), "each was begun once"
 
 
+def test_what_is_not_installed_costs_no_job(fleet, tmp_path):
+    if "amqp" in fleet.broker:
+        pytest.skip("its library is another")
+    (tmp_path / "lacking").mkdir()
+    (tmp_path / "lacking" / "redis.py").write_text("raise ImportError('no redis here')\n")
+    shop = fleet.shop("one", "--pythonpath", tmp_path / "lacking")
+    job = shop.send("/api/reports/later")
+    wait_until(lambda: "kombu/transport/redis.py" in shop.target.log() and "failed to boot" in shop.target.log(), 20, "it is said")
+    time.sleep(1)
+    assert shop.status(job)["state"] in ("queued", "running") and shop.target.get("/").body == b"here\n"
+    assert shop.target.stop() == 0
+    shop = fleet.shop("one")
+    with contextlib.ExitStack() as stack:
+        fleet.work(stack, shop)
+        assert shop.over(job, 60)["state"] == "done"
+
+
 def test_fastapi_runs_there_too(fleet):
     if "amqp" in fleet.broker:
         pytest.skip("the broker makes no difference to an application")
