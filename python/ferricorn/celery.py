@@ -35,6 +35,8 @@ STARTS_MAX = 3
 _REPORT_EVERY, _NOTE_MAX = 0.1, 200
 #: How much sooner than ours Celery's clock may end a task, seconds.
 _NEAR = 0.5
+#: How long a job that is ended at its time waits for what is being written of it, seconds.
+_GRACE = 3.0
 #: How often a worker turns to results that are away, and how long it waits in between at most, milliseconds: about an hour in all.
 _RESULTS_TRIES, _RESULTS_PAUSE = 1_800, 4_000
 #: How long a broker keeps a message for a worker that says nothing, where jobs may take any time.
@@ -133,15 +135,26 @@ class _Reporter:
             self._news = (request, meta)
             if self._thread is None:
                 # Not sooner: Celery forks its processes after it has loaded this.
-                self._thread = threading.Thread(target=self._write, name="ferricorn-progress", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._write, name="ferricorn-progress", daemon=True)
+                # Where there is no room for one, nothing is told.
+                with contextlib.suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
             self._changed.notify_all()
 
     def finish(self) -> None:
         """Returns when nothing more is written of a job, or its result might be overwritten."""
+        try:
+            self._wait()
+        except SoftTimeLimitExceeded:
+            # It strikes anywhere. The process has some seconds more.
+            self._wait(_GRACE)
+            raise
+
+    def _wait(self, seconds: float | None = None) -> None:
         with self._changed:
             self._news = None
-            self._changed.wait_for(lambda: not self._is_writing)
+            self._changed.wait_for(lambda: not self._is_writing, seconds)
 
     def _write(self) -> None:
         while True:
@@ -163,8 +176,12 @@ class _Job:
     def __init__(self, task: Task, until: float | None, reporter: _Reporter) -> None:
         self.request, self.until, self.reporter = task.request, until, reporter
         self._next = 0.0
+        self.is_over = False
 
     def progress(self, share: float, note: str = "") -> bool:
+        if self.is_over:
+            # A thread of the application that has gone on.
+            return True
         now = time.monotonic()
         share = min(max(float(share), 0.0), 1.0) if share == share else 0.0
         if now >= self._next or share >= 1.0:
@@ -198,7 +215,8 @@ class _Runner:
         self._begin(Marker(self.celery, job), attempt, again=task.name == RUN_AGAIN)
         limit = request["timeout"]
         until = time.monotonic() + limit if limit else None
-        token = REQUEST.set(_Job(task, until, self.reporter))
+        at_hand = _Job(task, until, self.reporter)
+        token = REQUEST.set(at_hand)
         try:
             body = base64.b64decode(request["body"])
             call = self.asgi.call if self.asgi else self._wsgi
@@ -206,6 +224,7 @@ class _Runner:
             ended = time.monotonic()
         finally:
             REQUEST.reset(token)
+            at_hand.is_over = True
             self.reporter.finish()
         if until and ended >= until - max(_NEAR, limit / 50) and status.startswith("5"):
             # The application has made a page of what ended it.
@@ -378,10 +397,13 @@ def _app() -> Celery:
 
     def be_patient(**_: Any) -> None:
         backend = celery.backend
+        if not celery.conf.result_backend.startswith(("redis", "rediss")):
+            # What a database refuses it refuses again, and Celery asks again for that as well.
+            return
         backend.always_retry, backend.max_retries, backend.max_sleep_between_retries_ms = True, _RESULTS_TRIES, _RESULTS_PAUSE
 
-    # Neither a job nor what it has come to is thrown away because a Redis starts anew. Only where jobs run, whose time is limited: what starts
-    # those processes has to hear of signals meanwhile.
+    # Neither a job nor what it has come to is thrown away because a Redis starts anew. Only where jobs run, whose time is limited, and not in
+    # what starts those processes: it has to hear of signals meanwhile.
     worker_process_init.connect(be_patient, weak=False)
     return celery
 

@@ -189,13 +189,32 @@ def test_a_client_withdraws_a_job(shop):
     shop.start("--offload-threads", 1)
     running, waiting = shop.send("/api/reports/running?s=20"), shop.send("/api/reports/waiting")
     shop.wait_begun("running")
-    for job in (running, waiting):
+    for job in (waiting, running):
         assert shop.target.get(PREFIX + job, "DELETE").status == 204
         assert shop.status(job)["state"] == "cancelled"
         assert shop.result(job).status == 410
     assert not any("waiting" in line for line in shop.marked())
     done = shop.send("/api/about")
     assert shop.target.get(PREFIX + done, "DELETE").status in (204, 303)
+
+
+def test_what_is_withdrawn_before_its_worker_has_seen_it_is_not_begun(shop, any_class):
+    args, app = any_class
+    shop.start(*args, app=app)
+    shop.over(shop.send("/api/reports/warm"))
+    workers = shop.job_workers()
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    unseen = shop.send("/api/reports/unseen?s=1", body=b"x" * 3000)
+    wait_until(lambda: shop.status(unseen)["state"] == "running", 5, "it is handed over")
+    assert shop.target.get(PREFIX + unseen, "DELETE").status == 204
+    for pid in workers:
+        os.kill(pid, signal.SIGCONT)
+    begun = time.monotonic()
+    assert shop.over(shop.send("/api/reports/seen"))["state"] == "done"
+    assert time.monotonic() - begun < 10 and shop.status(unseen)["state"] == "cancelled"
+    log = shop.target.log()
+    assert not any("unseen" in line for line in shop.marked()) and "its job was withdrawn" not in log, log
 
 
 def test_what_nobody_wants_any_more_is_ended(shop, any_class):

@@ -317,7 +317,7 @@ mod tests {
             body: &Body::Inline(Vec::new()),
             attempts_max: 1,
             retention_s: 600.0,
-            lane: "",
+            lane: Some(""),
             webhooks: &[Promise { url: "https://hooks.example/t0ken", is_own: true }],
         };
         store.keep(&entry, now_s - 90.0).expect("kept");

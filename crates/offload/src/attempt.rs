@@ -92,6 +92,11 @@ impl Attempt {
         }
     }
 
+    /// What has come of an attempt that could not be followed to its end.
+    pub fn lost(&self) -> Outcome {
+        self.failed(Fault::Interrupted, "its attempt could not be followed to its end")
+    }
+
     fn failed(&self, cause: Fault, detail: &str) -> Outcome {
         // What has come of it is no response.
         let _ = fs::remove_file(&self.part);

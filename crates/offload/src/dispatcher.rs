@@ -428,21 +428,32 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Tells those who work on a job that nobody wants it any more.
-    fn let_go(&mut self, id: &str, attempt: u32) {
+    fn let_go(&self, id: &str, attempt: u32) {
         if let Some(running) = self.running.get(id) {
-            // Its thread hears of that, and its worker that nobody wants it. A relay is told below.
-            if !self.context.relayed {
-                let _ = send(&*running.stream, &[WITHDRAWN], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-            }
-            let _ = shutdown(&*running.stream, Shutdown::Both);
+            self.hang_up(running);
         }
-        if self.context.relayed {
-            let question = self.question(id);
-            // Without a thread for it, it is worked on for nobody.
-            let _ = thread::Builder::new()
-                .name("offload-cancel".into())
-                .spawn(move || question.withdraw(attempt.max(1)));
+        self.withdraw(id, attempt);
+    }
+
+    /// Tells the thread of an attempt, and its worker, that nobody wants it any more.
+    fn hang_up(&self, running: &Running) {
+        // A relay looks for the end alone.
+        if !self.context.relayed {
+            let _ = send(&*running.stream, &[WITHDRAWN], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
+        let _ = shutdown(&*running.stream, Shutdown::Both);
+    }
+
+    /// Tells a Celery that works on a job that nobody wants it any more, up to this attempt.
+    fn withdraw(&self, id: &str, attempt: u32) {
+        if !self.context.relayed {
+            return;
+        }
+        let question = self.question(id);
+        // Without a thread for it, it is worked on for nobody.
+        let _ = thread::Builder::new()
+            .name("offload-cancel".into())
+            .spawn(move || question.withdraw(attempt.max(1)));
     }
 
     /// Has a long body written to the disk; nobody waits for that.
@@ -461,7 +472,9 @@ impl<'a> Dispatcher<'a> {
         let (told, bell) = (self.news.0.clone(), self.bell.clone());
         self.storing += 1;
         let body = move || {
-            let done = copied(&file, &own, request.body)
+            let copying = AssertUnwindSafe(|| copied(&file, &own, request.body));
+            let done = catch_unwind(copying)
+                .unwrap_or_else(|_| Err(io::Error::other("its body could not be copied")))
                 .and_then(|()| fs::rename(&own, &path))
                 .and_then(|()| named(&path));
             if done.is_err() {
@@ -638,8 +651,13 @@ impl<'a> Dispatcher<'a> {
             for (id, attempt) in running {
                 let is_wanted =
                     |status: &Status| status.state == State::Running && status.attempts == attempt;
-                if let Some(status) = self.store.status(&id)?.filter(|status| !is_wanted(status)) {
-                    self.let_go(&id, status.attempts);
+                match self.store.status(&id)? {
+                    Some(status) if is_wanted(&status) => {}
+                    // It was taken over as not begun: whoever hands it on asks for the same attempt.
+                    Some(status) if status.attempts < attempt => {
+                        self.running.get(&id).into_iter().for_each(|running| self.hang_up(running));
+                    }
+                    _ => self.let_go(&id, attempt),
                 }
             }
             let own = &self.owner;
@@ -692,7 +710,8 @@ impl<'a> Dispatcher<'a> {
             body,
             attempts_max: terms.attempts(request),
             retention_s: terms.retention_s,
-            lane: rules.lane(&request.method, &request.path),
+            // Another has its own rules by now, and puts it in line.
+            lane: (!self.is_draining).then(|| rules.lane(&request.method, &request.path)),
             webhooks: &webhooks,
         };
         self.store.keep(&entry, now_s)
@@ -821,7 +840,8 @@ impl<'a> Dispatcher<'a> {
         let (told, bell) = (self.news.0.clone(), self.bell.clone());
         let (own, of, in_lane) = (stream.clone(), id.clone(), lane.clone());
         let body = move || {
-            let outcome = one.make(&own);
+            let making = AssertUnwindSafe(|| one.make(&own));
+            let outcome = catch_unwind(making).unwrap_or_else(|_| one.lost());
             let _ = told.send(News::Ended { id: of, attempt, lane: in_lane, outcome, part: one.part });
             ring(&bell);
         };
@@ -830,7 +850,12 @@ impl<'a> Dispatcher<'a> {
                 if !lane.is_empty() {
                     *self.lanes.entry(lane).or_default() += 1;
                 }
-                self.running.insert(id, Running { attempt, stream });
+                let before = self.running.insert(id.clone(), Running { attempt, stream });
+                if let Some(before) = before {
+                    // Withdrawn and begun again by somebody else, over the store.
+                    self.hang_up(&before);
+                    self.withdraw(&id, before.attempt);
+                }
             }
             Err(_) => self.tasks.push(not_begun(part)),
         }

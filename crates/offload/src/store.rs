@@ -29,7 +29,9 @@ const BUSY: Duration = Duration::from_secs(5);
 const CHECKPOINT_PAGES: u32 = 4000;
 /// Bytes that a row of a job needs beside its bodies, about.
 const ROW_BYTES: u64 = 400;
-const STATEMENTS: usize = 32;
+const STATEMENTS: usize = 48;
+/// How long whoever is to be told waits for a dispatcher that does, seconds.
+const UNTOLD_S: f64 = 2.0 * 86_400.0;
 /// How the name of an owner ends that hands jobs on: what it has begun goes on without it.
 pub const RELAYED: &str = "-relayed";
 /// Rows that are removed in one transaction, so that nobody waits long for it.
@@ -188,8 +190,8 @@ pub struct Entry<'a> {
     pub attempts_max: u32,
     /// How long what it has come to is kept, and after that the word of it, seconds.
     pub retention_s: f64,
-    /// With which others it shares a limit of those that run; empty for none.
-    pub lane: &'a str,
+    /// With which others it shares a limit of those that run; empty for none, nothing if that is not known.
+    pub lane: Option<&'a str>,
     /// Who is told when it is over.
     pub webhooks: &'a [Promise<'a>],
 }
@@ -735,6 +737,9 @@ impl Store {
                 self.connection.prepare_cached(query)?.execute(params![id, now_s])?;
             }
         }
+        // Nobody tells them any more: the settings are others.
+        let query = "DELETE FROM webhooks WHERE service = ?1 AND due < ?2";
+        self.connection.prepare_cached(query)?.execute(params![self.service, now_s - UNTOLD_S])?;
         if !over.is_empty() {
             // Each step gives one page back.
             let mut statement = self.connection.prepare("PRAGMA incremental_vacuum(200)")?;

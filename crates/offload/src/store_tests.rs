@@ -23,7 +23,7 @@ const ANY: fn(&str) -> usize = |_| usize::MAX;
 /// Keeps it, in a lane that is named after its path where that is not the usual one.
 fn take(store: &mut Store, request: &Request, body: &Body, now_s: f64) -> Kept {
     let terms = Terms { retries: 0, retention_s: 60.0 };
-    let lane = if request.path == "/reports" { "" } else { &request.path };
+    let lane = Some(if request.path == "/reports" { "" } else { request.path.as_str() });
     let told = request.webhook.as_deref();
     let webhooks: Vec<_> = told.into_iter().map(|url| Promise { url, is_own: false }).collect();
     let (attempts_max, retention_s) = (terms.attempts(request), terms.retention_s);
@@ -247,8 +247,9 @@ fn who_waits_for_the_end_of_a_job_is_told_once_for_each_end() {
     assert!(store.status(&one.id).expect("read").is_none());
     let late = store.claim_webhooks(9, 300.0, 250.0).expect("claimed");
     assert_eq!((late.len(), late[0].status.state), (1, State::Cancelled));
-    store.tried(&late[0], Some("it answered 500"), None, 251.0).expect("written");
-    assert!(store.webhooks(&one.id).expect("read").is_empty());
+    store.tried(&late[0], Some("it answered 500"), Some(400.0), 251.0).expect("written");
+    store.sweep(401.0 + UNTOLD_S).expect("swept");
+    assert!(store.webhooks(&one.id).expect("read").is_empty(), "nobody tells any more");
 }
 
 #[test]

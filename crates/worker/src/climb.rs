@@ -173,10 +173,10 @@ fn carry_out<A: Interpreter>(
 /// Answers a late request and says so; returns what its thread is doing, or nothing if somebody else has answered.
 fn answer(view: &InFlightView, blocked: bool, hub: &Hub, reactor: &mut Reactor) -> Option<String> {
     if reactor.is_withdrawn(view.place) {
-        if reactor.answer_late(view, LATE_DETAIL) != Claim::Over {
-            let ended = "its job was withdrawn: it is ended";
-            hub.log.log(Level::Info, &format!("{}: {ended}", told(hub, view, reactor.now_ns())));
-        }
+        // A task may have heard before that its client has gone.
+        let _ = reactor.answer_late(view, LATE_DETAIL);
+        let ended = "its job was withdrawn: it is ended";
+        hub.log.log(Level::Info, &format!("{}: {ended}", told(hub, view, reactor.now_ns())));
         return None;
     }
     // Before: the end of its client's connection may move it.

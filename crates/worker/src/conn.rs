@@ -17,7 +17,7 @@ use crate::spool::{self, Limits, Spool};
 use crate::tally::RouteId;
 use crate::websocket::Handshake;
 use ferricorn_core::claim::{Client, Marks, Standing};
-use ferricorn_core::offload::{FIELD, Pass};
+use ferricorn_core::offload::{FIELD, Pass, WITHDRAWN};
 use ferricorn_core::scoreboard::{InFlight, InFlightView};
 use ferricorn_sys::clock;
 use rustix::buffer::spare_capacity;
@@ -652,6 +652,11 @@ impl Conn {
         }
         self.job = Some(Box::new(pass));
         Ok(())
+    }
+
+    /// Tells whether the dispatcher has withdrawn the request that has come whole.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.decoder.is_done() && self.input.get(self.at) == Some(&WITHDRAWN)
     }
 
     /// Tells whether the client waits for `100 Continue` before it sends a body.

@@ -243,7 +243,8 @@ impl Reactor {
             let Some(mut conn) = place.conn.take() else { continue };
             // Behind an unsent response of a pipelined request the deadline could not be answered.
             let lost = conn.is_sending() && conn.send() == Sent::Gone;
-            if lost || conn.gone {
+            let is_withdrawn = self.hub.options.ends_withdrawn && conn.is_withdrawn();
+            if lost || conn.gone || is_withdrawn {
                 self.write_off(&mut conn);
                 self.close(token);
                 continue;

@@ -152,7 +152,7 @@ mod tests {
         for (name, value) in [("offload_broker", "amqp://shop:geheim@rabbit/"), ("proc_name", "shop")] {
             spoken.say(name, Value::from(value), Speaker::File).expect("said");
         }
-        assert_eq!(codes(&spoken), ["offload.proxy", "offload.broker", "offload.consumer_timeout"]);
+        assert_eq!(codes(&spoken), ["offload.proxy", "offload.consumer_timeout", "offload.broker"]);
         spoken.say("offload", Value::List(Vec::new()), Speaker::File).expect("said");
         assert_eq!(codes(&spoken), [""; 0]);
     }

@@ -192,7 +192,8 @@ pub(super) fn broker_open(facts: &Facts, found: &mut Vec<Found>) {
     };
     add(
         found,
-        Level::Warning,
+        // The way there may be nobody's but ours.
+        if broker.has_password { Level::Hint } else { Level::Warning },
         "offload.broker",
         [
             format!(

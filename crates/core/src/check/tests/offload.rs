@@ -177,12 +177,13 @@ fn jobs_that_are_not_found_again() {
 #[test]
 fn brokers() {
     const OPEN: &[(Level, &str)] = &[(Warning, "offload.broker")];
+    const READ: &[(Level, &str)] = &[(Level::Hint, "offload.broker")];
     const BACK: &[(Level, &str)] = &[(Warning, "offload.consumer_timeout")];
     hold(&[
         ("no password, no TLS", |f| broker(f, "redis", Some(true), false), OPEN),
         ("no password", |f| broker(f, "rediss", Some(true), false), OPEN),
-        ("no TLS", |f| broker(f, "amqp", Some(true), true), OPEN),
-        ("no TLS, another name", |f| broker(f, "pyamqp", Some(true), true), OPEN),
+        ("no TLS", |f| broker(f, "amqp", Some(true), true), READ),
+        ("no TLS, another name", |f| broker(f, "pyamqp", Some(true), true), READ),
         ("both", |f| broker(f, "amqps", Some(true), true), &[]),
         ("here", |f| broker(f, "amqp", Some(false), false), &[]),
         ("it is not clear where", |f| broker(f, "redis", None, false), &[]),
