@@ -144,6 +144,8 @@ test-fuzz:
 
 test-python: test-env
 	@set -x; VIRTUAL_ENV='$(abspath $(TEST_VENV))' $(MOLD) '$(TEST_VENV)/bin/maturin' develop --quiet
+	@# Files that cannot be collected are nobody's failure where several run them: they are found before.
+	@found=$$('$(TEST_VENV)/bin/python' -m pytest --collect-only -qq $(PYTEST_ARGS) 2>&1) || { echo "$$found" | tail -40; exit 1; }
 	@# Much is about time, and three at a time are in each other's way: what fails so is run once more, alone, and has to pass.
 	set -x; '$(TEST_VENV)/bin/python' -m pytest -n 3 $(PYTEST_ARGS) || \
 	  '$(TEST_VENV)/bin/python' -m pytest --last-failed --last-failed-no-failures none $(PYTEST_ARGS)
