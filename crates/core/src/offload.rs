@@ -3,7 +3,7 @@
 
 mod places;
 
-pub use places::{Nowhere, Place, Places};
+pub use places::{Nowhere, Place, Places, Told};
 
 use crate::units::hex;
 use serde::{Deserialize, Serialize};

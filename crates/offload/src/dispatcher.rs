@@ -310,6 +310,11 @@ impl<'a> Dispatcher<'a> {
         !self.is_draining && self.context.webhooks.is_some() && self.telling < TELLING_MAX
     }
 
+    /// Tells whether somebody is to be told by now.
+    fn is_to_tell(&self, now_s: f64) -> bool {
+        self.may_tell() && self.telling_s.is_some_and(|telling_s| telling_s <= now_s)
+    }
+
     /// Returns how many more jobs of a lane may be begun.
     fn room_of(&self, lane: &str) -> usize {
         let running = |lanes: &BTreeMap<String, usize>| lanes.get(lane).copied().unwrap_or_default();
@@ -533,7 +538,7 @@ impl<'a> Dispatcher<'a> {
             return;
         }
         let is_due = self.has_room() && self.due_s.is_some_and(|due_s| due_s <= now_s);
-        let tells = self.may_tell() && self.telling_s.is_some_and(|telling_s| telling_s <= now_s);
+        let tells = self.is_to_tell(now_s);
         let beats = now_s - self.beaten_s >= BEAT_S || now_s < self.beaten_s;
         let sweeps = now_s - self.swept_s >= SWEEP_S || now_s < self.swept_s;
         if self.tasks.is_empty() && !is_due && !tells && !beats && !sweeps {
@@ -691,7 +696,7 @@ impl<'a> Dispatcher<'a> {
             }
         }
         let mut due = Vec::new();
-        if self.may_tell() && self.telling_s.is_some_and(|telling_s| telling_s <= now_s) {
+        if self.is_to_tell(now_s) {
             due = self.store.claim_webhooks(TELLING_MAX - self.telling, now_s + TELLING_S, now_s)?;
         }
         self.store.commit()?;

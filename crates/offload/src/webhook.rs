@@ -133,10 +133,7 @@ impl Webhooks {
     fn message(&self, status: &Status, now_s: f64) -> (Vec<(String, String)>, String) {
         let ended_s = status.ended_at.unwrap_or(now_s);
         let id = format!("{}.{:.0}", status.id, ended_s * 1e3);
-        let mut data = serde_json::to_value(status).unwrap_or_default();
-        let until = self.places.until(now_s as u64);
-        data["status_url"] = self.places.status(&status.id, until).into();
-        data["result_url"] = self.places.result(&status.id, until).into();
+        let data = self.places.told(status, self.places.until(now_s as u64));
         let kind = format!("job.{}", status.state.name());
         let body = json!({"type": kind, "timestamp": rfc3339(ended_s), "data": data}).to_string();
         let signatures: Vec<String> =

@@ -1,9 +1,10 @@
 //! Where clients find their jobs: paths below a prefix, signed if there is a secret, so that they lead nowhere after a while. Not for:
 //! what is said there.
 
-use super::is_id;
+use super::{Status, is_id};
 use crate::units::hex;
 use hmac::{Hmac, KeyInit, Mac};
+use serde::Serialize;
 use sha2::Sha256;
 
 /// Bytes of a signature: 128 bits that nobody guesses.
@@ -29,6 +30,15 @@ pub enum Place {
     Result(String),
 }
 
+/// What is told of a job, with where it is found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Told<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    status_url: String,
+    result_url: String,
+}
+
 /// Why a path leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nowhere {
@@ -52,6 +62,12 @@ impl Places {
     /// Returns where the response of a job is.
     pub fn result(&self, id: &str, until: u64) -> String {
         format!("{}/{id}/result{}", self.prefix, self.query(id, until))
+    }
+
+    /// Returns what is told of a job, with URLs that are good until then.
+    pub fn told<'a>(&self, status: &'a Status, until: u64) -> Told<'a> {
+        let (status_url, result_url) = (self.status(&status.id, until), self.result(&status.id, until));
+        Told { status, status_url, result_url }
     }
 
     fn query(&self, id: &str, until: u64) -> String {

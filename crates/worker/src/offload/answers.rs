@@ -215,11 +215,8 @@ pub(super) fn preflight(conn: &mut Conn, offload: &Offload) {
 
 /// What is told of a job, as JSON.
 fn told(conn: &Conn, offload: &Offload, status: &Status) -> Vec<u8> {
-    let mut value = serde_json::to_value(status).unwrap_or_default();
-    let until = offload.until(&conn.head);
-    value["result_url"] = Value::from(offload.places.result(&status.id, until));
-    value["status_url"] = Value::from(offload.places.status(&status.id, until));
-    line(&value)
+    let told = offload.places.told(status, offload.until(&conn.head));
+    line(&serde_json::to_value(told).unwrap_or_default())
 }
 
 /// Lets scripts of the client's origin read the answer, where that is wanted (Fetch, CORS).
